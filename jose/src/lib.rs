@@ -1,0 +1,29 @@
+//! JWK thumbprints and JWE: how a secret is sealed to an attested key.
+//!
+//! The key broker seals a resource to the public key whose thumbprint the evidence carries; only the guest that
+//! made the key can open it. One algorithm suite is spoken, so there is nothing to negotiate or to downgrade:
+//! ECDH-ES+A256KW with A256GCM (RFC 7518) on P-256 or P-384, compact serialisation (RFC 7516), and SHA-256
+//! thumbprints (RFC 7638).
+//!
+//! ```
+//! let mut rng = rand::rng();
+//! let guest = jose::EphemeralKey::generate(jose::Curve::P384, &mut rng);
+//! let sealed = jose::encrypt(guest.public_jwk(), b"disk key", &mut rng)?;
+//! assert_eq!(guest.decrypt(&sealed)?.as_slice(), b"disk key");
+//! # Ok::<(), jose::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod agreement;
+mod error;
+mod jwe;
+mod jwk;
+
+pub use agreement::EphemeralKey;
+pub use error::Error;
+pub use jwe::{MAX_COMPACT_LEN, MAX_PLAINTEXT_LEN, encrypt};
+pub use jwk::{Curve, Jwk};
+
+/// What every fallible call of this crate returns.
+pub type Result<T> = std::result::Result<T, Error>;

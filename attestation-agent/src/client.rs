@@ -1,0 +1,336 @@
+//! TLS 1.3 to the attestation service, over vsock or TCP, and HTTP/1.1 in it.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_vsock::{VsockAddr, VsockStream};
+
+use crate::{Error, Refusal, Result};
+
+/// Longest answer read, in bytes: more than the longest sealed secret. Without it the service, or whoever holds its
+/// key, could make the guest run out of memory.
+const MAX_ANSWER_LEN: usize = jose::MAX_COMPACT_LEN + 1024;
+/// Most bytes of response head buffered; same reason.
+const MAX_HEAD_LEN: usize = 32 * 1024;
+
+/// How the kernel says that it has no vsock, or no device for it.
+const EAFNOSUPPORT: i32 = 97;
+const ENODEV: i32 = 19;
+
+/// Where the attestation service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceAddress {
+    /// An AF_VSOCK address: the way out of a guest without network. Context 2 is the host.
+    Vsock {
+        /// The context identifier.
+        cid: u32,
+        /// The port.
+        port: u32,
+    },
+    /// A TCP address.
+    Tcp {
+        /// Name or address; IPv6 addresses without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl ServiceAddress {
+    /// The name that the service's certificate must carry unless another is given; vsock addresses have none.
+    #[must_use]
+    pub fn default_server_name(&self) -> Option<&str> {
+        match self {
+            Self::Vsock { .. } => None,
+            Self::Tcp { host, .. } => Some(host),
+        }
+    }
+}
+
+impl FromStr for ServiceAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let expected = || format!("{text:?} is not of the form vsock://CID:PORT or https://HOST:PORT");
+        if text.starts_with("http://") {
+            return Err(format!("{text:?} has no TLS; only https:// and vsock:// (TLS inside) are spoken"));
+        }
+        let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = rest.rsplit_once(':').ok_or_else(expected)?;
+        match scheme {
+            "vsock" => Ok(Self::Vsock {
+                cid: host.parse().map_err(|_| expected())?,
+                port: port.parse().map_err(|_| expected())?,
+            }),
+            "https" => {
+                let port = port.parse().map_err(|_| expected())?;
+                let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+                    Some(ipv6) if ipv6.contains(':') => ipv6,
+                    None if !host.is_empty() && !host.contains([':', '/', '@', '[', ']']) => host,
+                    _ => return Err(expected()),
+                };
+                Ok(Self::Tcp { host: host.to_owned(), port })
+            }
+            _ => Err(expected()),
+        }
+    }
+}
+
+impl fmt::Display for ServiceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vsock { cid, port } => write!(f, "vsock://{cid}:{port}"),
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "https://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "https://{host}:{port}"),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Makes connections to one attestation service that proves itself with one of the given certificates.
+#[derive(Clone)]
+pub struct Client {
+    address: ServiceAddress,
+    server_name: ServerName<'static>,
+    host: HeaderValue,
+    tls: Arc<ClientConfig>,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client that trusts `certificates` and nothing else; `timeout` bounds every single exchange.
+    ///
+    /// # Errors
+    /// If there is no usable certificate, or `server_name` cannot be in one.
+    pub fn new(
+        address: ServiceAddress,
+        server_name: &str,
+        certificates: Vec<CertificateDer<'static>>,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let wrong_certificate = |problem: String| Error::Option { option: "--service-cert", problem };
+        if certificates.is_empty() {
+            return Err(wrong_certificate("the file holds no PEM certificate".to_owned()));
+        }
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates {
+            roots
+                .add(certificate)
+                .map_err(|error| wrong_certificate(format!("the certificate cannot be used: {error}")))?;
+        }
+        let wrong_name = |_| Error::Option {
+            option: "--server-name",
+            problem: format!("{server_name:?} is neither a DNS name nor an IP address"),
+        };
+        let parsed_name =
+            ServerName::try_from(server_name.to_owned()).map_err(|error| wrong_name(error.to_string()))?;
+        let host = HeaderValue::from_str(server_name).map_err(|error| wrong_name(error.to_string()))?;
+        let tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .map_err(|error| wrong_certificate(error.to_string()))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        Ok(Self { address, server_name: parsed_name, host, tls: Arc::new(tls), timeout })
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// If the service cannot be reached or is not the trusted one.
+    pub async fn connect(&self) -> Result<Connection> {
+        let sender = self.within("accept a connection", self.open()).await?;
+        Ok(Connection { client: self.clone(), sender })
+    }
+
+    async fn open(&self) -> Result<SendRequest<Full<Bytes>>> {
+        let unreachable = |source: io::Error| {
+            let address = self.address.to_string();
+            match source.raw_os_error() {
+                Some(EAFNOSUPPORT | ENODEV) => Error::NoVsock { address, source },
+                _ => Error::Connect { address, source },
+            }
+        };
+        let stream: Box<dyn Stream> = match &self.address {
+            ServiceAddress::Vsock { cid, port } => {
+                Box::new(VsockStream::connect(VsockAddr::new(*cid, *port)).await.map_err(unreachable)?)
+            }
+            ServiceAddress::Tcp { host, port } => {
+                Box::new(TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?)
+            }
+        };
+        let stream = TlsConnector::from(self.tls.clone())
+            .connect(self.server_name.clone(), stream)
+            .await
+            .map_err(|source| Error::Tls {
+                address: self.address.to_string(),
+                server_name: self.server_name.to_str().into_owned(),
+                source,
+            })?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD_LEN)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| Error::Http { endpoint: "connection set-up", source: source.into() })?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the attestation service ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn within<T>(&self, what: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(self.timeout, work)
+            .await
+            .unwrap_or(Err(Error::Timeout { what, limit: self.timeout }))
+    }
+}
+
+/// A connection to the service; opened anew when the service has closed it between two exchanges.
+pub struct Connection {
+    client: Client,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+/// What goes along with a request as headers.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Credentials<'a> {
+    pub(crate) cookie: Option<&'a str>,
+    pub(crate) bearer: Option<&'a str>,
+}
+
+/// A successful answer of the service.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Connection {
+    /// Posts JSON; `endpoint` is the method and path, as it appears in messages.
+    pub(crate) async fn post(
+        &mut self,
+        endpoint: &'static str,
+        credentials: Credentials<'_>,
+        body: &serde_json::Value,
+    ) -> Result<Answer> {
+        let request = self.request(endpoint, credentials, body)?;
+        let client = self.client.clone();
+        // Not ready means closed: the exchange before this one was answered in full.
+        if self.sender.ready().await.is_err() {
+            self.sender = client.within("accept a connection", client.open()).await?;
+        }
+        client.within("answer", self.exchange(endpoint, request)).await
+    }
+
+    fn request(
+        &self,
+        endpoint: &'static str,
+        credentials: Credentials<'_>,
+        body: &serde_json::Value,
+    ) -> Result<Request<Full<Bytes>>> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Http { endpoint, source };
+        let path = endpoint.strip_prefix("POST ").unwrap_or(endpoint);
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(HOST, &self.client.host)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .map_err(|error| failed(error.into()))?;
+        let mut secret = |name: HeaderName, value: Option<String>| -> Result<()> {
+            if let Some(value) = value {
+                let mut value = HeaderValue::try_from(value).map_err(|error| failed(error.into()))?;
+                value.set_sensitive(true);
+                request.headers_mut().insert(name, value);
+            }
+            Ok(())
+        };
+        secret(COOKIE, credentials.cookie.map(str::to_owned))?;
+        secret(AUTHORIZATION, credentials.bearer.map(|token| format!("Bearer {token}")))?;
+        Ok(request)
+    }
+
+    async fn exchange(&mut self, endpoint: &'static str, request: Request<Full<Bytes>>) -> Result<Answer> {
+        let response = self
+            .sender
+            .send_request(request)
+            .await
+            .map_err(|source| Error::Http { endpoint, source: source.into() })?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_LEN).collect().await.map_err(|source| {
+            if source.is::<LengthLimitError>() {
+                Error::Interface { endpoint, problem: format!("the answer is over {MAX_ANSWER_LEN} bytes") }
+            } else {
+                Error::Http { endpoint, source }
+            }
+        })?;
+        let body = body.to_bytes();
+        if head.status == StatusCode::OK {
+            return Ok(Answer { headers: head.headers, body });
+        }
+        Err(match Refusal::from_body(head.status.as_u16(), &body) {
+            // Too many requests is about the service, not about this guest.
+            Some(reason) if head.status.is_client_error() && head.status != StatusCode::TOO_MANY_REQUESTS => {
+                Error::Refused(reason)
+            }
+            Some(reason) => Error::Unavailable(reason),
+            None => {
+                Error::Interface { endpoint, problem: format!("status {} without a reason", head.status) }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_addresses_of_the_manual() {
+        for text in ["vsock://2:8443", "vsock://2:4294967295", "https://as.example:8443", "https://[::1]:443"]
+        {
+            assert_eq!(text.parse::<ServiceAddress>().unwrap().to_string(), text);
+        }
+        let ipv6: ServiceAddress = "https://[::1]:443/".parse().unwrap();
+        assert_eq!(ipv6.default_server_name(), Some("::1"));
+    }
+
+    #[test]
+    fn refuses_addresses_without_tls_or_port() {
+        for text in [
+            "",
+            "http://as.example:80",
+            "https://as.example",
+            "https://:1",
+            "https://[]:1",
+            "https://::1:443",
+            "https://user@host:1",
+            "https://host:1/path",
+            "https://host:65536",
+            "vsock://host:1",
+            "vsock://2",
+            "ftp://host:1",
+        ] {
+            assert!(text.parse::<ServiceAddress>().is_err(), "{text}");
+        }
+    }
+}

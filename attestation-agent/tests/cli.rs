@@ -1,0 +1,70 @@
+//! What a user sees at the command line.
+#![expect(clippy::unwrap_used, reason = "helpers outside of test functions")]
+
+use std::process::{Command, Output};
+
+fn agent(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_attestation-agent")).args(arguments).output().unwrap()
+}
+
+fn failure(arguments: &[&str]) -> String {
+    let output = agent(arguments);
+    // 2 would mean that the service refused.
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn usage_errors_do_not_look_like_refusals() {
+    assert!(failure(&["fetch", "--no-such-option"]).contains("--no-such-option"));
+    assert!(failure(&[]).contains("Usage"));
+}
+
+#[test]
+fn says_which_option_is_missing_or_wrong() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(config.path(), "{}").unwrap();
+    let config = config.path().to_str().unwrap();
+    let fetch = |more: &[&str]| failure(&[&["fetch", "--config", config], more].concat());
+    assert!(fetch(&[]).contains("option --service: missing"));
+    assert!(fetch(&["--service", "http://x:1"]).contains("option --service:"));
+    assert!(fetch(&["--service", "vsock://2:1"]).contains("option --server-name: missing"));
+    assert!(fetch(&["--service", "https://x:1"]).contains("option --service-cert: missing"));
+    let absent = fetch(&["--service", "https://x:1", "--service-cert", "/nonexistent.pem"]);
+    assert!(absent.contains("--service-cert: cannot read /nonexistent.pem: "), "{absent}");
+    assert!(
+        failure(&["fetch", "--config", "/nonexistent.json"])
+            .contains("--config: cannot read /nonexistent.json")
+    );
+}
+
+#[test]
+fn does_not_listen_for_others_unless_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = directory.path().join("as.pem");
+    let pem = rcgen::generate_simple_self_signed(vec!["as".to_owned()]).unwrap().cert.pem();
+    std::fs::write(&certificate, pem).unwrap();
+    let text = failure(&[
+        "daemon",
+        "--service",
+        "https://as:1",
+        "--service-cert",
+        certificate.to_str().unwrap(),
+        "--listen",
+        // Nobody's address (RFC 5737): without the check the daemon would fail to listen, not run on.
+        "192.0.2.1:0",
+    ]);
+    assert!(text.contains("--allow-remote"), "{text}");
+}
+
+#[test]
+fn prints_help_completions_and_manual() {
+    for arguments in
+        [&["--help"][..], &["fetch", "--help"], &["completions", "bash"], &["man"], &["--version"]]
+    {
+        let output = agent(arguments);
+        assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
+    }
+    assert!(String::from_utf8(agent(&["--help"]).stdout).unwrap().contains("Examples:"));
+}

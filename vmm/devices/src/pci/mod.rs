@@ -1,0 +1,70 @@
+//! A PCI Express host with one bus, its configuration space (ECAM) and message-signalled interrupts.
+
+mod bus;
+mod config;
+mod host_bridge;
+mod msix;
+
+use std::fmt;
+
+pub use bus::{PciBus, PciError};
+pub(crate) use config::{ConfigSpace, Header};
+pub(crate) use msix::Msix;
+
+/// Bytes of configuration space per function in the ECAM window.
+pub const ECAM_FUNCTION_SIZE: u64 = 4096;
+/// Device slots on a bus, the host bridge in slot 0 included.
+pub const SLOTS: u8 = 32;
+
+/// Where a single-function device sits on bus 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PciAddress {
+    slot: u8,
+}
+
+impl PciAddress {
+    /// The device number, 0 to 31.
+    pub fn slot(self) -> u8 {
+        self.slot
+    }
+
+    /// The requester id with which the device's messages reach the ITS.
+    pub fn requester_id(self) -> u32 {
+        u32::from(self.slot) << 3
+    }
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0000:00:{:02x}.0", self.slot)
+    }
+}
+
+/// A base address register that decodes memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bar {
+    /// Index of its (first) register, 0 to 5.
+    pub index: u8,
+    /// Guest physical address that the guest programmed.
+    pub base: u64,
+    /// Length in bytes, a power of two.
+    pub size: u64,
+}
+
+/// A function on the bus. Like [`MmioDevice`](crate::bus::MmioDevice) it locks itself, and everything it is given
+/// comes from the guest.
+pub trait PciDevice: Send + Sync {
+    /// Reads configuration space at `offset` (below 4096).
+    fn read_config(&self, offset: u16, data: &mut [u8]);
+    /// Writes configuration space at `offset` (below 4096).
+    fn write_config(&self, offset: u16, data: &[u8]);
+    /// The memory BARs that the function decodes now: none while memory decoding is off.
+    fn bars(&self) -> Vec<Bar>;
+    /// Tells that BAR `index` answers at `base` from now on, or nowhere: called when a BAR enters, moves within or
+    /// leaves the windows of the host bridge.
+    fn bar_moved(&self, index: u8, base: Option<u64>);
+    /// Reads from BAR `index`.
+    fn read_bar(&self, index: u8, offset: u64, data: &mut [u8]);
+    /// Writes to BAR `index`.
+    fn write_bar(&self, index: u8, offset: u64, data: &[u8]);
+}

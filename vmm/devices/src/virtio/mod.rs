@@ -1,0 +1,93 @@
+//! Virtio 1.2 devices on PCI. Each device is a folder; [`VirtioPci`] carries any of them.
+
+pub mod blk;
+pub mod console;
+mod interrupts;
+mod pci;
+mod queue;
+pub mod rng;
+pub mod vsock;
+mod worker;
+
+use std::io;
+
+pub use pci::{VirtioPci, VirtioPciConfig, VirtioPciError};
+pub use queue::{Chain, DeviceQueue, QueueError};
+pub use worker::EventHandler;
+
+pub use crate::poller::Source;
+
+/// A device type behind the virtio transport.
+///
+/// The device itself is the part that survives resets; [`VirtioDevice::activate`] makes the part that serves the queues
+/// and lives on a thread of its own until the guest resets the device.
+pub trait VirtioDevice: Send + Sync {
+    /// Name for logs and the worker thread, at most 15 bytes.
+    fn name(&self) -> &str;
+    /// Virtio device id (virtio 1.2, section 5).
+    fn device_id(&self) -> u16;
+    /// PCI class code: class, subclass, programming interface.
+    fn class(&self) -> u32;
+    /// Largest size of each queue, each a power of two. Their number is the number of queues.
+    fn queue_sizes(&self) -> &[u16];
+    /// Device-specific feature bits (0 to 23). The transport adds the others.
+    fn features(&self) -> u64;
+    /// Device-specific configuration space. It never changes.
+    fn config(&self) -> &[u8];
+    /// Builds the handler for queues that the driver has just started.
+    ///
+    /// # Errors
+    /// [`ActivateError`]: the device asks the guest for a reset.
+    fn activate(&self, activation: Activation) -> Result<Box<dyn EventHandler>, ActivateError>;
+}
+
+/// What the driver set up before it started the device.
+pub struct Activation {
+    /// Feature bits that both sides agreed on.
+    pub features: u64,
+    /// The queues in their order; `None` where the driver did not enable one.
+    pub queues: Vec<Option<DeviceQueue>>,
+}
+
+impl Activation {
+    /// All `N` queues of the device.
+    ///
+    /// # Errors
+    /// [`ActivateError::QueueMissing`] when the driver left one of them disabled.
+    pub fn all_queues<const N: usize>(self) -> Result<[DeviceQueue; N], ActivateError> {
+        let enabled: Vec<DeviceQueue> = self.queues.into_iter().flatten().collect();
+        let found = enabled.len();
+        enabled.try_into().map_err(|_| ActivateError::QueueMissing { found, needed: N })
+    }
+}
+
+/// Why a device did not start although the driver set DRIVER_OK.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// The driver enabled too few queues.
+    #[error("the guest driver enabled {found} queues, the device needs {needed}")]
+    QueueMissing {
+        /// Queues that are enabled.
+        found: usize,
+        /// Queues of the device.
+        needed: usize,
+    },
+    /// The queue's size or the place of its rings is not usable.
+    #[error("the guest driver set up queue {index} wrongly")]
+    Queue {
+        /// Number of the queue.
+        index: u16,
+        /// What is wrong.
+        #[source]
+        source: QueueError,
+    },
+    /// The host refused a file descriptor or a thread.
+    #[error("the host cannot start the device")]
+    Host(#[from] io::Error),
+}
+
+/// A device id of the bindings as the transport takes it.
+const fn id(id: u32) -> u16 {
+    let [low, high, ..] = id.to_le_bytes();
+    u16::from_le_bytes([low, high])
+}

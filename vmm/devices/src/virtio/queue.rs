@@ -1,0 +1,147 @@
+//! A started virtqueue as a device sees it.
+
+use std::sync::Arc;
+
+use tracing::debug;
+use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT, Reader, Writer};
+use vm_memory::GuestAddress;
+
+use super::interrupts::Signals;
+use crate::dma::DmaMemory;
+
+/// What ends the work on a queue. The guest must reset the device.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The ring itself is broken.
+    #[error("virtqueue: {0}")]
+    Ring(virtio_queue::Error),
+    /// An access was refused; [`DmaMemory`] has logged which.
+    #[error("virtqueue: the device may not access the guest memory that it was given")]
+    Dma,
+}
+
+impl From<virtio_queue::Error> for QueueError {
+    fn from(error: virtio_queue::Error) -> Self {
+        Self::Ring(error)
+    }
+}
+
+/// Where the driver put a queue.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct QueueLayout {
+    pub(crate) size: u16,
+    pub(crate) descriptors: u64,
+    pub(crate) driver: u64,
+    pub(crate) device: u64,
+}
+
+/// One queue: takes buffers from the driver, returns them, interrupts as the driver wishes.
+pub struct DeviceQueue {
+    index: u16,
+    queue: Queue,
+    memory: Arc<DmaMemory>,
+    signals: Arc<Signals>,
+}
+
+impl DeviceQueue {
+    pub(crate) fn new(
+        index: u16,
+        layout: QueueLayout,
+        event_idx: bool,
+        memory: Arc<DmaMemory>,
+        signals: Arc<Signals>,
+    ) -> Result<Self, QueueError> {
+        let mut queue = Queue::new(layout.size)?;
+        queue.try_set_desc_table_address(GuestAddress(layout.descriptors))?;
+        queue.try_set_avail_ring_address(GuestAddress(layout.driver))?;
+        queue.try_set_used_ring_address(GuestAddress(layout.device))?;
+        queue.set_event_idx(event_idx);
+        queue.set_ready(true);
+        if !queue.is_valid(memory.as_ref()) {
+            return Err(QueueError::Dma);
+        }
+        Ok(Self { index, queue, memory, signals })
+    }
+
+    /// The next buffer that the driver offers. `None` leaves the doorbell armed: the driver will ring it for the next.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the ring cannot be read.
+    pub fn pop(&mut self) -> Result<Option<Chain>, QueueError> {
+        loop {
+            let next = self.queue.iter(self.memory.clone())?.next();
+            if self.memory.faulted() {
+                return Err(QueueError::Dma);
+            }
+            if let Some(chain) = next {
+                return Ok(Some(Chain { chain, memory: self.memory.clone() }));
+            }
+            // Arms the doorbell and looks again: a buffer may have come in between.
+            if !self.queue.enable_notification(self.memory.as_ref())? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Puts the buffer that was popped last back, to be popped again.
+    pub fn undo_pop(&mut self) {
+        self.queue.go_to_previous_position();
+    }
+
+    /// Returns a buffer to the driver with `written` bytes in it.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the used ring cannot be written or `head` is not a descriptor of this queue.
+    pub fn complete(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
+        Ok(self.queue.add_used(self.memory.as_ref(), head, written)?)
+    }
+
+    /// Interrupts the driver if it wants to hear of the buffers that were returned.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the ring cannot be read.
+    pub fn notify(&mut self) -> Result<(), QueueError> {
+        if self.queue.needs_notification(self.memory.as_ref())? {
+            self.signals.queue(self.index);
+        }
+        Ok(())
+    }
+
+    /// Returns a buffer that cannot hold what the device type demands, with nothing in it.
+    ///
+    /// # Errors
+    /// As [`DeviceQueue::complete`].
+    pub fn reject(&mut self, head: u16, reason: &str) -> Result<(), QueueError> {
+        debug!(queue = self.index, head, "malformed request from the guest: {reason}");
+        self.complete(head, 0)
+    }
+}
+
+/// A buffer of the driver: device-readable parts, then device-writable ones.
+pub struct Chain {
+    chain: DescriptorChain<Arc<DmaMemory>>,
+    memory: Arc<DmaMemory>,
+}
+
+impl Chain {
+    /// Number of the first descriptor, to return the buffer with.
+    pub fn head(&self) -> u16 {
+        self.chain.head_index()
+    }
+
+    /// The device-readable bytes.
+    ///
+    /// # Errors
+    /// [`QueueError`] when part of the buffer is out of bounds.
+    pub fn reader(&self) -> Result<Reader<'_>, QueueError> {
+        Ok(Reader::new(self.memory.as_ref(), self.chain.clone())?)
+    }
+
+    /// The device-writable bytes.
+    ///
+    /// # Errors
+    /// [`QueueError`] when part of the buffer is out of bounds.
+    pub fn writer(&self) -> Result<Writer<'_>, QueueError> {
+        Ok(Writer::new(self.memory.as_ref(), self.chain.clone())?)
+    }
+}

@@ -1,0 +1,280 @@
+//! A VM put together: memory, processors, interrupt controller, devices, and what lies in memory.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use devices::bus::Bus;
+use devices::pci::PciBus;
+use devices::pl011::{Pl011, Pl011Input};
+use devices::pl031::Pl031;
+use devices::virtio::blk::{Block, RawFile};
+use devices::virtio::console::Console;
+use devices::virtio::rng::Rng;
+use devices::virtio::vsock::Vsock;
+use devices::virtio::{VirtioDevice, VirtioPci, VirtioPciConfig};
+use hypervisor::{Gic, Hypervisor, Vcpu, Vm, VmType};
+use machine::fdt::Seeds;
+use machine::launch::LaunchPlan;
+use machine::layout::{Layout, Region};
+use rand::Rng as _;
+use realm::RealmBackend;
+use realm::soft::{Fault, SoftRealm};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+use crate::config::{FaultName, RealmConfig, VmConfig};
+use crate::console;
+use crate::isolation::{Isolation, Kernel, Spi};
+use crate::launch::{self, Measurement, Prepared};
+use crate::terminal::RawMode;
+use crate::vcpu::Context;
+use crate::vmm::{Event, RunOptions};
+use crate::{Error, platform};
+
+/// Shared peripheral interrupts: the wired devices need two, and KVM counts in steps of 32.
+const SPIS: u32 = 32;
+
+/// A VM that is ready to run, without its vCPUs, which belong to their threads.
+pub struct Board {
+    bus: Arc<Bus>,
+    isolation: Isolation,
+    _gic: Gic,
+    _serial_input: Option<Pl011Input>,
+    _terminal: Option<RawMode>,
+}
+
+impl Board {
+    /// Builds the VM that `config` describes, with everything loaded; the vCPUs have their entry state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] that names the field or the part of the host that stands in the way.
+    pub fn build(
+        hypervisor: &Hypervisor,
+        config: &VmConfig,
+        options: &RunOptions,
+    ) -> Result<(Self, Vec<Vcpu>), Error> {
+        let Prepared { layout, plan } = launch::prepare(config, Some(seeds()))?;
+        let realm = config.realm.as_ref().map(|realm| soft_realm(realm, layout.vcpus)).transpose()?;
+        let isolation = Isolation::new(realm);
+
+        let vm_type =
+            isolation.realm().map_or_else(|| VmType::normal(layout.ipa_bits), |realm| realm.vm_type());
+        let vm = Arc::new(hypervisor.create_vm(vm_type)?);
+        if let Some(realm) = isolation.realm() {
+            realm.configure(&vm)?;
+        }
+        let memory = map_ram(&vm, &isolation, layout.ram)?;
+        let mut vcpus =
+            (0..layout.vcpus).map(|index| vm.create_vcpu(index)).collect::<Result<Vec<_>, _>>()?;
+        let gic = vm.create_gic(isolation.gic_addresses(&layout.gic), SPIS)?;
+
+        let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()))?;
+        let (serial_input, terminal) = assembly.serial(config)?;
+        let console_terminal = assembly.virtio_devices(config)?;
+
+        let log = options.launch_log.as_deref();
+        load(config, &isolation, &memory, &layout, &plan, log)?;
+        let entry = plan.entry();
+        for (index, vcpu) in vcpus.iter_mut().enumerate() {
+            let boots = index == 0;
+            vcpu.init(boots)?;
+            if boots {
+                vcpu.set_entry(entry.pc, &entry.gprs)?;
+            }
+            if let Some(realm) = isolation.realm() {
+                realm.finalise_vcpu(vcpu)?;
+            }
+        }
+        if let Some(realm) = isolation.realm() {
+            realm.activate(&vm)?;
+        }
+        let board = Self {
+            bus: Arc::new(assembly.bus),
+            isolation,
+            _gic: gic,
+            _serial_input: serial_input,
+            _terminal: terminal.or(console_terminal),
+        };
+        Ok((board, vcpus))
+    }
+
+    /// What the vCPU threads need of the board.
+    pub fn context(&self, events: Sender<Event>) -> Context {
+        Context { bus: Arc::clone(&self.bus), isolation: self.isolation.clone(), events }
+    }
+}
+
+/// Devices on their way to the board.
+struct Assembly<'a> {
+    vm: &'a Arc<Vm>,
+    isolation: &'a Isolation,
+    layout: &'a Layout,
+    memory: Arc<GuestMemoryMmap>,
+    kernel: Arc<Kernel>,
+    pci: Arc<PciBus>,
+    bus: Bus,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(
+        vm: &'a Arc<Vm>,
+        isolation: &'a Isolation,
+        layout: &'a Layout,
+        memory: Arc<GuestMemoryMmap>,
+    ) -> Result<Self, Error> {
+        let range = |region: Region| region.base..region.end();
+        let pci = PciBus::new(vec![range(layout.pcie.mmio32), range(layout.pcie.mmio64)]);
+        let mut bus = Bus::new();
+        bus.insert(range(layout.pcie.ecam), pci.ecam()).map_err(assemble("PCI host bridge"))?;
+        for (window, device) in pci.windows() {
+            bus.insert(window, device).map_err(assemble("PCI host bridge"))?;
+        }
+        bus.insert(range(layout.rtc.region), Arc::new(Pl031::new(seconds_since_1970)))
+            .map_err(assemble("real-time clock"))?;
+        let kernel = Arc::new(Kernel { vm: Arc::clone(vm), isolation: isolation.clone() });
+        Ok(Self { vm, isolation, layout, memory, kernel, pci, bus })
+    }
+
+    /// The serial port is part of the board; without an end it is silent.
+    fn serial(&mut self, config: &VmConfig) -> Result<(Option<Pl011Input>, Option<RawMode>), Error> {
+        const DEVICE: &str = "serial port";
+        let ends = console::open("serial", &config.serial)?;
+        let line = Arc::new(Spi { vm: Arc::clone(self.vm), spi: self.layout.uart.spi });
+        let (output, input, terminal) = match ends {
+            Some(ends) => {
+                (Box::new(ends.output) as Box<dyn std::io::Write + Send>, ends.input, ends.terminal)
+            }
+            None => (Box::new(std::io::sink()) as Box<dyn std::io::Write + Send>, None, None),
+        };
+        let uart = Pl011::new(line, output).map_err(assemble(DEVICE))?;
+        let input = input.map(|input| uart.connect_input(input)).transpose().map_err(assemble(DEVICE))?;
+        let region = self.layout.uart.region;
+        self.bus.insert(region.base..region.end(), uart).map_err(assemble(DEVICE))?;
+        Ok((input, terminal))
+    }
+
+    /// Every virtio device of the configuration, in an order that does not depend on anything else.
+    fn virtio_devices(&mut self, config: &VmConfig) -> Result<Option<RawMode>, Error> {
+        for disk in &config.disks {
+            let file =
+                RawFile::open(&disk.path, disk.readonly).map_err(unusable("disks.path", &disk.path))?;
+            let serial = disk.serial.as_deref().unwrap_or_default();
+            self.virtio("disk", Box::new(Block::new(Box::new(file), serial)))?;
+        }
+        let source = File::open(&config.rng.src).map_err(unusable("rng.src", &config.rng.src))?;
+        self.virtio("entropy source", Box::new(Rng::new(source)))?;
+        if let Some(vsock) = &config.vsock {
+            let device = Vsock::new(u64::from(vsock.cid), &vsock.socket)
+                .map_err(unusable("vsock.socket", &vsock.socket))?;
+            self.virtio("vsock", Box::new(device))?;
+        }
+        let mut terminal = None;
+        if let Some(ends) = console::open("console", &config.console)? {
+            terminal = ends.terminal;
+            self.virtio("console", Box::new(Console::new(ends.input, ends.output.into())))?;
+        }
+        Ok(terminal)
+    }
+
+    fn virtio(&mut self, name: &'static str, device: Box<dyn VirtioDevice>) -> Result<(), Error> {
+        let address = self.pci.free_address().map_err(assemble(name))?;
+        let function = VirtioPci::new(VirtioPciConfig {
+            device,
+            address,
+            memory: Arc::clone(&self.memory),
+            dma: self.isolation.dma_policy(),
+            msi: Arc::clone(&self.kernel) as _,
+            io_events: Arc::clone(&self.kernel) as _,
+            access_platform: self.isolation.realm().is_some(),
+        })
+        .map_err(assemble(name))?;
+        self.pci.insert(address, function).map_err(assemble(name))
+    }
+}
+
+fn map_ram(vm: &Vm, isolation: &Isolation, ram: Region) -> Result<GuestMemoryMmap, Error> {
+    let unavailable =
+        |source: Box<dyn std::error::Error + Send + Sync>| Error::Memory { size: ram.size, source };
+    let size = usize::try_from(ram.size).map_err(|error| unavailable(error.into()))?;
+    let mapping = MmapRegion::new(size).map_err(|error| unavailable(error.into()))?;
+    let region = GuestRegionMmap::new(mapping, GuestAddress(ram.base))
+        .ok_or_else(|| unavailable("it does not fit the address space".into()))?;
+    let region = Arc::new(region);
+    match isolation.realm() {
+        Some(realm) => realm.map_ram(vm, &region)?,
+        None => vm.map_memory(ram.base, &region)?,
+    }
+    GuestMemoryMmap::from_arc_regions(vec![region]).map_err(|error| unavailable(error.into()))
+}
+
+/// Puts the plan into memory, and writes the launch log of a Realm.
+fn load(
+    config: &VmConfig,
+    isolation: &Isolation,
+    memory: &GuestMemoryMmap,
+    layout: &Layout,
+    plan: &LaunchPlan,
+    log: Option<&Path>,
+) -> Result<(), Error> {
+    let (Some(realm), Some(realm_config)) = (isolation.realm(), &config.realm) else {
+        for segment in plan.segments() {
+            memory.write_slice(segment.bytes(), GuestAddress(segment.gpa())).map_err(|source| {
+                realm::Error::Load { segment: segment.name(), gpa: segment.gpa(), source }
+            })?;
+        }
+        return Ok(());
+    };
+    let rim = realm.load(memory, plan)?;
+    tracing::info!(%rim, backend = realm.name(), "the Realm is measured");
+    if let Some(path) = log {
+        let measurement = Measurement::of(realm_config, rim, layout, plan)?;
+        let json = serde_json::to_vec_pretty(&measurement).map_err(std::io::Error::other);
+        json.and_then(|json| std::fs::write(path, json))
+            .map_err(|source| Error::LaunchLog { path: path.into(), source })?;
+    }
+    Ok(())
+}
+
+fn soft_realm(config: &RealmConfig, vcpus: u16) -> Result<Arc<dyn RealmBackend>, Error> {
+    let fault = config.fault.map(|fault| match fault {
+        FaultName::Challenge => Fault::Challenge,
+        FaultName::Signature => Fault::Signature,
+    });
+    let platform = platform::load(config.platform.as_ref())?;
+    let parameters = launch::parameters(config)?;
+    Ok(Arc::new(SoftRealm::new(parameters, platform, fault, vcpus, &mut rand::rng())?))
+}
+
+fn seeds() -> Seeds {
+    let mut seeds = Seeds { rng: [0; 32], kaslr: 0 };
+    let mut rng = rand::rng();
+    rng.fill_bytes(&mut seeds.rng);
+    seeds.kaslr = rng.next_u64();
+    seeds
+}
+
+/// Seconds since 1970 in the 32 bits that a PL031 has.
+fn seconds_since_1970() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, reason = "the clock wraps in 2106, as the device does")]
+    let seconds = since.as_secs() as u32;
+    seconds
+}
+
+fn assemble<E>(device: &'static str) -> impl FnOnce(E) -> Error
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| Error::Assemble { device, source: source.into() }
+}
+
+fn unusable<E>(field: &'static str, path: &Path) -> impl FnOnce(E) -> Error
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let path = path.to_path_buf();
+    move |source| Error::Device { field, path, source: source.into() }
+}

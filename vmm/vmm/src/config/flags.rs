@@ -1,0 +1,270 @@
+//! The command line's way to say what a VM is made of.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::options::{self, Options};
+use super::{
+    ConfigError, ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, FaultName, HashName, MemoryConfig,
+    PayloadConfig, PlatformConfig, RealmBackendName, RealmConfig, RmmName, RngConfig, VmConfig, VsockConfig,
+};
+
+/// Flags that describe a VM; each replaces its part of `--config`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct VmFlags {
+    /// JSON description of the VM.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Kernel: arm64 Image, its gzip, or an EFI zboot image.
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM file system.
+    #[arg(long, value_name = "FILE")]
+    initramfs: Option<PathBuf>,
+    /// Kernel command line.
+    #[arg(long, value_name = "TEXT")]
+    cmdline: Option<String>,
+    /// Processors: boot=N.
+    #[arg(long, value_name = "OPTIONS")]
+    cpus: Option<String>,
+    /// Memory: size=N[K|M|G].
+    #[arg(long, value_name = "OPTIONS")]
+    memory: Option<String>,
+    /// Disk: path=FILE[,readonly=on][,serial=TEXT]; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    disk: Vec<String>,
+    /// Entropy: src=FILE.
+    #[arg(long, value_name = "OPTIONS")]
+    rng: Option<String>,
+    /// Serial port: off, null, tty or file=PATH.
+    #[arg(long, value_name = "MODE")]
+    serial: Option<String>,
+    /// Virtio console: off, null, tty or file=PATH.
+    #[arg(long, value_name = "MODE")]
+    console: Option<String>,
+    /// Socket to the guest: cid=N,socket=PATH.
+    #[arg(long, value_name = "OPTIONS")]
+    vsock: Option<String>,
+    /// Run as a Realm: soft[,key=PEM][,instance_id=HEX][,hash=sha256|sha512][,rpv=BASE64][,rmm=1.0|2.0][,fault=challenge|signature].
+    #[arg(long, value_name = "BACKEND[,OPTIONS]")]
+    realm: Option<String>,
+}
+
+impl VmFlags {
+    /// The VM that the file and the flags describe.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] that names the file, the field or the flag.
+    pub fn into_config(self) -> Result<VmConfig, ConfigError> {
+        let mut config = match (&self.config, &self.kernel) {
+            (Some(path), _) => VmConfig::from_file(path)?,
+            (None, Some(kernel)) => VmConfig::booting(kernel.clone()),
+            (None, None) => return Err(ConfigError::NothingToBoot),
+        };
+        if let Some(kernel) = self.kernel {
+            config.payload.kernel = kernel;
+        }
+        if let Some(initramfs) = self.initramfs {
+            config.payload.initramfs = Some(initramfs);
+        }
+        if let Some(cmdline) = self.cmdline {
+            config.payload.cmdline = cmdline;
+        }
+        if let Some(text) = self.cpus {
+            config.cpus = cpus(&text)?;
+        }
+        if let Some(text) = self.memory {
+            config.memory = memory(&text)?;
+        }
+        if !self.disk.is_empty() {
+            config.disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+        }
+        if let Some(text) = self.rng {
+            config.rng = RngConfig { src: Options::parse("--rng", &text, &["src"])?.require("src")?.into() };
+        }
+        if let Some(text) = self.serial {
+            config.serial = console("--serial", &text)?;
+        }
+        if let Some(text) = self.console {
+            config.console = console("--console", &text)?;
+        }
+        if let Some(text) = self.vsock {
+            config.vsock = Some(vsock(&text)?);
+        }
+        if let Some(text) = self.realm {
+            config.realm = Some(realm(&text)?);
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+impl VmConfig {
+    fn booting(kernel: PathBuf) -> Self {
+        Self {
+            payload: PayloadConfig { kernel, initramfs: None, cmdline: String::new() },
+            cpus: CpusConfig::default(),
+            memory: MemoryConfig::default(),
+            disks: Vec::new(),
+            rng: RngConfig::default(),
+            serial: ConsoleConfig { mode: ConsoleMode::Tty, file: None },
+            console: ConsoleConfig::off(),
+            vsock: None,
+            realm: None,
+        }
+    }
+}
+
+fn cpus(text: &str) -> Result<CpusConfig, ConfigError> {
+    let options = Options::parse("--cpus", text, &["boot"])?;
+    options.require("boot")?;
+    let boot = options.convert("boot", "a number of vCPUs", |value| value.parse().ok())?;
+    Ok(CpusConfig { boot_vcpus: boot.unwrap_or_default() })
+}
+
+fn memory(text: &str) -> Result<MemoryConfig, ConfigError> {
+    let options = Options::parse("--memory", text, &["size"])?;
+    options.require("size")?;
+    let size = options.convert("size", "a size such as 512M", options::size)?;
+    Ok(MemoryConfig { size: size.unwrap_or_default() })
+}
+
+fn disk(text: &str) -> Result<DiskConfig, ConfigError> {
+    let options = Options::parse("--disk", text, &["path", "readonly", "serial"])?;
+    Ok(DiskConfig {
+        path: options.require("path")?.into(),
+        readonly: options.switch("readonly")?,
+        serial: options.get("serial").map(Into::into),
+    })
+}
+
+fn console(flag: &'static str, text: &str) -> Result<ConsoleConfig, ConfigError> {
+    let mode = match text {
+        "off" => ConsoleMode::Off,
+        "null" => ConsoleMode::Null,
+        "tty" => ConsoleMode::Tty,
+        _ => {
+            let file = Options::parse(flag, text, &["file"])?.require("file")?.into();
+            return Ok(ConsoleConfig { mode: ConsoleMode::File, file: Some(file) });
+        }
+    };
+    Ok(ConsoleConfig { mode, file: None })
+}
+
+fn vsock(text: &str) -> Result<VsockConfig, ConfigError> {
+    let options = Options::parse("--vsock", text, &["cid", "socket"])?;
+    options.require("cid")?;
+    let cid = options.convert("cid", "a number from 3 on", |value| value.parse().ok())?;
+    Ok(VsockConfig { cid: cid.unwrap_or_default(), socket: options.require("socket")?.into() })
+}
+
+fn realm(text: &str) -> Result<RealmConfig, ConfigError> {
+    const FLAG: &str = "--realm";
+    let (backend, rest) = text.split_once(',').unwrap_or((text, ""));
+    if backend != "soft" {
+        return Err(ConfigError::RealmBackend { found: backend.into() });
+    }
+    let known = ["key", "instance_id", "hash", "rpv", "rmm", "fault"];
+    let options = Options::parse(FLAG, rest, &known)?;
+    let hash = options.convert("hash", "sha256 or sha512", |value| match value {
+        "sha256" => Some(HashName::Sha256),
+        "sha512" => Some(HashName::Sha512),
+        _ => None,
+    })?;
+    let rmm = options.convert("rmm", "1.0 or 2.0", |value| match value {
+        "1.0" => Some(RmmName::V1_0),
+        "2.0" => Some(RmmName::V2_0),
+        _ => None,
+    })?;
+    let fault = options.convert("fault", "challenge or signature", |value| match value {
+        "challenge" => Some(FaultName::Challenge),
+        "signature" => Some(FaultName::Signature),
+        _ => None,
+    })?;
+    let instance_id = options.get("instance_id").map(Into::into);
+    let platform = match &instance_id {
+        Some(_) => Some(options.require("key")?),
+        None => options.get("key"),
+    };
+    let platform = platform.map(|key| PlatformConfig {
+        key: key.into(),
+        instance_id,
+        config: String::new(),
+        components: Vec::new(),
+    });
+    Ok(RealmConfig {
+        backend: RealmBackendName::Soft,
+        measurement_algorithm: hash.unwrap_or_default(),
+        personalization_value: options.get("rpv").map(Into::into),
+        rmm: rmm.unwrap_or_default(),
+        platform,
+        fault,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        vm: VmFlags,
+    }
+
+    fn config(arguments: &[&str]) -> Result<VmConfig, ConfigError> {
+        Cli::parse_from(["vmm"].iter().chain(arguments)).vm.into_config()
+    }
+
+    #[test]
+    fn flags_describe_a_realm_with_devices() {
+        let config = config(&[
+            "--kernel=/k",
+            "--cpus=boot=2",
+            "--memory=size=1G",
+            "--disk=path=/a,serial=one",
+            "--disk=path=/b,readonly=on",
+            "--vsock=cid=3,socket=/s",
+            "--serial=file=/log",
+            "--realm=soft,key=/pem,rmm=2.0,hash=sha512,fault=signature",
+        ])
+        .unwrap();
+        assert_eq!(config.cpus.boot_vcpus, 2);
+        assert_eq!(config.memory.size, 1 << 30);
+        assert_eq!(config.disks.len(), 2);
+        assert!(config.disks[1].readonly);
+        assert_eq!(config.serial, ConsoleConfig { mode: ConsoleMode::File, file: Some("/log".into()) });
+        let realm = config.realm.unwrap();
+        assert_eq!((realm.rmm, realm.measurement_algorithm), (RmmName::V2_0, HashName::Sha512));
+        assert_eq!(realm.fault, Some(FaultName::Signature));
+        assert_eq!(realm.platform.unwrap().key, PathBuf::from("/pem"));
+    }
+
+    #[test]
+    fn flags_replace_their_part_of_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let json =
+            r#"{"payload":{"kernel":"/k","cmdline":"a"},"memory":{"size":2097152},"cpus":{"boot_vcpus":4}}"#;
+        std::fs::write(file.path(), json).unwrap();
+        let path = format!("--config={}", file.path().display());
+        let config = config(&[&path, "--cmdline=b", "--memory=size=4M"]).unwrap();
+        assert_eq!(
+            (config.payload.cmdline.as_str(), config.memory.size, config.cpus.boot_vcpus),
+            ("b", 4 << 20, 4)
+        );
+    }
+
+    #[test]
+    fn mistakes_name_the_flag() {
+        let message = |arguments: &[&str]| config(arguments).unwrap_err().to_string();
+        assert!(message(&[]).contains("--kernel"));
+        assert!(message(&["--kernel=/k", "--realm=tdx"]).contains("tdx"));
+        assert!(message(&["--kernel=/k", "--realm=soft,instance_id=01"]).contains("key= is missing"));
+        assert!(message(&["--kernel=/k", "--cpus=boot=two"]).contains("boot=two"));
+        assert!(message(&["--kernel=/k", "--vsock=cid=2,socket=/s"]).contains("cid"));
+    }
+}

@@ -1,0 +1,204 @@
+//! The `key=value,key=value` grammar of command-line options.
+//!
+//! A comma separates, except within double quotes or square brackets, so that a path may contain one.
+
+use thiserror::Error;
+
+/// An option on the command line is not what it should be.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum OptionsError {
+    /// A part has no `=`.
+    #[error("{flag}: found {part:?}, expected key=value")]
+    NotAPair {
+        /// The command-line flag.
+        flag: &'static str,
+        /// What was found.
+        part: String,
+    },
+    /// A key that the flag does not have.
+    #[error("{flag}: unknown key {key:?}; it takes {known}")]
+    UnknownKey {
+        /// The command-line flag.
+        flag: &'static str,
+        /// What was found.
+        key: String,
+        /// The keys that exist.
+        known: String,
+    },
+    /// A key was given twice.
+    #[error("{flag}: {key} is given twice")]
+    Duplicate {
+        /// The command-line flag.
+        flag: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// A quote or bracket is not closed.
+    #[error("{flag}: a quote or bracket in {text:?} is not closed")]
+    Unbalanced {
+        /// The command-line flag.
+        flag: &'static str,
+        /// The whole argument.
+        text: String,
+    },
+    /// A key that must be there is not.
+    #[error("{flag}: {key}= is missing")]
+    Missing {
+        /// The command-line flag.
+        flag: &'static str,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value is of the wrong kind.
+    #[error("{flag}: {key}={value}: expected {expected}")]
+    Value {
+        /// The command-line flag.
+        flag: &'static str,
+        /// The key.
+        key: String,
+        /// What was found.
+        value: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+/// The pairs of one flag.
+#[derive(Debug)]
+pub struct Options {
+    flag: &'static str,
+    pairs: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Parses `text`, in which only `known` keys may occur; an empty text has no pairs.
+    pub fn parse(flag: &'static str, text: &str, known: &[&str]) -> Result<Self, OptionsError> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for part in split(flag, text)?.into_iter().filter(|_| !text.is_empty()) {
+            let Some((key, value)) = part.split_once('=') else {
+                return Err(OptionsError::NotAPair { flag, part });
+            };
+            if !known.contains(&key) {
+                return Err(OptionsError::UnknownKey { flag, key: key.into(), known: known.join(", ") });
+            }
+            if pairs.iter().any(|(earlier, _)| earlier == key) {
+                return Err(OptionsError::Duplicate { flag, key: key.into() });
+            }
+            pairs.push((key.into(), value.into()));
+        }
+        Ok(Self { flag, pairs })
+    }
+
+    /// The value of `key`, if it was given.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of `key`, which must be there.
+    pub fn require(&self, key: &'static str) -> Result<&str, OptionsError> {
+        self.get(key).ok_or(OptionsError::Missing { flag: self.flag, key })
+    }
+
+    /// A switch: `on`, `off`, `true` or `false`; off when absent.
+    pub fn switch(&self, key: &str) -> Result<bool, OptionsError> {
+        match self.get(key) {
+            Some("on" | "true") => Ok(true),
+            None | Some("off" | "false") => Ok(false),
+            Some(value) => Err(self.wrong(key, value, "on or off")),
+        }
+    }
+
+    /// A value that `convert` understands, if the key was given.
+    pub fn convert<T>(
+        &self,
+        key: &str,
+        expected: &'static str,
+        convert: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, OptionsError> {
+        self.get(key).map(|value| convert(value).ok_or_else(|| self.wrong(key, value, expected))).transpose()
+    }
+
+    fn wrong(&self, key: &str, value: &str, expected: &'static str) -> OptionsError {
+        OptionsError::Value { flag: self.flag, key: key.into(), value: value.into(), expected }
+    }
+}
+
+/// A size in bytes, or in KiB, MiB, GiB with the suffixes K, M and G.
+pub fn size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if text.ends_with('K') => (digits, 10),
+        Some(digits) if text.ends_with('M') => (digits, 20),
+        Some(digits) => (digits, 30),
+        None => (text, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// Splits at the commas that stand outside of quotes and brackets, and drops the quotes.
+fn split(flag: &'static str, text: &str) -> Result<Vec<String>, OptionsError> {
+    let unbalanced = || OptionsError::Unbalanced { flag, text: text.into() };
+    let mut parts = vec![String::new()];
+    let (mut quoted, mut depth) = (false, 0_u32);
+    for character in text.chars() {
+        match character {
+            '"' => {
+                quoted = !quoted;
+                continue;
+            }
+            '[' if !quoted => depth += 1,
+            ']' if !quoted => depth = depth.checked_sub(1).ok_or_else(unbalanced)?,
+            ',' if !quoted && depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(character);
+        }
+    }
+    if quoted || depth > 0 { Err(unbalanced()) } else { Ok(parts) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Options, OptionsError> {
+        Options::parse("--disk", text, &["path", "readonly", "serial"])
+    }
+
+    #[test]
+    fn commas_within_quotes_and_brackets_do_not_split() {
+        let options = parse(r#"path="/srv/a,b.img",serial=[1,2],readonly=on"#).unwrap();
+        assert_eq!(options.get("path"), Some("/srv/a,b.img"));
+        assert_eq!(options.get("serial"), Some("[1,2]"));
+        assert!(options.switch("readonly").unwrap());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |text| parse(text).unwrap_err().to_string();
+        assert_eq!(message("paht=/x"), "--disk: unknown key \"paht\"; it takes path, readonly, serial");
+        assert_eq!(message("path=/x,path=/y"), "--disk: path is given twice");
+        assert_eq!(message("/x"), "--disk: found \"/x\", expected key=value");
+        assert_eq!(message("path=\"/x"), "--disk: a quote or bracket in \"path=\\\"/x\" is not closed");
+        assert_eq!(message("path=]"), "--disk: a quote or bracket in \"path=]\" is not closed");
+        assert_eq!(
+            parse("serial=x").unwrap().require("path").unwrap_err().to_string(),
+            "--disk: path= is missing"
+        );
+        let wrong = parse("path=/x,readonly=maybe").unwrap().switch("readonly").unwrap_err();
+        assert_eq!(wrong.to_string(), "--disk: readonly=maybe: expected on or off");
+    }
+
+    #[test]
+    fn sizes_take_binary_suffixes_and_do_not_wrap() {
+        assert_eq!(size("4096"), Some(4096));
+        assert_eq!(size("512M"), Some(512 << 20));
+        assert_eq!(size("2G"), Some(2 << 30));
+        assert_eq!(size("1m"), None);
+        assert_eq!(size("99999999999G"), None);
+        assert_eq!(size(""), None);
+    }
+}

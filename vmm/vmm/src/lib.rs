@@ -1,0 +1,21 @@
+//! The virtual machine monitor: one process per VM.
+//!
+//! A configuration ([`config`]) becomes a launch plan ([`launch`]), the plan a board with its devices, the board a
+//! running VM ([`run`]). The same plan without a VM gives the measurement that a verifier expects ([`launch::measure`]).
+
+#![forbid(unsafe_code)]
+
+mod board;
+pub mod config;
+mod console;
+mod error;
+mod isolation;
+pub mod launch;
+mod platform;
+mod terminal;
+mod vcpu;
+mod vmm;
+
+pub use error::Error;
+pub use platform::PlatformIdentity;
+pub use vmm::{Outcome, RunOptions, run};

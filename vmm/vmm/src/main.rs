@@ -1,0 +1,192 @@
+//! `redoubt-vmm`: runs one VM, or measures what a Realm would be launched with.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use tracing_subscriber::filter::LevelFilter;
+use vmm::config::VmFlags;
+use vmm::launch::Measurement;
+use vmm::{Outcome, PlatformIdentity, RunOptions};
+
+const EXAMPLES: &str = "\
+Examples:
+  Boot a kernel with its console on this terminal:
+    redoubt-vmm --kernel vmlinuz --initramfs initrd.img --cmdline 'console=ttyAMA0 quiet' --memory size=1G
+  The same as a software Realm with a development platform key:
+    redoubt-vmm --kernel vmlinuz --initramfs initrd.img --realm soft,key=platform.pem --vsock cid=3,socket=/run/vm.sock
+  The measurement that a verifier should expect of it:
+    redoubt-vmm measure --kernel vmlinuz --initramfs initrd.img --realm soft --format json
+
+Exit status:
+  0 the guest powered itself off      1 the VM could not be launched or could not go on
+  2 the command line is wrong         3 the guest reported a crash
+  4 the guest reset (--no-reboot)     128+N ended by signal N";
+
+/// Runs one virtual machine; without a command, runs it.
+#[derive(Parser)]
+#[command(name = "redoubt-vmm", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it lives as long as the program")]
+enum Command {
+    /// Prints the Realm Initial Measurement and what it is made of, without launching anything.
+    Measure {
+        #[command(flatten)]
+        vm: VmFlags,
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Prints the identity of a software Realm's development platform, as a verifier must know it.
+    Platform {
+        /// Platform key: P-384 private key in PKCS#8 PEM.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Form of the output.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Prints completions for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Prints the manual page.
+    #[command(hide = true)]
+    Man,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    vm: VmFlags,
+    /// End instead of launching anew when the guest asks for a reset.
+    #[arg(long)]
+    no_reboot: bool,
+    /// Write what a Realm was launched with, and its measurement, to a file in JSON.
+    #[arg(long, value_name = "FILE")]
+    launch_log: Option<PathBuf>,
+    /// Log more; repeat for still more.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("redoubt-vmm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<u8> {
+    match cli.command {
+        None => run(cli.run),
+        Some(Command::Measure { vm, format }) => {
+            print_measurement(&vmm::launch::measure(&vm.into_config()?)?, format)?;
+            Ok(0)
+        }
+        Some(Command::Platform { key, format }) => {
+            print_platform(&PlatformIdentity::of(&key)?, format)?;
+            Ok(0)
+        }
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "redoubt-vmm", &mut io::stdout());
+            Ok(0)
+        }
+        Some(Command::Man) => {
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut io::stdout())
+                .context("the manual page is cut short")?;
+            Ok(0)
+        }
+    }
+}
+
+fn run(arguments: RunArgs) -> anyhow::Result<u8> {
+    let level = match arguments.verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).init();
+    let config = arguments.vm.into_config()?;
+    let options = RunOptions { no_reboot: arguments.no_reboot, launch_log: arguments.launch_log };
+    Ok(match vmm::run(&config, &options)? {
+        Outcome::PoweredOff => 0,
+        Outcome::Crashed => 3,
+        Outcome::Reset => 4,
+        Outcome::Stopped { signal } => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+    })
+}
+
+fn print_platform(platform: &PlatformIdentity, format: Format) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut out, platform)?;
+            writeln!(out)?;
+        }
+        Format::Text => {
+            writeln!(out, "implementation id  {}", platform.implementation_id)?;
+            writeln!(out, "instance id        {}", platform.instance_id)?;
+            writeln!(out, "lifecycle          {}", platform.lifecycle)?;
+        }
+    }
+    Ok(())
+}
+
+fn print_measurement(measurement: &Measurement, format: Format) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut out, measurement)?;
+            writeln!(out)?;
+        }
+        Format::Text => {
+            writeln!(out, "RIM      {}:{}", measurement.hash_algorithm, measurement.rim)?;
+            let bits = measurement.ipa_bits;
+            writeln!(
+                out,
+                "Realm    {bits}-bit address space, measured by the rules of RMM {}",
+                measurement.rmm
+            )?;
+            for segment in &measurement.log.segments {
+                writeln!(
+                    out,
+                    "{:<8} {:#012x} {:>10} bytes  sha-256:{}",
+                    segment.name,
+                    segment.gpa,
+                    segment.size,
+                    hex::encode(segment.sha256)
+                )?;
+            }
+            let entry = &measurement.log.entry;
+            writeln!(out, "vCPU 0   pc {:#x}, x0 {:#x}", entry.pc, entry.gprs[0])?;
+        }
+    }
+    Ok(())
+}

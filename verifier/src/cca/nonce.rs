@@ -1,0 +1,19 @@
+//! Step `nonce`: the Realm token answers the challenge that was issued.
+
+use subtle::ConstantTimeEq;
+
+use super::realm_signature::TrustedRealm;
+use crate::refusal::{Code, Refusal, Step};
+
+/// Compares all 64 bytes: a prefix comparison would let an attester choose the rest, which binds the session key.
+pub fn verify(realm: &TrustedRealm<'_>, challenge: &[u8; 64]) -> Result<(), Refusal> {
+    if !bool::from(realm.0.challenge.ct_eq(challenge)) {
+        return Err(Refusal::new(
+            Step::Nonce,
+            Code::NonceMismatch,
+            "the attested challenge is not the issued one (zero-padded to 64 bytes): \
+             take a new challenge and a new token for it",
+        ));
+    }
+    Ok(())
+}

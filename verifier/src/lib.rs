@@ -1,0 +1,60 @@
+//! Appraisal of attestation evidence: a pipeline of named steps from bytes to an [`Appraisal`] or a typed [`Refusal`].
+//!
+//! No HTTP, no SQL, no clock: trust anchors and reference values come through two traits, policies as compiled values.
+//! Every step fails closed. A TEE is a module with its own steps; it shares signatures, policies and refusals.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod anchor;
+mod appraisal;
+mod cca;
+pub mod denied;
+mod key;
+mod policy;
+mod reference;
+mod refusal;
+mod rego;
+mod signature;
+mod verdict;
+
+pub use anchor::{Provenance, TrustAnchor, TrustAnchors};
+pub use appraisal::Appraisal;
+pub use key::{KeyError, PublicKey};
+pub use policy::{AppraisalPolicy, Exception, LifecycleState};
+pub use reference::{RealmReference, ReferenceValues};
+pub use refusal::{Code, Refusal, Step, StoreError};
+pub use rego::{CompileError, Rego};
+pub use signature::{AwsLc, BadSignature, SignatureVerifier};
+pub use verdict::PolicyOutput;
+
+use evidence::envelope::Evidence;
+
+/// The policy that applies when the operator has registered none: secured platforms with production keys only.
+pub const DEFAULT_CCA_POLICY: &str = include_str!("../../policies/default_cca.rego");
+
+/// What an appraisal is held against.
+pub struct Context<'a> {
+    /// Verifies signatures.
+    pub signatures: &'a dyn SignatureVerifier,
+    /// The platform keys that are believed.
+    pub anchors: &'a dyn TrustAnchors,
+    /// The measurements that are expected.
+    pub references: &'a dyn ReferenceValues,
+    /// The policies; all must allow, and none at all is a refusal.
+    pub policies: &'a [AppraisalPolicy],
+}
+
+/// Appraises `evidence` that must answer `challenge` (the issued bytes, zero-padded to 64).
+///
+/// # Errors
+/// [`Refusal`] names the first step that failed and its machine code.
+pub fn appraise(
+    evidence: &Evidence,
+    challenge: &[u8; 64],
+    context: &Context<'_>,
+) -> Result<Appraisal, Refusal> {
+    match evidence {
+        Evidence::Cca(token) => cca::appraise(token, challenge, context),
+    }
+}

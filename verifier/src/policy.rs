@@ -1,0 +1,102 @@
+//! An appraisal policy: a Rego module, and the exceptions to the built-in rules that the operator makes by name.
+
+use evidence::cca::{self, Lifecycle};
+use serde::{Deserialize, Serialize};
+
+use crate::rego::{CompileError, Rego};
+
+/// The security lifecycle of a platform, as policies name it (RMM specification A7.2.3.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LifecycleState {
+    /// 0x00xx, and every value that the specification does not define.
+    Unknown,
+    /// 0x10xx.
+    AssemblyAndTest,
+    /// 0x20xx.
+    RotProvisioning,
+    /// 0x30xx: the only state in which the platform keeps its promises.
+    Secured,
+    /// 0x40xx.
+    NonRotDebug,
+    /// 0x50xx.
+    RecoverableRotDebug,
+    /// 0x60xx.
+    Decommissioned,
+}
+
+impl From<Lifecycle> for LifecycleState {
+    fn from(lifecycle: Lifecycle) -> Self {
+        match lifecycle.state() {
+            Some(cca::LifecycleState::AssemblyAndTest) => Self::AssemblyAndTest,
+            Some(cca::LifecycleState::RotProvisioning) => Self::RotProvisioning,
+            Some(cca::LifecycleState::Secured) => Self::Secured,
+            Some(cca::LifecycleState::NonRotDebug) => Self::NonRotDebug,
+            Some(cca::LifecycleState::RecoverableRotDebug) => Self::RecoverableRotDebug,
+            Some(cca::LifecycleState::Decommissioned) => Self::Decommissioned,
+            Some(cca::LifecycleState::Unknown) | None => Self::Unknown,
+        }
+    }
+}
+
+/// What a policy allows for one named trust anchor beyond the built-in rules. Everything is refused by default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exception {
+    /// The name of the trust anchor.
+    pub trust_anchor: String,
+    /// Accept it although it is marked as a development key.
+    #[serde(default)]
+    pub development: bool,
+    /// Accept these lifecycle states in addition to `secured`.
+    #[serde(default)]
+    pub lifecycles: Vec<LifecycleState>,
+}
+
+/// One appraisal policy.
+#[derive(Clone, Debug)]
+pub struct AppraisalPolicy {
+    id: String,
+    rego: Rego,
+    exceptions: Vec<Exception>,
+}
+
+impl AppraisalPolicy {
+    /// Compiles a policy.
+    ///
+    /// # Errors
+    /// [`CompileError`] says what is wrong with the Rego text.
+    pub fn new(id: impl Into<String>, rego: &str, exceptions: Vec<Exception>) -> Result<Self, CompileError> {
+        let id = id.into();
+        let rego = Rego::compile(&id, rego)?;
+        Ok(Self { id, rego, exceptions })
+    }
+
+    /// The policy's name.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The compiled Rego module.
+    #[must_use]
+    pub const fn rego(&self) -> &Rego {
+        &self.rego
+    }
+
+    /// Whether the policy makes an exception for the development key named `trust_anchor`.
+    #[must_use]
+    pub fn allows_development(&self, trust_anchor: &str) -> bool {
+        self.exceptions_for(trust_anchor).any(|exception| exception.development)
+    }
+
+    /// Whether the policy makes an exception for this lifecycle state of the platform of `trust_anchor`.
+    #[must_use]
+    pub fn allows_lifecycle(&self, trust_anchor: &str, state: LifecycleState) -> bool {
+        self.exceptions_for(trust_anchor).any(|exception| exception.lifecycles.contains(&state))
+    }
+
+    fn exceptions_for(&self, trust_anchor: &str) -> impl Iterator<Item = &Exception> {
+        self.exceptions.iter().filter(move |exception| exception.trust_anchor == trust_anchor)
+    }
+}

@@ -1,0 +1,30 @@
+//! Reference values: the measurements that an operator expects.
+
+use evidence::hash::Digest;
+
+use crate::anchor::Provenance;
+use crate::refusal::StoreError;
+
+/// The expected measurements of one Realm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealmReference {
+    /// The operator's name for it.
+    pub name: String,
+    /// Realm Initial Measurement.
+    pub rim: Digest,
+    /// Realm Personalisation Value; `None` accepts any.
+    pub rpv: Option<[u8; 64]>,
+    /// Realm Extensible Measurements 0 to 3; `None` accepts any.
+    pub rems: [Option<Digest>; 4],
+    /// Where it came from.
+    pub provenance: Provenance,
+}
+
+/// Finds the reference values of a Realm.
+pub trait ReferenceValues {
+    /// All references whose initial measurement is `rim`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the references cannot be read; absence is an empty list.
+    fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, StoreError>;
+}

@@ -1,0 +1,143 @@
+//! Why evidence was refused: the step that refused it, a stable machine code, and a sentence for people.
+
+use std::fmt;
+
+/// A named step of the appraisal pipeline, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The bytes are read as a token of the claimed TEE.
+    Decode,
+    /// The platform token's signature against a registered trust anchor.
+    PlatformSignature,
+    /// The platform token vouches for the key that signs the Realm token.
+    Binding,
+    /// The Realm token's signature by the attested key.
+    RealmSignature,
+    /// The attested challenge is the one that was issued.
+    Nonce,
+    /// The platform's security lifecycle.
+    Lifecycle,
+    /// Measurements against registered reference values.
+    ReferenceValues,
+    /// The operator's policy.
+    Policy,
+}
+
+impl Step {
+    /// The step's name in reports and problem documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::PlatformSignature => "platform_signature",
+            Self::Binding => "binding",
+            Self::RealmSignature => "realm_signature",
+            Self::Nonce => "nonce",
+            Self::Lifecycle => "lifecycle",
+            Self::ReferenceValues => "reference_values",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The machine code of a refusal. Codes are part of the interface: they are added, never renamed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The evidence is not a well-formed token.
+    EvidenceMalformed,
+    /// No trust anchor is registered for the platform named in the token.
+    TrustAnchorUnknown,
+    /// The key is on the built-in list of keys whose private half is public.
+    TrustAnchorDenied,
+    /// The platform signature does not verify with the registered key.
+    PlatformSignatureInvalid,
+    /// The platform token does not vouch for the key that signs the Realm token.
+    KeyBindingMismatch,
+    /// The Realm signature does not verify with the attested key.
+    RealmSignatureInvalid,
+    /// The attested challenge differs from the issued one.
+    NonceMismatch,
+    /// The platform is not in the secured lifecycle and no policy allows that.
+    LifecycleNotSecured,
+    /// No reference value has the attested initial measurement.
+    RimMismatch,
+    /// The initial measurement is known, the personalisation value differs.
+    RpvMismatch,
+    /// The initial measurement is known, an extensible measurement differs.
+    RemMismatch,
+    /// The trust anchor is marked as a development key and no policy allows it.
+    TrustAnchorDevelopment,
+    /// A policy was evaluated and did not allow.
+    PolicyDenied,
+    /// A policy could not be evaluated: absent, wrong output type, run-time error or time limit.
+    PolicyError,
+    /// Trust anchors or reference values could not be read; says nothing about the evidence.
+    StoreUnavailable,
+}
+
+impl Code {
+    /// The code as it travels in problem documents and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EvidenceMalformed => "evidence_malformed",
+            Self::TrustAnchorUnknown => "trust_anchor_unknown",
+            Self::TrustAnchorDenied => "trust_anchor_denied",
+            Self::PlatformSignatureInvalid => "platform_signature_invalid",
+            Self::KeyBindingMismatch => "key_binding_mismatch",
+            Self::RealmSignatureInvalid => "realm_signature_invalid",
+            Self::NonceMismatch => "nonce_mismatch",
+            Self::LifecycleNotSecured => "lifecycle_not_secured",
+            Self::RimMismatch => "rim_mismatch",
+            Self::RpvMismatch => "rpv_mismatch",
+            Self::RemMismatch => "rem_mismatch",
+            Self::TrustAnchorDevelopment => "trust_anchor_development",
+            Self::PolicyDenied => "policy_denied",
+            Self::PolicyError => "policy_error",
+            Self::StoreUnavailable => "store_unavailable",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A typed refusal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{step}: {code}: {detail}")]
+pub struct Refusal {
+    /// The step that refused.
+    pub step: Step,
+    /// The stable machine code.
+    pub code: Code,
+    /// What was found, what was expected, and what can be done about it.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal of `step` with `code`.
+    #[must_use]
+    pub fn new(step: Step, code: Code, detail: impl Into<String>) -> Self {
+        Self { step, code, detail: detail.into() }
+    }
+
+    /// A refusal because a store could not be read.
+    #[must_use]
+    pub fn unavailable(step: Step, error: &StoreError) -> Self {
+        Self::new(step, Code::StoreUnavailable, error.to_string())
+    }
+}
+
+/// Trust anchors or reference values could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the verifier's store cannot be read, try again later")]
+pub struct StoreError;

@@ -1,0 +1,102 @@
+//! The policies in `policies/`, through the verifier.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
+
+mod support;
+
+use evidence::cca::Lifecycle;
+use support::Mint;
+use verifier::{
+    Appraisal, AppraisalPolicy, AwsLc, Code, Context, DEFAULT_CCA_POLICY, Exception, LifecycleState, Refusal,
+    appraise,
+};
+
+const DEMO: &str = include_str!("../../policies/demo_cca.rego");
+const DEMO_EXCEPTIONS: &str = include_str!("../../policies/demo_cca.exceptions.json");
+
+fn demo() -> AppraisalPolicy {
+    AppraisalPolicy::new("default_cca.rego", DEMO, serde_json::from_str(DEMO_EXCEPTIONS).unwrap()).unwrap()
+}
+
+fn run(
+    lifecycle: u16,
+    anchor: &str,
+    development: bool,
+    policy: AppraisalPolicy,
+) -> Result<Appraisal, Refusal> {
+    let mut mint = Mint::new([1; 64]);
+    mint.platform.lifecycle = Lifecycle(lifecycle);
+    let mut store = mint.registered();
+    anchor.clone_into(&mut store.anchor.name);
+    store.anchor.development = development;
+    let context = Context { signatures: &AwsLc, anchors: &store, references: &store, policies: &[policy] };
+    appraise(&mint.evidence(), &[1; 64], &context)
+}
+
+/// The default policy's own rules, seen behind exceptions that open the verifier's.
+fn default_behind_exceptions() -> AppraisalPolicy {
+    let exception = Exception {
+        trust_anchor: "demo-platform".to_owned(),
+        development: true,
+        lifecycles: vec![LifecycleState::NonRotDebug],
+    };
+    AppraisalPolicy::new("default_cca.rego", DEFAULT_CCA_POLICY, vec![exception]).unwrap()
+}
+
+#[test]
+fn default_policy_allows_production_keys_of_secured_platforms() {
+    let output =
+        run(0x3000, "demo-platform", false, default_behind_exceptions()).unwrap().policies.remove(0).output;
+    assert_eq!(output["cca.platform.lifecycle"], "secured");
+}
+
+#[test]
+fn default_policy_refuses_other_lifecycles_by_itself() {
+    let refusal = run(0x4000, "demo-platform", false, default_behind_exceptions()).unwrap_err();
+    assert_eq!(refusal.code, Code::PolicyDenied);
+}
+
+#[test]
+fn default_policy_refuses_development_keys_by_itself() {
+    let refusal = run(0x3000, "demo-platform", true, default_behind_exceptions()).unwrap_err();
+    assert_eq!(refusal.code, Code::PolicyDenied);
+}
+
+#[test]
+fn demo_policy_allows_the_named_development_anchor() {
+    for lifecycle in [0x0000, 0x2000, 0x3000, 0x4000, 0x5000] {
+        run(lifecycle, "demo-platform", true, demo()).unwrap();
+    }
+}
+
+#[test]
+fn demo_policy_allows_no_other_anchor() {
+    assert_eq!(run(0x4000, "other", false, demo()).unwrap_err().code, Code::LifecycleNotSecured);
+    assert_eq!(run(0x3000, "other", true, demo()).unwrap_err().code, Code::TrustAnchorDevelopment);
+    assert_eq!(run(0x3000, "other", false, demo()).unwrap_err().code, Code::PolicyDenied);
+}
+
+#[test]
+fn demo_policy_refuses_a_decommissioned_platform() {
+    assert_eq!(run(0x6000, "demo-platform", true, demo()).unwrap_err().code, Code::LifecycleNotSecured);
+}
+
+#[test]
+fn a_policy_that_cannot_be_used_is_refused_when_it_is_written() {
+    for text in [
+        "",
+        "package other\noutput := {}",
+        "package attestation\nallow := true",
+        "package attestation\noutput := {",
+    ] {
+        assert!(AppraisalPolicy::new("bad.rego", text, Vec::new()).is_err(), "{text}");
+    }
+    let long = format!("package attestation\noutput := {{\"allow\": true}}\n# {}", "x".repeat(300 * 1024));
+    assert!(AppraisalPolicy::new("long.rego", &long, Vec::new()).is_err());
+}
+
+#[test]
+fn an_unknown_field_in_an_exception_is_an_error() {
+    let text = r#"[{"trust_anchor": "a", "developement": true}]"#;
+    assert!(serde_json::from_str::<Vec<Exception>>(text).is_err());
+}

@@ -1,0 +1,20 @@
+//! The CVM verifier and key broker: challenges, attestation tokens and resources over TLS, and an admin plane on a Unix
+//! socket. [`public::router`] and [`admin::router`] run in process for tests.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+pub mod admin;
+pub mod api;
+pub mod config;
+pub mod environment;
+mod extract;
+pub mod harness;
+mod http;
+pub mod names;
+pub mod problem;
+pub mod public;
+pub mod serve;
+pub mod service;
+pub mod store;
+pub mod token;

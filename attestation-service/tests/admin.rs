@@ -1,0 +1,143 @@
+//! The admin plane, in process.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
+
+mod support;
+
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+use support::mint::{Mint, PUBLISHED_CPAK, PUBLISHED_RAK, key_from_hex};
+use support::{Instance, UID};
+
+fn problem(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+fn anchor(mint: &Mint, name: &str) -> Value {
+    json!({
+        "name": name,
+        "implementation_id": hex::encode(mint.platform.implementation_id),
+        "instance_id": hex::encode(mint.platform.instance_id),
+        "public_key": mint.public_key_pem(),
+    })
+}
+
+#[tokio::test]
+async fn serves_its_own_user_and_nobody_else() {
+    let (instance, _directory) = Instance::ready().await;
+    for peer in [None, Some(0), Some(UID + 1)] {
+        for path in ["/trust-anchors", "/references", "/policies", "/resources", "/nothing"] {
+            let answer = instance.admin_as(peer, Method::GET, path, &json!(null)).await;
+            assert_eq!(answer.problem(), problem(403, "admin_peer_denied"), "{peer:?} {path}");
+        }
+    }
+    assert_eq!(instance.admin(Method::GET, "/policies", &json!(null)).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn refuses_to_register_published_keys() {
+    let (instance, _directory) = Instance::ready().await;
+    for published in [PUBLISHED_CPAK, PUBLISHED_RAK] {
+        let mut mint = Mint::new([0; 64]);
+        mint.cpak = key_from_hex(published);
+        mint.platform.implementation_id = [1; 32];
+        let answer = instance.admin(Method::POST, "/trust-anchors", &anchor(&mint, "published")).await;
+        assert_eq!(answer.problem(), problem(403, "trust_anchor_denied"));
+    }
+    let listed = instance.admin(Method::GET, "/trust-anchors", &json!(null)).await.json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn adds_lists_and_deletes_what_is_trusted() {
+    let (instance, _directory) = Instance::ready().await;
+    for (path, name, more) in [
+        ("/trust-anchors", "demo-platform", "development"),
+        ("/references", "guest", "rim"),
+        ("/resources", "acme/disk-key", "size"),
+    ] {
+        let listed = instance.admin(Method::GET, path, &json!(null)).await.json();
+        assert_eq!(listed[0]["name"], name);
+        assert!(listed[0].get(more).is_some(), "{listed}");
+        assert!(listed[0].get("content").is_none(), "{listed}");
+        let item = format!("{path}/{name}");
+        assert_eq!(instance.admin(Method::DELETE, &item, &json!(null)).await.status, StatusCode::NO_CONTENT);
+        assert_eq!(
+            instance.admin(Method::DELETE, &item, &json!(null)).await.problem(),
+            problem(404, "unknown")
+        );
+        assert_eq!(instance.admin(Method::GET, path, &json!(null)).await.json(), json!([]));
+    }
+}
+
+#[tokio::test]
+async fn names_and_platforms_are_registered_once() {
+    let (instance, _directory) = Instance::ready().await;
+    let mut mint = Mint::new([0; 64]);
+    let same_platform = instance.admin(Method::POST, "/trust-anchors", &anchor(&mint, "second")).await;
+    assert_eq!(same_platform.problem(), problem(409, "exists"));
+    mint.platform.implementation_id = [1; 32];
+    let same_name = instance.admin(Method::POST, "/trust-anchors", &anchor(&mint, "demo-platform")).await;
+    assert_eq!(same_name.problem(), problem(409, "exists"));
+    let reference = json!({ "name": "guest", "rim": "22".repeat(32) });
+    assert_eq!(
+        instance.admin(Method::POST, "/references", &reference).await.problem(),
+        problem(409, "exists")
+    );
+}
+
+#[tokio::test]
+async fn refuses_what_it_could_not_use_later() {
+    let (instance, _directory) = Instance::ready().await;
+    let mut bad_key = anchor(&Mint::new([0; 64]), "bad");
+    bad_key["public_key"] = json!("no key");
+    let cases = [
+        ("/trust-anchors", bad_key, "public_key_invalid"),
+        ("/trust-anchors", json!({ "name": "a" }), "body_invalid"),
+        ("/references", json!({ "name": "a", "rim": "00" }), "body_invalid"),
+        ("/references", json!({ "name": "../a", "rim": "00".repeat(32) }), "body_invalid"),
+        ("/references", json!({ "name": "a", "rim": "00".repeat(32), "rpv": "00" }), "body_invalid"),
+        ("/references", json!({ "name": "a", "rim": "00".repeat(32), "rmes": [] }), "body_invalid"),
+        (
+            "/references",
+            json!({ "name": "a", "rim": "00".repeat(32), "source": "x".repeat(513) }),
+            "source_too_long",
+        ),
+        ("/policies", json!({ "id": "a.rego", "rego": "package other" }), "policy_invalid"),
+        ("/resources", json!({ "name": "a", "content": "" }), "resource_name_invalid"),
+        ("/resources", json!({ "name": "a/b", "content": "*" }), "content_malformed"),
+    ];
+    for (path, document, code) in cases {
+        let answer = instance.admin(Method::POST, path, &document).await;
+        assert_eq!(answer.problem(), problem(422, code), "{path} {document}");
+    }
+}
+
+#[tokio::test]
+async fn reference_values_keep_every_part() {
+    let (instance, _directory) = Instance::ready().await;
+    let rems = json!([null, "33".repeat(32), null, "44".repeat(32)]);
+    let reference = json!({ "name": "full", "rim": "22".repeat(32), "rpv": "55".repeat(64), "rems": rems });
+    assert_eq!(instance.admin(Method::POST, "/references", &reference).await.status, StatusCode::CREATED);
+    let listed = instance.admin(Method::GET, "/references", &json!(null)).await.json();
+    let full = listed.as_array().unwrap().iter().find(|item| item["name"] == "full").unwrap();
+    for field in ["rim", "rpv", "rems"] {
+        assert_eq!(full[field], reference[field]);
+    }
+}
+
+#[tokio::test]
+async fn the_built_in_policy_is_listed_until_it_is_replaced() {
+    let (instance, _directory) = Instance::ready().await;
+    let listed = instance.admin(Method::GET, "/policies", &json!(null)).await.json();
+    assert_eq!(
+        (listed[0]["id"].as_str(), listed[0]["added_at"].as_i64()),
+        (Some("default_cca.rego"), Some(0))
+    );
+    let own =
+        json!({ "id": "default_cca.rego", "rego": "package attestation\noutput := {\"allow\": false}" });
+    assert_eq!(instance.admin(Method::POST, "/policies", &own).await.status, StatusCode::CREATED);
+    let listed = instance.admin(Method::GET, "/policies", &json!(null)).await.json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["rego"], own["rego"]);
+}

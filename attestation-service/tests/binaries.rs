@@ -1,0 +1,309 @@
+//! The two binaries as an operator and a guest use them: TLS on the loopback, the admin socket, signals, files.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
+
+#[path = "../../verifier/tests/support/mod.rs"]
+mod mint;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use jose::{Curve, EphemeralKey};
+use mint::{ANCHOR, Mint};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+const SECRET: &str = "the disk key";
+
+/// A running service; it is stopped when dropped.
+struct Running {
+    child: Child,
+    address: String,
+    tls: TlsConnector,
+    directory: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A certificate for `localhost` in `directory`.
+fn certificate(directory: &Path) -> TlsConnector {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(directory.join("tls.pem"), made.cert.pem()).unwrap();
+    std::fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_attestation-service"));
+    let file = |name: &str| directory.join(name);
+    command
+        .args(["--listen", "127.0.0.1:0"])
+        .arg("--tls-cert")
+        .arg(file("tls.pem"))
+        .arg("--tls-key")
+        .arg(file("tls.key"))
+        .arg("--database")
+        .arg(format!("sqlite:{}", file("db").display()))
+        .arg("--admin-socket")
+        .arg(file("admin.sock"))
+        .arg("--token-key")
+        .arg(file("token.pem"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Running {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let tls = certificate(directory.path());
+        let mut child = command(directory.path()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(ready["admin"], json!(directory.path().join("admin.sock")));
+        let address = ready["listening"].as_str().unwrap().to_owned();
+        Self { child, address, tls, directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn client(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_attestation-client"))
+            .arg("--admin-socket")
+            .arg(self.path("admin.sock"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn told(&self, arguments: &[&str]) -> String {
+        let output = self.client(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> (Response<()>, String) {
+        let stream = TcpStream::connect(&self.address).await.unwrap();
+        let stream = self.tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        drop(sender);
+        // The service may close without close_notify once everything was said.
+        let _ = connection.await.unwrap();
+        (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
+    }
+}
+
+fn request(
+    method: Method,
+    path: &str,
+    headers: &[(hyper::header::HeaderName, &str)],
+    body: &Value,
+) -> Request<Full<Bytes>> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "localhost")
+        .header(CONTENT_TYPE, "application/json");
+    for (name, value) in headers {
+        request = request.header(name, *value);
+    }
+    request.body(Full::new(Bytes::from(body.to_string()))).unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_registers_a_guest_and_the_guest_gets_its_secret_over_tls() {
+    let running = Running::start();
+    let mint = Mint::new([0; 64]);
+    std::fs::write(running.path("cpak.pem"), mint.public_key_pem()).unwrap();
+    std::fs::write(running.path("secret"), SECRET).unwrap();
+    let (implementation, instance) =
+        (hex::encode(mint.platform.implementation_id), hex::encode(mint.platform.instance_id));
+    let (cpak, secret) = (running.path("cpak.pem"), running.path("secret"));
+    running.told(&[
+        "trust-anchor",
+        "add",
+        "--name",
+        ANCHOR,
+        "--implementation-id",
+        &implementation,
+        "--instance-id",
+        &instance,
+        "--key",
+        cpak.to_str().unwrap(),
+        "--source",
+        "a test",
+    ]);
+    running.told(&["reference", "add", "--name", "guest", "--rim", &mint.realm.rim.to_string()]);
+    running.told(&["resource", "add", "acme/disk-key", "--file", secret.to_str().unwrap()]);
+
+    let key = EphemeralKey::generate(Curve::P256, &mut rand::rng());
+    let user_data = json!({ "user_data": key.public_jwk().thumbprint() });
+    let (answer, challenge) = running.send(request(Method::GET, "/challenge", &[], &user_data)).await;
+    assert!(answer.headers().contains_key(STRICT_TRANSPORT_SECURITY));
+    let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let challenge: String = serde_json::from_str(&challenge).unwrap();
+
+    let mut attested = [0; 64];
+    attested.copy_from_slice(&URL_SAFE_NO_PAD.decode(&challenge).unwrap());
+    let evidence = URL_SAFE_NO_PAD.encode(Mint::new(attested).evidence().to_json());
+    let body = json!({ "challenge": challenge, "evidence": evidence, "policy_id": null, "tee_key": key.public_jwk() });
+    let (answer, token) =
+        running.send(request(Method::POST, "/attestation", &[(COOKIE, &cookie)], &body)).await;
+    assert_eq!(answer.status(), 200, "{token}");
+    let (again, replayed) =
+        running.send(request(Method::POST, "/attestation", &[(COOKIE, &cookie)], &body)).await;
+    assert_eq!(again.status(), 409, "{replayed}");
+    assert!(replayed.contains("challenge_used"), "{replayed}");
+
+    let wanted = json!({ "TeeGet": { "resource": { "vendor": "acme", "path": "disk-key" } } });
+    let bearer = format!("Bearer {token}");
+    let (answer, sealed) =
+        running.send(request(Method::GET, "/resource/storage", &[(AUTHORIZATION, &bearer)], &wanted)).await;
+    assert_eq!(answer.status(), 200, "{sealed}");
+    let sealed: String = serde_json::from_str(&sealed).unwrap();
+    assert_eq!(key.decrypt(&sealed).unwrap().as_slice(), SECRET.as_bytes());
+}
+
+#[test]
+fn lists_are_tables_or_json_and_errors_say_what_is_wrong() {
+    let running = Running::start();
+    let (rim, rem) = ("ab".repeat(32), format!("2={}", "cd".repeat(32)));
+    running.told(&["reference", "add", "--name", "guest", "--rim", &rim, "--rem", &rem]);
+    let table = running.told(&["reference", "list"]);
+    assert!(table.lines().next().unwrap().contains("RIM"), "{table}");
+    assert!(table.contains(&"ab".repeat(32)), "{table}");
+    let listed: Value =
+        serde_json::from_str(&running.told(&["reference", "list", "--format", "json"])).unwrap();
+    assert_eq!(listed[0]["rems"][2], "cd".repeat(32));
+    running.told(&["reference", "delete", "guest"]);
+    let missing = running.client(&["reference", "delete", "guest"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no reference value guest"));
+    assert!(running.told(&["policy", "list"]).contains("built in"));
+}
+
+#[test]
+fn keeps_its_files_to_itself_and_keeps_its_key() {
+    let mut running = Running::start();
+    for name in ["db", "token.pem", "admin.sock"] {
+        let mode = std::fs::metadata(running.path(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+    let key = std::fs::read(running.path("token.pem")).unwrap();
+    stop(&mut running.child, rustix::process::Signal::TERM);
+    assert!(!running.path("admin.sock").exists());
+
+    let mut again = command(running.directory.path()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(again.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("listening"), "{line}");
+    stop(&mut again, rustix::process::Signal::INT);
+    assert_eq!(std::fs::read(running.path("token.pem")).unwrap(), key);
+}
+
+fn stop(child: &mut Child, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+    let status = child.wait().unwrap();
+    let mut log = String::new();
+    child.stderr.as_mut().unwrap().read_to_string(&mut log).unwrap();
+    assert!(status.success(), "{status}: {log}");
+    assert!(log.contains("stopping"), "{log}");
+}
+
+/// Runs the service with one thing wrong and returns what it says.
+#[track_caller]
+fn complaint(prepare: impl FnOnce(&Path)) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    certificate(directory.path());
+    prepare(directory.path());
+    let mut child = command(directory.path()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    if !ready.is_empty() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("the service did not mind: {ready}");
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_wrong_file_is_reported_with_its_flag() {
+    let open = |path: PathBuf, text: &str| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    let text = complaint(|directory| std::fs::remove_file(directory.join("tls.pem")).unwrap());
+    assert!(text.contains("--tls-cert"), "{text}");
+    let text = complaint(|directory| std::fs::write(directory.join("tls.pem"), "").unwrap());
+    assert!(text.contains("there is no certificate"), "{text}");
+    let text = complaint(|directory| std::fs::write(directory.join("tls.key"), "no key").unwrap());
+    assert!(text.contains("--tls-key"), "{text}");
+    let text = complaint(|directory| {
+        let other = tempfile::tempdir().unwrap();
+        certificate(other.path());
+        std::fs::copy(other.path().join("tls.key"), directory.join("tls.key")).unwrap();
+    });
+    assert!(text.contains("--tls-cert and --tls-key"), "{text}");
+    let text = complaint(|directory| open(directory.join("token.pem"), ""));
+    assert!(text.contains("--token-key") && text.contains("chmod 600"), "{text}");
+    let text = complaint(|directory| open(directory.join("db"), ""));
+    assert!(text.contains("--database") && text.contains("chmod 600"), "{text}");
+    let text = complaint(|directory| open(directory.join("admin.sock"), ""));
+    assert!(text.contains("--admin-socket") && text.contains("not a socket"), "{text}");
+}
+
+#[test]
+fn a_second_instance_does_not_take_the_admin_socket() {
+    let running = Running::start();
+    let output = command(running.directory.path()).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("--admin-socket") && text.contains("in use"), "{text}");
+}
+
+#[test]
+fn both_binaries_explain_themselves() {
+    for binary in [env!("CARGO_BIN_EXE_attestation-service"), env!("CARGO_BIN_EXE_attestation-client")] {
+        for arguments in [["--help"].as_slice(), &["completions", "bash"], &["man"]] {
+            let output = Command::new(binary).args(arguments).output().unwrap();
+            assert!(output.status.success() && !output.stdout.is_empty(), "{binary} {arguments:?}");
+        }
+        let help = Command::new(binary).arg("--help").output().unwrap();
+        assert!(String::from_utf8(help.stdout).unwrap().contains("Examples:"));
+    }
+    let bare = Command::new(env!("CARGO_BIN_EXE_attestation-service")).output().unwrap();
+    assert_eq!(bare.status.code(), Some(2));
+}

@@ -1,0 +1,231 @@
+//! What whole-system tests share: a VM described by a JSON configuration, run by the real `redoubt-vmm`.
+//!
+//! The tests themselves are in `tests/` and run on an arm64 host only.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::missing_panics_doc, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use p384::ecdsa::SigningKey;
+use p384::elliptic_curve::Generate;
+use p384::pkcs8::{EncodePrivateKey, LineEnding};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long a guest may take to say something before the test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The value of an environment variable that the harness sets.
+#[must_use]
+pub fn asset(variable: &str) -> PathBuf {
+    env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set; run `cargo xtask test`")).into()
+}
+
+/// A VM to be run, in a directory of its own.
+pub struct TestVm {
+    /// Holds the serial log and whatever a test puts there.
+    pub directory: TempDir,
+    config: Value,
+    flags: Vec<String>,
+}
+
+impl TestVm {
+    /// A software Realm that runs the bare-metal guest's `case`.
+    #[must_use]
+    pub fn realm(case: &str) -> Self {
+        let mut vm = Self::plain(case);
+        let key = vm.path("platform.pem");
+        let pem =
+            SigningKey::generate_from_rng(&mut rand::rng()).to_pkcs8_pem(LineEnding::LF).expect("a key");
+        fs::write(&key, pem.as_bytes()).expect("the key is written");
+        vm.config["realm"] = json!({"backend": "soft", "platform": {"key": key}});
+        vm
+    }
+
+    /// An ordinary VM that runs the bare-metal guest's `case`.
+    #[must_use]
+    pub fn plain(case: &str) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let config = json!({
+            "payload": {"kernel": asset("REDOUBT_MINI_GUEST"), "cmdline": format!("case={case}")},
+            "memory": {"size": 64 << 20},
+            "serial": {"mode": "File", "file": directory.path().join("serial.log")},
+        });
+        Self { directory, config, flags: Vec::new() }
+    }
+
+    /// A file of this VM.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Replaces one part of the configuration, at a JSON pointer whose parent exists.
+    #[must_use]
+    pub fn with(mut self, pointer: &str, value: Value) -> Self {
+        let (parent, name) = pointer.rsplit_once('/').expect("a JSON pointer");
+        self.config.pointer_mut(parent).expect("the parent exists")[name] = value;
+        self
+    }
+
+    /// Adds a command-line flag.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
+    fn command(&self) -> Command {
+        let path = self.path("vm.json");
+        fs::write(&path, self.config.to_string()).expect("the configuration is written");
+        let mut command = Command::new(asset("REDOUBT_VMM"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// What `redoubt-vmm measure` says of this VM.
+    #[must_use]
+    pub fn measure(&self) -> Value {
+        let mut command = self.command();
+        let output = command
+            .args(["measure", "--format", "json", "--config"])
+            .arg(self.path("vm.json"))
+            .output()
+            .expect("redoubt-vmm starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Starts the VM.
+    #[must_use]
+    pub fn start(self) -> RunningVm {
+        let mut command = self.command();
+        command.arg("--config").arg(self.path("vm.json")).args(&self.flags);
+        let child = command.spawn().expect("redoubt-vmm starts");
+        RunningVm { vm: self, child: Some(child) }
+    }
+
+    /// Runs the VM until it ends.
+    #[must_use]
+    pub fn run(self) -> EndedVm {
+        self.start().wait()
+    }
+}
+
+/// A VM that runs; it is killed when dropped.
+pub struct RunningVm {
+    vm: TestVm,
+    child: Option<Child>,
+}
+
+impl RunningVm {
+    /// Waits until the serial log holds `text` at least `times` times.
+    pub fn wait_for(&mut self, text: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while serial(&self.vm.path("serial.log")).matches(text).count() < times {
+            assert!(Instant::now() < deadline, "no {text:?} in:\n{}", serial(&self.vm.path("serial.log")));
+            let ended = self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_some());
+            assert!(!ended, "the VM ended without {text:?}:\n{}", serial(&self.vm.path("serial.log")));
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the VMM has logged `text` to standard error.
+    pub fn wait_for_log(&mut self, text: &str) {
+        let child = self.child.as_mut().expect("the VM runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("standard error is piped")).lines();
+        assert!(
+            lines.any(|line| line.is_ok_and(|line| line.contains(text))),
+            "the VMM ended without {text:?}"
+        );
+    }
+
+    /// Process identifier of the VMM.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the VM runs").id()
+    }
+
+    /// Sends the VMM a signal.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the VM runs");
+        kill_process(Pid::from_child(child), signal).expect("the signal is sent");
+    }
+
+    /// Waits until the VMM ends with `code`, and gives what it wrote to standard error.
+    pub fn wait_until_ended(&mut self, code: i32) -> String {
+        let output = self.child.take().expect("the VM runs").wait_with_output().expect("the VM ends");
+        let ended = EndedVm { serial: serial(&self.vm.path("serial.log")), output };
+        ended.expect_code(code).errors()
+    }
+
+    /// Waits until the VM ends.
+    #[must_use]
+    pub fn wait(mut self) -> EndedVm {
+        let output = self.child.take().expect("the VM runs").wait_with_output().expect("the VM ends");
+        EndedVm { serial: serial(&self.vm.path("serial.log")), output }
+    }
+}
+
+impl Drop for RunningVm {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A VM that has ended.
+#[derive(Debug)]
+pub struct EndedVm {
+    /// What the guest wrote to its serial port.
+    pub serial: String,
+    /// What the VMM left behind.
+    pub output: Output,
+}
+
+impl EndedVm {
+    /// Fails unless the VMM ended with `code`.
+    #[must_use]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.output.status.code(), Some(code), "{}\n{}", self.serial, self.errors());
+        self
+    }
+
+    /// Fails unless the bare-metal guest ended `case` and all its checks held.
+    #[must_use]
+    pub fn expect_passed(self, case: &str) -> Self {
+        let done = self.serial.lines().any(|line| line.trim_end() == format!("done {case}"));
+        assert!(done && !self.serial.contains("FAIL"), "{}\n{}", self.serial, self.errors());
+        self
+    }
+
+    /// What the VMM wrote to standard error.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// The value that the bare-metal guest printed behind `name`, in hex.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Vec<u8> {
+        let line = self.serial.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(' '));
+        let line = line.unwrap_or_else(|| panic!("no {name} in:\n{}", self.serial));
+        hex::decode(line).expect("hex digits")
+    }
+}
+
+fn serial(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}

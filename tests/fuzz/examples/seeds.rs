@@ -1,0 +1,87 @@
+//! Writes the seeds of the evidence and HTTP targets: `cargo run --example seeds`, in this directory.
+
+use std::path::Path;
+use std::{fs, io};
+
+use attestation_service::harness;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use evidence::cca::{self, PlatformProfile, RealmProfile, Wrapper};
+use evidence::envelope::Evidence;
+use evidence::hash::HashAlgorithm;
+use redoubt_fuzz::{platform, realm, realm_2024, sign};
+
+fn main() -> io::Result<()> {
+    let platforms = [
+        platform(PlatformProfile::Legacy).encode(),
+        platform(PlatformProfile::Cca2023).encode(),
+        platform(PlatformProfile::Cca2024 { client_id: 1 }).encode(),
+    ];
+    let realms = [
+        realm(RealmProfile::Legacy, HashAlgorithm::Sha256).encode(),
+        realm(RealmProfile::Realm2023, HashAlgorithm::Sha384).encode(),
+        realm(realm_2024(), HashAlgorithm::Sha512).encode(),
+    ];
+    let generations = ["legacy", "2023", "2024"];
+    let mut tokens = Vec::new();
+    for ((name, platform), realm) in generations.iter().zip(&platforms).zip(&realms) {
+        for (wrapper, tag) in [(Wrapper::Tag399, 399), (Wrapper::Tag907, 907)] {
+            let token = cca::wrap(wrapper, &sign(platform), &sign(realm));
+            tokens.push((format!("{name}_{tag}"), token));
+        }
+    }
+    for (name, token) in &tokens {
+        write("cca_token", name, token)?;
+    }
+    for ((name, platform), realm) in generations.iter().zip(&platforms).zip(&realms) {
+        write("cca_token", &format!("platform_claims_{name}"), platform)?;
+        write("cca_token", &format!("realm_claims_{name}"), realm)?;
+    }
+
+    for (name, token) in &tokens {
+        write("evidence_envelope", name, Evidence::cca(token.clone()).to_json().as_bytes())?;
+    }
+    for (name, json) in [
+        ("array", r#"{"tee":"Rustcca","evidence":"{\"token\":[217,1,143,160]}"}"#),
+        ("padded", r#"{"evidence":"{\"x\":null,\"token\":\"2QGPoA==\"}","tee":"CCA","more":[1.5,{}]}"#),
+    ] {
+        write("evidence_envelope", name, json.as_bytes())?;
+    }
+    requests(&tokens)
+}
+
+/// Requests to the attestation service: the shape is `METHOD PATH`, bearer token, body, one a line.
+fn requests(tokens: &[(String, Vec<u8>)]) -> io::Result<()> {
+    let request = |name: &str, line: &str, bearer: &str, body: &str| {
+        write("http_body", name, format!("{line}\n{bearer}\n{body}").as_bytes())
+    };
+    let challenge = URL_SAFE_NO_PAD.encode(harness::CHALLENGE);
+    for (name, token) in tokens {
+        let evidence = URL_SAFE_NO_PAD.encode(Evidence::cca(token.clone()).to_json());
+        let body = format!(r#"{{"challenge":"{challenge}","evidence":"{evidence}","policy_id":null}}"#);
+        request(&format!("attestation_{name}"), "POST /attestation", "", &body)?;
+    }
+    let key = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
+    let body =
+        format!(r#"{{"challenge":"{challenge}","evidence":"e30","policy_id":["a.rego"],"tee_key":{key}}}"#);
+    request("attestation_key", "POST /attestation", "", &body)?;
+    request("challenge", "GET /challenge", "", r#"{"user_data":[1,2,3]}"#)?;
+    request("challenge_query", "GET /challenge?user_data=AQID", "", "")?;
+    request("challenge_post", "POST /challenge", "", "")?;
+    let body = r#"{"TeeGet":{"resource":{"vendor":"acme","path":"disk/key"}}}"#;
+    request("resource", "POST /resource/storage", "e30.e30.AAAA", body)?;
+    request(
+        "resource_get",
+        "GET /resource/storage",
+        "",
+        r#"{"TeeGet":{"resource":{"vendor":null,"path":"p"}}}"#,
+    )?;
+    request("keys", "GET /.well-known/jwks.json", "", "")?;
+    request("health", "HEAD /healthz", "", "")
+}
+
+fn write(target: &str, name: &str, seed: &[u8]) -> io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), seed)
+}

@@ -1,0 +1,26 @@
+//! Any request to the public plane of the attestation service: an answer that blames nobody but the client.
+//!
+//! The input is text in three parts: `METHOD PATH`, newline, bearer token, newline, body.
+
+#![no_main]
+
+use attestation_service::harness::Harness;
+use libfuzzer_sys::fuzz_target;
+
+thread_local! {
+    static HARNESS: Harness = Harness::new().expect("a service in memory");
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
+    let (line, bearer, body) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
+    let mut words = line.splitn(2, |byte| *byte == b' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (Ok(path), Ok(bearer)) = (str::from_utf8(path), str::from_utf8(bearer)) else { return };
+    let status = HARNESS.with(|harness| harness.request(method, path, bearer, body));
+    assert!(status.is_none_or(|status| status < 500), "{status:?}");
+});

@@ -1,0 +1,67 @@
+//! Valid evidence, from which seeds are written and targets complete what the fuzzer gives them.
+
+use std::convert::Infallible;
+
+use evidence::cca::{
+    self, Curve, Lifecycle, MecPolicy, PlatformClaims, PlatformProfile, RealmClaims, RealmKey, RealmProfile,
+    SignatureAlgorithm, SoftwareComponent,
+};
+use evidence::hash::{Digest, HashAlgorithm};
+
+/// Platform claims with every optional claim of `profile`.
+pub fn platform(profile: PlatformProfile) -> PlatformClaims {
+    let mut instance_id = [7; 33];
+    instance_id[0] = 1;
+    let component = |kind: &str, hash: Option<HashAlgorithm>| SoftwareComponent {
+        kind: Some(kind.to_owned()),
+        measurement: hash.unwrap_or(HashAlgorithm::Sha256).digest(kind.as_bytes()),
+        version: Some("1.2".to_owned()),
+        signer_id: HashAlgorithm::Sha384.digest(b"signer"),
+        hash,
+    };
+    PlatformClaims {
+        profile,
+        nonce: vec![3; 32],
+        implementation_id: [9; 32],
+        instance_id,
+        config: vec![0xcf; 4],
+        lifecycle: Lifecycle(0x3003),
+        components: vec![component("BL", None), component("RMM", Some(HashAlgorithm::Sha512))],
+        verification_service: Some("https://verifier.example".to_owned()),
+        hash: HashAlgorithm::Sha256,
+    }
+}
+
+/// Realm claims with every optional claim of `profile`.
+pub fn realm(profile: RealmProfile, hash: HashAlgorithm) -> RealmClaims {
+    let mut point = vec![0x5a; 1 + 2 * Curve::P384.coordinate_len()];
+    point[0] = 4;
+    let rak = match profile {
+        RealmProfile::Legacy => RealmKey::raw_p384(&point),
+        RealmProfile::Realm2023 | RealmProfile::Realm2024 { .. } => RealmKey::cose_p384(&point),
+    };
+    RealmClaims {
+        challenge: [0xab; 64],
+        profile,
+        rpv: [0xcd; 64],
+        hash,
+        rak: rak.expect("the point has the right size"),
+        rim: hash.digest(b"rim"),
+        rems: [Digest::zero(hash); 4],
+        rak_hash: HashAlgorithm::Sha256,
+    }
+}
+
+/// The newest Realm profile, with both of its claims.
+pub fn realm_2024() -> RealmProfile {
+    let mut instance_id = [2; 33];
+    instance_id[0] = 1;
+    RealmProfile::Realm2024 { instance_id: Some(instance_id), mec_policy: MecPolicy::Private }
+}
+
+/// `claims` in a COSE_Sign1 with a signature of the right size and no meaning.
+pub fn sign(claims: &[u8]) -> Vec<u8> {
+    let algorithm = SignatureAlgorithm::Es384;
+    let Ok(token) = cca::sign::<Infallible>(claims, algorithm, |_| Ok(vec![0x11; algorithm.signature_len()]));
+    token
+}

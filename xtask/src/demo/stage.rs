@@ -1,0 +1,259 @@
+//! Everything that the demo's guests need: their files, what is expected of them, and the service that judges them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use arm_host::Host;
+use arm_host::image::{Asset, Image, Payload};
+use arm_host::packages::Packages;
+use guest_init::config::{Job, Relay};
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::openssl;
+use super::scenario::{SERVICE_PORT, Scenario};
+use super::service::Service;
+use crate::cargo::{Workspace, named};
+
+/// Where the demo's files are in the emulated host.
+const THERE: &str = "/demo";
+
+/// Name that the demo's policy knows the development platform by.
+const TRUST_ANCHOR: &str = "demo-platform";
+
+/// The secret's name at the service.
+const RESOURCE: &str = "demo/greeting";
+
+/// A stage on which the scenarios can be played.
+pub struct Stage {
+    service: Service,
+    relay: Relay,
+    /// Measurement that the service expects.
+    pub reference: Measurement,
+    /// Measurement of each scenario, in the order of [`Scenario::ALL`].
+    pub measured: Vec<Measurement>,
+    /// The secret that the service releases.
+    pub secret: String,
+}
+
+/// What `redoubt-vmm measure` says of a launch.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Measurement {
+    /// Realm Initial Measurement in hex.
+    pub rim: String,
+    /// What was loaded.
+    pub segments: Vec<Segment>,
+}
+
+/// One segment of a launch.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Segment {
+    /// What it is.
+    pub name: String,
+    /// Digest of its content.
+    pub sha256: String,
+}
+
+impl Measurement {
+    /// The segments in which another launch differs from this one.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
+        let differs = |segment: &&Segment| !other.segments.contains(segment);
+        self.segments.iter().filter(differs).map(|segment| segment.name.as_str()).collect()
+    }
+}
+
+/// Identity of the development platform, as `redoubt-vmm platform` prints it.
+#[derive(Deserialize)]
+struct Platform {
+    implementation_id: String,
+    instance_id: String,
+}
+
+impl Stage {
+    /// Builds the guests, measures them, starts the service, tells it what to expect, and adds the guests to `payload`.
+    pub fn set(
+        workspace: &Workspace,
+        host: Host,
+        packages: &Packages,
+        payload: &mut Payload,
+    ) -> Result<Self> {
+        let built = workspace.build(&["build", "-p", "attestation-service", "-p", "vmm", "--bins"])?;
+        let vmm = named(&built, "redoubt-vmm")?;
+        let private = workspace.arm_host_cache().join("demo-service");
+        let shared = workspace.arm_host_cache().join("demo");
+        for directory in [&private, &shared] {
+            fs::create_dir_all(directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
+        }
+
+        let (certificate, key) = (private.join("service.pem"), private.join("service.key"));
+        openssl::certificate(&private, &certificate, &key)?;
+        let platform_key = shared.join("platform.pem");
+        openssl::private_key(&platform_key)?;
+        openssl::private_key(&shared.join("impostor.pem"))?;
+        let platform: Platform = vmm_says(&vmm, &["platform", "--format", "json", "--key"], &platform_key)?;
+
+        guest_files(packages, payload, &shared, &certificate)?;
+        let (there, vsock) = match host {
+            Host::Emulated => (PathBuf::from(THERE), PathBuf::from("/run/demo-vsock")),
+            Host::Native => (shared.clone(), private.join("vsock")),
+        };
+        let measured = Scenario::ALL
+            .iter()
+            .map(|scenario| {
+                write_and_measure(*scenario, &vmm, &shared, &there, &vsock, &platform.instance_id)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let reference = measured.first().context("there is an honest scenario")?.clone();
+
+        let (program, client) = (named(&built, "attestation-service")?, named(&built, "attestation-client")?);
+        let service = Service::start(&program, &client, &private, &certificate, &key)?;
+        let secret = fresh_secret(&platform_key)?;
+        register(&service, workspace, &private, &platform_key, &platform, &reference.rim, &secret)?;
+
+        payload.assets.push(Asset { variable: "REDOUBT_DEMO", path: THERE.into(), source: shared });
+        let host_name = match host {
+            Host::Emulated => "10.0.2.2".to_owned(),
+            Host::Native => service.address.ip().to_string(),
+        };
+        let relay = Relay {
+            listen: format!("{}_{SERVICE_PORT}", vsock.display()).into(),
+            connect: format!("{host_name}:{}", service.address.port()),
+        };
+        Ok(Self { service, relay, reference, measured, secret })
+    }
+
+    /// What carries the guests' vsock connections to the service.
+    pub fn relay(&self) -> Relay {
+        self.relay.clone()
+    }
+
+    /// Where the service listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.service.address
+    }
+}
+
+/// Kernel and RAM disk of the guest, each also with one thing changed.
+fn guest_files(packages: &Packages, payload: &Payload, to: &Path, certificate: &Path) -> Result<()> {
+    let kernel = packages.kernel()?.image;
+    let mut image = fs::read(&kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
+    write(&to.join("Image"), &image)?;
+    let banner = b"Linux version ";
+    let at = image
+        .windows(banner.len())
+        .position(|window| window == banner)
+        .context("the kernel has no banner")?;
+    if let Some(byte) = image.get_mut(at) {
+        *byte = b'l';
+    }
+    write(&to.join("Image.tampered"), &image)?;
+
+    let agent = payload.programs.iter().find(|path| path.ends_with("attestation-agent"));
+    let agent = agent.context("the attestation agent was not built")?;
+    let pinned = "/etc/service.pem";
+    let service = format!("vsock://2:{SERVICE_PORT}");
+    let job = [
+        "/bin/attestation-agent",
+        "fetch",
+        "--service",
+        &service,
+        "--server-name",
+        openssl::SERVICE_NAME,
+        "--service-cert",
+        pinned,
+        "--resource",
+        RESOURCE,
+        "--print-secret",
+    ];
+    let mut guest = Image::for_guest(packages, &payload.init, Job::Run(job.map(str::to_owned).into()))?;
+    guest.program(agent)?;
+    guest.files.copy(pinned, 0o644, certificate);
+    guest.clone().seal()?.write_to(&to.join("initrd.cpio"))?;
+    guest.files.file("/etc/tampered", 0o644, "one file more\n");
+    guest.seal()?.write_to(&to.join("initrd.tampered.cpio"))?;
+    Ok(())
+}
+
+fn write_and_measure(
+    scenario: Scenario,
+    vmm: &Path,
+    here: &Path,
+    there: &Path,
+    vsock: &Path,
+    instance_id: &str,
+) -> Result<Measurement> {
+    let (name, expected) = (scenario.name(), scenario.expected());
+    let local = here.join(format!("{name}.local.json"));
+    write(&local, scenario.config(here, vsock, instance_id).to_string().as_bytes())?;
+    let config = scenario.config(there, vsock, instance_id).to_string();
+    write(&here.join(format!("{name}.json")), config.as_bytes())?;
+    let verdict = if expected.code.is_some() { "refused" } else { "affirming" };
+    let expected = json!({"verdict": verdict, "code": expected.code}).to_string();
+    write(&here.join(format!("{name}.expected.json")), expected.as_bytes())?;
+    vmm_says(vmm, &["measure", "--format", "json", "--config"], &local)
+}
+
+fn vmm_says<T: for<'de> Deserialize<'de>>(vmm: &Path, arguments: &[&str], file: &Path) -> Result<T> {
+    let output = Command::new(vmm).args(arguments).arg(file).output().context("cannot start redoubt-vmm")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    serde_json::from_slice(&output.stdout).context("cannot understand redoubt-vmm")
+}
+
+/// A secret of this run only, so that a guest cannot have it from anywhere else.
+fn fresh_secret(platform_key: &Path) -> Result<String> {
+    let key = fs::read(platform_key).with_context(|| format!("cannot read {}", platform_key.display()))?;
+    let digest = hex::encode(Sha256::digest([b"greeting".as_slice(), &key].concat()));
+    Ok(format!("hello, proven Realm {}", digest.get(..16).unwrap_or_default()))
+}
+
+fn register(
+    service: &Service,
+    workspace: &Workspace,
+    directory: &Path,
+    platform_key: &Path,
+    platform: &Platform,
+    rim: &str,
+    secret: &str,
+) -> Result<()> {
+    let public_key = directory.join("platform.pub.pem");
+    openssl::public_key(platform_key, &public_key)?;
+    let secret_file = directory.join("greeting");
+    write(&secret_file, secret.as_bytes())?;
+    let policies = workspace.root.join("policies");
+    let text = |path: &Path| path.display().to_string();
+    service.admin(&[
+        "trust-anchor",
+        "add",
+        "--name",
+        TRUST_ANCHOR,
+        "--development",
+        "--implementation-id",
+        &platform.implementation_id,
+        "--instance-id",
+        &platform.instance_id,
+        "--key",
+        &text(&public_key),
+    ])?;
+    service.admin(&["reference", "add", "--name", "demo-guest", "--rim", rim])?;
+    service.admin(&[
+        "policy",
+        "add",
+        "--id",
+        "default_cca.rego",
+        "--rego",
+        &text(&policies.join("demo_cca.rego")),
+        "--exceptions",
+        &text(&policies.join("demo_cca.exceptions.json")),
+    ])?;
+    service.admin(&["resource", "add", RESOURCE, "--file", &text(&secret_file)])
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}

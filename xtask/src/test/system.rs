@@ -1,0 +1,90 @@
+//! Tests on the Arm host: all in one boot.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Result, bail};
+use arm_host::{Host, Suite, packages::Packages, progress::Step};
+use guest_init::{
+    config::TestBinary,
+    report::{Case, Message},
+};
+
+use super::tally::Tally;
+use crate::{
+    cargo::{ARM, Executable, Workspace},
+    demo::Stage,
+    payload,
+};
+
+/// Packages whose tests need arm64 or KVM.
+const PACKAGES: [&str; 3] = ["system-tests", "hypervisor", "realm"];
+
+/// A nested guest boots in seconds on an idle machine; CI machines are not idle.
+const CASE_LIMIT: Duration = Duration::from_secs(180);
+
+/// Builds and runs the system tests.
+pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
+    let (host, cache) = (Host::detect(), workspace.arm_host_cache());
+    let packages = Packages::fetch(&cache)?;
+    let mut payload = payload::programs(workspace)?;
+    payload::add_guests(workspace, &packages, &mut payload)?;
+    let step = Step::begin("the demo's guests and attestation service");
+    let stage = Stage::set(workspace, host, &packages, &mut payload)?;
+    step.done("ready");
+    let suite = Suite {
+        binaries: test_binaries(workspace)?,
+        case_limit: CASE_LIMIT,
+        filter: filter.map(str::to_owned),
+        relays: vec![stage.relay()],
+    };
+    let step = Step::begin(match host {
+        Host::Emulated => "system tests on the emulated Arm host",
+        Host::Native => "system tests on this machine",
+    });
+    let cases = host
+        .run_tests(&packages, &payload, &suite, &cache.join("test"), &mut |message| show(&step, message))?;
+    let tally = count(&cases);
+    step.done(&format!("{} passed, {} failed;", tally.passed, tally.failed));
+    for case in cases.iter().filter(|case| !case.ok) {
+        eprintln!("--- {} failed after {} ms ---\n{}", case.case, case.millis, case.output.trim_end());
+    }
+    Ok(tally)
+}
+
+fn test_binaries(workspace: &Workspace) -> Result<Vec<TestBinary>> {
+    let packages: Vec<&str> = PACKAGES.iter().flat_map(|package| ["-p", package]).collect();
+    let built = workspace
+        .build(&[&["test", "--no-run", "--release", "--target", ARM], packages.as_slice()].concat())?;
+    let mut names = BTreeSet::new();
+    let mut binaries = Vec::new();
+    for Executable { name, path, is_test } in built {
+        if !is_test {
+            continue;
+        }
+        if !names.insert(name.clone()) {
+            bail!("two test binaries are named {name}; their cases could not be told apart: rename one");
+        }
+        binaries.push(TestBinary { name, path });
+    }
+    Ok(binaries)
+}
+
+fn show(step: &Step, message: &Message) {
+    match message {
+        Message::Plan { plan } => step.set_length(plan.len() as u64),
+        Message::Started { started } => step.now(started),
+        Message::Case(Case { case, ok, millis, .. }) => {
+            let seconds = Duration::from_millis(*millis).as_secs_f32();
+            step.line(&format!("    {} [{seconds:7.3}s] {case}", if *ok { "PASS" } else { "FAIL" }));
+            step.advance();
+        }
+    }
+}
+
+fn count(cases: &[Case]) -> Tally {
+    let mut tally = Tally::default();
+    for case in cases {
+        tally += Tally { passed: u64::from(case.ok), failed: u64::from(!case.ok) };
+    }
+    tally
+}

@@ -1,5 +1,7 @@
 //! `attestation-service`: reads its flags, opens what they name, serves until it is told to stop.
 
+#![forbid(unsafe_code)]
+
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;

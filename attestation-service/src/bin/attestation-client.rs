@@ -1,5 +1,7 @@
 //! `attestation-client`: tells a running service what to trust and what to release, through its admin socket.
 
+#![forbid(unsafe_code)]
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

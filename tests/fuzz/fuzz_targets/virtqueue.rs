@@ -125,7 +125,7 @@ impl Guest {
         let memory = Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(RAM), size)]).unwrap());
         let private_pages = if input.realm { u64::from(input.private_pages % 40) } else { 0 };
         let private = PRIVATE..PRIVATE + private_pages * 0x1000;
-        let pci = PciBus::new(vec![BAR..BAR + 0x10_0000]);
+        let pci = PciBus::new(std::iter::once(BAR..BAR + 0x10_0000).collect());
         let mut bus = Bus::new();
         bus.insert(ECAM..ECAM + 0x10_0000, pci.ecam()).unwrap();
         for (range, window) in pci.windows() {

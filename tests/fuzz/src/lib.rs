@@ -1,5 +1,7 @@
 //! Valid evidence, from which seeds are written and targets complete what the fuzzer gives them.
 
+#![forbid(unsafe_code)]
+
 use std::convert::Infallible;
 
 use evidence::cca::{

@@ -3,7 +3,7 @@
 //! Every line of the answer is `bench NAME MEDIAN UNIT`, medians over the runs of one boot of the host.
 
 #![cfg_attr(not(target_arch = "aarch64"), allow(unused, reason = "there is no KVM for arm64 guests here"))]
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot measure ends")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot measure ends")]
 
 use std::fs;
 use std::time::{Duration, Instant};

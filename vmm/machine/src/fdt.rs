@@ -4,7 +4,7 @@
 
 use vm_fdt::{FdtWriter, FdtWriterNode};
 
-use crate::layout::{Layout, MmioDevice, Region, VmKind, mpidr};
+use crate::layout::{Layout, Region, VmKind, mpidr};
 
 /// Longest kernel command line in bytes, its final NUL included (`COMMAND_LINE_SIZE` on arm64). Linux cuts a longer
 /// one silently, and would then run with other options than those that were measured.
@@ -212,14 +212,15 @@ fn clock(fdt: &mut FdtWriter) -> Written {
 }
 
 fn uart(fdt: &mut FdtWriter, layout: &Layout) -> Written {
-    let node = begin_primecell(fdt, "pl011", &layout.uart)?;
+    let node = begin_primecell(fdt, "pl011", layout.uart.region)?;
+    fdt.property_array_u32("interrupts", &[IRQ_SPI, layout.uart.spi, IRQ_LEVEL_HIGH])?;
     fdt.property_array_u32("clocks", &[PHANDLE_CLOCK, PHANDLE_CLOCK])?;
     fdt.property_string_list("clock-names", vec!["uartclk".into(), "apb_pclk".into()])?;
     fdt.end_node(node)
 }
 
 fn rtc(fdt: &mut FdtWriter, layout: &Layout) -> Written {
-    let node = begin_primecell(fdt, "pl031", &layout.rtc)?;
+    let node = begin_primecell(fdt, "pl031", layout.rtc)?;
     fdt.property_u32("clocks", PHANDLE_CLOCK)?;
     fdt.property_string("clock-names", "apb_pclk")?;
     fdt.end_node(node)
@@ -265,14 +266,9 @@ fn begin_at(fdt: &mut FdtWriter, name: &str, region: Region) -> Result<FdtWriter
     Ok(node)
 }
 
-fn begin_primecell(
-    fdt: &mut FdtWriter,
-    name: &str,
-    device: &MmioDevice,
-) -> Result<FdtWriterNode, vm_fdt::Error> {
-    let node = begin_at(fdt, name, device.region)?;
+fn begin_primecell(fdt: &mut FdtWriter, name: &str, region: Region) -> Result<FdtWriterNode, vm_fdt::Error> {
+    let node = begin_at(fdt, name, region)?;
     fdt.property_string_list("compatible", vec![format!("arm,{name}"), "arm,primecell".into()])?;
-    fdt.property_array_u32("interrupts", &[IRQ_SPI, device.spi, IRQ_LEVEL_HIGH])?;
     Ok(node)
 }
 
@@ -337,13 +333,14 @@ mod tests {
         for (path, expected) in [
             ("/memory@40000000", layout.ram),
             ("/pl011@9000000", layout.uart.region),
-            ("/pl031@9010000", layout.rtc.region),
+            ("/pl031@9010000", layout.rtc),
             ("/pcie@3f000000", layout.pcie.ecam),
             ("/intc@8000000/its@8080000", layout.gic.its),
         ] {
             assert_eq!(cells_of(&node(&tree, path), "reg"), region(expected), "{path}");
         }
         assert_eq!(cells_of(&node(&tree, "/pl011@9000000"), "interrupts"), [0, 1, 4]);
+        assert!(node(&tree, "/pl031@9010000").property("interrupts").is_none(), "no alarm that never rings");
         assert_eq!(cells_of(&node(&tree, "/timer"), "interrupts"), [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
         assert_eq!(text_of(&node(&tree, "/chosen"), "stdout-path"), "/pl011@9000000");
     }

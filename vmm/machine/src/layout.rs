@@ -146,8 +146,8 @@ pub struct Layout {
     pub gic: Gic,
     /// PL011, the serial console.
     pub uart: MmioDevice,
-    /// PL031, the real-time clock.
-    pub rtc: MmioDevice,
+    /// PL031, the real-time clock. Its alarm is not wired, so it has no interrupt.
+    pub rtc: Region,
     /// PCIe host bridge.
     pub pcie: Pcie,
     /// Guest memory.
@@ -192,7 +192,7 @@ impl Layout {
                 its: Region::new(0x808_0000, 0x2_0000),
             },
             uart: MmioDevice { region: Region::new(0x900_0000, 0x1000), spi: 1 },
-            rtc: MmioDevice { region: Region::new(0x901_0000, 0x1000), spi: 2 },
+            rtc: Region::new(0x901_0000, 0x1000),
             pcie: Pcie {
                 ecam: Region::new(0x3F00_0000, 0x100_0000),
                 mmio32: Region::new(0x1000_0000, 0x2EFF_0000),
@@ -220,7 +220,7 @@ impl Layout {
             self.gic.its,
             self.gic.redistributors,
             self.uart.region,
-            self.rtc.region,
+            self.rtc,
             self.pcie.mmio32,
             self.pcie.io,
             self.pcie.ecam,

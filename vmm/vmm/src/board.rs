@@ -132,7 +132,7 @@ impl<'a> Assembly<'a> {
         for (window, device) in pci.windows() {
             bus.insert(window, device).map_err(assemble("PCI host bridge"))?;
         }
-        bus.insert(range(layout.rtc.region), Arc::new(Pl031::new(seconds_since_1970)))
+        bus.insert(range(layout.rtc), Arc::new(Pl031::new(seconds_since_1970)))
             .map_err(assemble("real-time clock"))?;
         let kernel = Arc::new(Kernel { vm: Arc::clone(vm), isolation: isolation.clone() });
         Ok(Self { vm, isolation, layout, memory, kernel, pci, bus })

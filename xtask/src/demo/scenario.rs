@@ -16,7 +16,7 @@ pub const SERVICE_PORT: u16 = 8443;
 pub enum Tamper {
     /// A byte of the kernel's version banner.
     Kernel,
-    /// A file more in the initial RAM disk.
+    /// A byte of a file in the initial RAM disk.
     Initrd,
     /// A word more on the kernel command line.
     Cmdline,

@@ -172,9 +172,13 @@ fn guest_files(packages: &Packages, payload: &Payload, to: &Path, certificate: &
     let mut guest = Image::for_guest(packages, &payload.init, Job::Run(job.map(str::to_owned).into()))?;
     guest.program(agent)?;
     guest.files.copy(pinned, 0o644, certificate);
-    guest.clone().seal()?.write_to(&to.join("initrd.cpio"))?;
-    guest.files.file("/etc/tampered", 0o644, "one file more\n");
-    guest.seal()?.write_to(&to.join("initrd.tampered.cpio"))?;
+    // Of one length: another length would change the device tree, which says where the RAM disk ends.
+    for (name, issue) in
+        [("initrd.cpio", "Redoubt demo guest\n"), ("initrd.tampered.cpio", "Redoubt demo guesT\n")]
+    {
+        guest.files.file("/etc/issue", 0o644, issue);
+        guest.clone().seal()?.write_to(&to.join(name))?;
+    }
     Ok(())
 }
 

@@ -26,11 +26,11 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegio
 
 use crate::config::{FaultName, RealmConfig, VmConfig};
 use crate::console;
+use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
 use crate::launch::{self, Measurement, Prepared};
 use crate::terminal::RawMode;
 use crate::vcpu::Context;
-use crate::vmm::{Event, RunOptions};
 use crate::{Error, platform};
 
 /// Shared peripheral interrupts: the wired devices need two, and KVM counts in steps of 32.
@@ -54,7 +54,7 @@ impl Board {
     pub fn build(
         hypervisor: &Hypervisor,
         config: &VmConfig,
-        options: &RunOptions,
+        launch_log: Option<&Path>,
     ) -> Result<(Self, Vec<Vcpu>), Error> {
         let Prepared { layout, plan } = launch::prepare(config, Some(seeds()))?;
         let realm = config.realm.as_ref().map(|realm| soft_realm(realm, layout.vcpus)).transpose()?;
@@ -75,8 +75,7 @@ impl Board {
         let (serial_input, terminal) = assembly.serial(config)?;
         let console_terminal = assembly.virtio_devices(config)?;
 
-        let log = options.launch_log.as_deref();
-        load(config, &isolation, &memory, &layout, &plan, log)?;
+        load(config, &isolation, &memory, &layout, &plan, launch_log)?;
         let entry = plan.entry();
         for (index, vcpu) in vcpus.iter_mut().enumerate() {
             let boots = index == 0;

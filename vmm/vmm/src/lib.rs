@@ -9,6 +9,7 @@ mod board;
 pub mod config;
 mod console;
 mod error;
+mod event;
 mod isolation;
 pub mod launch;
 mod platform;

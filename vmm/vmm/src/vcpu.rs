@@ -10,8 +10,8 @@ use hypervisor::{Exit, Kicker, SystemEvent, Vcpu};
 use realm::MonitorCall;
 
 use crate::Error;
+use crate::event::Event;
 use crate::isolation::Isolation;
-use crate::vmm::Event;
 
 /// What every vCPU thread works with.
 #[derive(Clone)]

@@ -11,22 +11,8 @@ use signal_hook::iterator::Signals;
 use crate::Error;
 use crate::board::Board;
 use crate::config::VmConfig;
+use crate::event::Event;
 use crate::vcpu::VcpuThreads;
-
-/// Something that ends a boot of the VM.
-#[derive(Debug)]
-pub enum Event {
-    /// The guest powered itself off.
-    Off,
-    /// The guest asked for a reset.
-    Reset,
-    /// The guest reported its own crash.
-    Crash,
-    /// The VM cannot go on.
-    Failed(Error),
-    /// Somebody wants this process to end.
-    Signal(i32),
-}
 
 /// How a VM ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +52,7 @@ pub fn run(config: &VmConfig, options: &RunOptions) -> Result<Outcome, Error> {
     let (sender, events) = channel();
     watch_signals(sender.clone())?;
     loop {
-        let (board, vcpus) = Board::build(&hypervisor, config, options)?;
+        let (board, vcpus) = Board::build(&hypervisor, config, options.launch_log.as_deref())?;
         let threads = VcpuThreads::start(vcpus, &board.context(sender.clone()))?;
         tracing::info!("the guest runs");
         let event = next(&events);

@@ -10,8 +10,9 @@ mod handshake;
 mod muxer;
 mod packet;
 
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixListener;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +38,9 @@ pub enum VsockError {
     #[error("guest CID {0} is reserved; choose one from 3 to 4294967294")]
     Cid(u64),
     /// The socket cannot be created.
-    #[error("cannot listen on vsock socket {path}; remove a stale file of that name, or choose another path")]
+    #[error(
+        "cannot listen on vsock socket {path}; another process does, or the path cannot be written: choose another one"
+    )]
     Listen {
         /// The socket.
         path: PathBuf,
@@ -65,7 +68,7 @@ impl Vsock {
         if guest_cid <= HOST_CID || guest_cid >= u64::from(u32::MAX) {
             return Err(VsockError::Cid(guest_cid));
         }
-        let listener = UnixListener::bind(socket).and_then(|listener| {
+        let listener = bind(socket).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok(listener)
         });
@@ -77,6 +80,23 @@ impl Vsock {
             listener: Arc::new(listener),
         })
     }
+}
+
+/// Takes over the socket file of a VMM that was killed; one that somebody still listens on is left alone.
+fn bind(socket: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(socket) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse && nobody_listens(socket) => {
+            std::fs::remove_file(socket)?;
+            UnixListener::bind(socket)
+        }
+        bound => bound,
+    }
+}
+
+/// A connection to a file of another kind is refused too, hence the look at what it is.
+fn nobody_listens(socket: &Path) -> bool {
+    socket.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
+        && UnixStream::connect(socket).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 impl Drop for Vsock {

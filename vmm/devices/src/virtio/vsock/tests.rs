@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use super::connection::BUFFER;
@@ -190,7 +189,7 @@ fn host_process_that_speaks_nonsense_is_turned_away() {
         client.write_all(line).unwrap();
         // A reset instead of the end of the stream tells that unread bytes were thrown away.
         let end = client.read(&mut [0; 8]).or_else(|error| match error.kind() {
-            io::ErrorKind::ConnectionReset => Ok(0),
+            ErrorKind::ConnectionReset => Ok(0),
             _ => Err(error),
         });
         assert_eq!(end.unwrap(), 0);
@@ -444,12 +443,26 @@ fn reset_of_the_device_closes_every_stream_and_the_next_driver_starts_afresh() {
 }
 
 #[test]
+fn socket_of_a_vmm_that_was_killed_is_taken_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vsock");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "std leaves the file, as a killed process does");
+    let device = Vsock::new(3, &path).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    drop(device);
+    std::fs::write(&path, "no socket").unwrap();
+    assert!(matches!(Vsock::new(3, &path), Err(VsockError::Listen { .. })));
+    assert!(path.exists(), "a file of another kind is left alone");
+}
+
+#[test]
 fn socket_is_created_exclusively_and_removed_with_the_device() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("vsock");
     let device = Vsock::new(3, &path).unwrap();
     let error = Vsock::new(3, &path).err().unwrap();
-    assert!(error.to_string().contains("vsock"), "{error}");
+    assert!(error.to_string().contains("another process"), "{error}");
     drop(device);
     assert!(!path.exists());
     for cid in [0, 1, 2, u64::from(u32::MAX), u64::MAX] {

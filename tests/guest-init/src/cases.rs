@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use guest_init::{
-    config::{Job, TestBinary, Tests},
+    config::{Config, Job, TestBinary, Tests},
     report::{Case, Message},
 };
 
-use crate::{process, read_config};
+use crate::{process, read_config, relay};
 
 struct Planned<'a> {
     binary: &'a TestBinary,
@@ -23,7 +23,9 @@ struct Planned<'a> {
 
 /// Runs the tests that the configuration file describes; fails when a case failed.
 pub fn run(config: &str) -> Result<()> {
-    let Job::Tests(tests) = read_config(config)?.job else { bail!("{config}: the job is not `tests`") };
+    let Config { job, relays, .. } = read_config(config)?;
+    let Job::Tests(tests) = job else { bail!("{config}: the job is not `tests`") };
+    relay::start_all(&relays)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .context("cannot become the reaper of what tests leave behind")?;
     let mut sink: Box<dyn Write> = match &tests.report_port {

@@ -10,9 +10,21 @@ use std::{
 use anyhow::{Context, Result};
 use guest_init::config::Relay;
 
+/// Starts every relay.
+pub fn start_all(relays: &[Relay]) -> Result<()> {
+    relays.iter().try_for_each(start)
+}
+
 /// Creates the socket and serves it until the process ends.
-pub fn start(relay: &Relay) -> Result<()> {
+fn start(relay: &Relay) -> Result<()> {
     let path = &relay.listen;
+    match fs::remove_file(path) {
+        // Left by an earlier run on the same machine.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+        }
+        _ => {}
+    }
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
@@ -81,5 +93,14 @@ mod tests {
         client.read_to_string(&mut text).unwrap();
         assert_eq!(text, "HELLO");
         answer.join().unwrap();
+    }
+
+    #[test]
+    fn replaces_the_socket_of_an_earlier_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let relay = Relay { listen: directory.path().join("vsock_8443"), connect: "127.0.0.1:1".into() };
+        drop(UnixListener::bind(&relay.listen).unwrap());
+        start_all(std::slice::from_ref(&relay)).unwrap();
+        assert!(UnixStream::connect(&relay.listen).is_ok());
     }
 }

@@ -101,6 +101,19 @@ impl fmt::Display for ServiceAddress {
     }
 }
 
+/// Connects over vsock. Linux gives up after two seconds, which a busy host may need; how long to wait is the caller's
+/// decision.
+async fn vsock(address: VsockAddr) -> io::Result<VsockStream> {
+    loop {
+        match VsockStream::connect(address).await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                tracing::debug!(%address, "no answer over vsock yet");
+            }
+            connected => return connected,
+        }
+    }
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -170,7 +183,7 @@ impl Client {
         };
         let stream: Box<dyn Stream> = match &self.address {
             ServiceAddress::Vsock { cid, port } => {
-                Box::new(VsockStream::connect(VsockAddr::new(*cid, *port)).await.map_err(unreachable)?)
+                Box::new(vsock(VsockAddr::new(*cid, *port)).await.map_err(unreachable)?)
             }
             ServiceAddress::Tcp { host, port } => {
                 Box::new(TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?)

@@ -21,7 +21,7 @@ mod verdict;
 pub use anchor::{Provenance, TrustAnchor, TrustAnchors};
 pub use appraisal::Appraisal;
 pub use key::{KeyError, PublicKey};
-pub use policy::{AppraisalPolicy, Exception, LifecycleState};
+pub use policy::{AppraisalPolicy, Exception};
 pub use reference::{RealmReference, ReferenceValues};
 pub use refusal::{Code, Refusal, Step, StoreError};
 pub use rego::{CompileError, Rego};

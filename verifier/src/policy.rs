@@ -1,43 +1,9 @@
 //! An appraisal policy: a Rego module, and the exceptions to the built-in rules that the operator makes by name.
 
-use evidence::cca::{self, Lifecycle};
+use evidence::cca::LifecycleState;
 use serde::{Deserialize, Serialize};
 
 use crate::rego::{CompileError, Rego};
-
-/// The security lifecycle of a platform, as policies name it (RMM specification A7.2.3.2.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LifecycleState {
-    /// 0x00xx, and every value that the specification does not define.
-    Unknown,
-    /// 0x10xx.
-    AssemblyAndTest,
-    /// 0x20xx.
-    RotProvisioning,
-    /// 0x30xx: the only state in which the platform keeps its promises.
-    Secured,
-    /// 0x40xx.
-    NonRotDebug,
-    /// 0x50xx.
-    RecoverableRotDebug,
-    /// 0x60xx.
-    Decommissioned,
-}
-
-impl From<Lifecycle> for LifecycleState {
-    fn from(lifecycle: Lifecycle) -> Self {
-        match lifecycle.state() {
-            Some(cca::LifecycleState::AssemblyAndTest) => Self::AssemblyAndTest,
-            Some(cca::LifecycleState::RotProvisioning) => Self::RotProvisioning,
-            Some(cca::LifecycleState::Secured) => Self::Secured,
-            Some(cca::LifecycleState::NonRotDebug) => Self::NonRotDebug,
-            Some(cca::LifecycleState::RecoverableRotDebug) => Self::RecoverableRotDebug,
-            Some(cca::LifecycleState::Decommissioned) => Self::Decommissioned,
-            Some(cca::LifecycleState::Unknown) | None => Self::Unknown,
-        }
-    }
-}
 
 /// What a policy allows for one named trust anchor beyond the built-in rules. Everything is refused by default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

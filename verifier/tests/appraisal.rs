@@ -4,15 +4,15 @@
 
 mod support;
 
-use evidence::cca::{Lifecycle, RealmKey};
+use evidence::cca::{Lifecycle, LifecycleState, RealmKey};
 use evidence::envelope::Evidence;
 use evidence::hash::HashAlgorithm;
 use support::{
     ANCHOR, Broken, Mint, PUBLISHED_CPAK, PUBLISHED_RAK, Registered, digest, key, key_from_hex, point,
 };
 use verifier::{
-    Appraisal, AppraisalPolicy, AwsLc, Code, Context, DEFAULT_CCA_POLICY, Exception, LifecycleState,
-    PublicKey, Refusal, Step, appraise,
+    Appraisal, AppraisalPolicy, AwsLc, Code, Context, DEFAULT_CCA_POLICY, Exception, PublicKey, Refusal,
+    Step, appraise,
 };
 
 const CHALLENGE: [u8; 64] = [0x5a; 64];

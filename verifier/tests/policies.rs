@@ -4,11 +4,10 @@
 
 mod support;
 
-use evidence::cca::Lifecycle;
+use evidence::cca::{Lifecycle, LifecycleState};
 use support::Mint;
 use verifier::{
-    Appraisal, AppraisalPolicy, AwsLc, Code, Context, DEFAULT_CCA_POLICY, Exception, LifecycleState, Refusal,
-    appraise,
+    Appraisal, AppraisalPolicy, AwsLc, Code, Context, DEFAULT_CCA_POLICY, Exception, Refusal, appraise,
 };
 
 const DEMO: &str = include_str!("../../policies/demo_cca.rego");

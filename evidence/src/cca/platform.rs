@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ciborium::Value;
+use serde::{Deserialize, Serialize};
 
 use super::claims::{Claim, Claims, Scope, entry, hash_of};
 use super::error::DecodeError;
@@ -64,8 +65,9 @@ pub enum PlatformProfile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lifecycle(pub u16);
 
-/// The states of a [`Lifecycle`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The states of a [`Lifecycle`] (RMM specification A7.2.3.2.3), spelt in snake case where policies name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LifecycleState {
     /// 0x00: not known.
     Unknown,

@@ -1,12 +1,13 @@
 //! The verified claims, as policies see them (`input.claims`) and as tokens report them (`tcb_status`).
 
-use evidence::cca::{PlatformClaims, PlatformProfile, RealmClaims, RealmProfile, SoftwareComponent};
+use evidence::cca::{
+    LifecycleState, PlatformClaims, PlatformProfile, RealmClaims, RealmProfile, SoftwareComponent,
+};
 use evidence::hash::HashAlgorithm;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::anchor::{Provenance, TrustAnchor};
-use crate::policy::LifecycleState;
 use crate::reference::RealmReference;
 
 /// Everything that the pipeline established, under names that do not change. Byte strings are lower-case hexadecimal.

@@ -1,7 +1,9 @@
 //! Step `lifecycle`: the platform is in a state in which it keeps its promises.
 
 use super::platform_signature::TrustedPlatform;
-use crate::policy::{AppraisalPolicy, LifecycleState};
+use evidence::cca::LifecycleState;
+
+use crate::policy::AppraisalPolicy;
 use crate::refusal::{Code, Refusal, Step};
 
 /// Requires the secured lifecycle, or in every policy an exception for this anchor and this state.
@@ -10,7 +12,7 @@ pub fn verify(
     policies: &[AppraisalPolicy],
 ) -> Result<LifecycleState, Refusal> {
     let lifecycle = platform.claims.lifecycle;
-    let state = LifecycleState::from(lifecycle);
+    let state = lifecycle.state().unwrap_or(LifecycleState::Unknown);
     if state == LifecycleState::Secured {
         return Ok(state);
     }

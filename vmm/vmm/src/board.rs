@@ -24,7 +24,6 @@ use realm::RealmBackend;
 use realm::soft::{Fault, SoftRealm};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
-use crate::config::{FaultName, RealmConfig, VmConfig};
 use crate::console;
 use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
@@ -32,6 +31,8 @@ use crate::launch::{self, Measurement, Prepared};
 use crate::terminal::RawMode;
 use crate::vcpu::Context;
 use crate::{Error, platform};
+use api::VmConfig;
+use api::config::{FaultName, RealmConfig};
 
 /// Shared peripheral interrupts: the wired devices need two, and KVM counts in steps of 32.
 const SPIS: u32 = 32;
@@ -158,8 +159,8 @@ impl<'a> Assembly<'a> {
     /// Every virtio device of the configuration, in an order that does not depend on anything else.
     fn virtio_devices(&mut self, config: &VmConfig) -> Result<Option<RawMode>, Error> {
         for disk in &config.disks {
-            let file =
-                RawFile::open(&disk.path, disk.readonly).map_err(unusable("disks.path", &disk.path))?;
+            let path = disk.path.as_deref().unwrap_or_else(|| Path::new(""));
+            let file = RawFile::open(path, disk.readonly).map_err(unusable("disks.path", path))?;
             let serial = disk.serial.as_deref().unwrap_or_default();
             self.virtio("disk", Box::new(Block::new(Box::new(file), serial)))?;
         }

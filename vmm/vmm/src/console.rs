@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::Error;
-use crate::config::{ConsoleConfig, ConsoleMode};
 use crate::terminal::RawMode;
+use api::config::{ConsoleConfig, ConsoleMode};
 
 /// The two ends of a console that exists.
 pub struct ConsoleEnds {
@@ -26,6 +26,12 @@ pub struct ConsoleEnds {
 pub fn open(field: &'static str, config: &ConsoleConfig) -> Result<Option<ConsoleEnds>, Error> {
     let (output, input, terminal) = match config.mode {
         ConsoleMode::Off => return Ok(None),
+        ConsoleMode::Pty | ConsoleMode::Socket => {
+            return Err(Error::Config(crate::config::ConfigError::Unsupported {
+                field,
+                expected: "Off, Null, Tty or File",
+            }));
+        }
         ConsoleMode::Null => (open_for_output(field, "/dev/null".as_ref())?, None, None),
         ConsoleMode::File => {
             let path = config.file.as_deref().unwrap_or_else(|| "/dev/null".as_ref());

@@ -9,6 +9,9 @@ use crate::launch::PrepareError;
 /// A VM cannot be launched or cannot go on; the sources say why.
 #[derive(Debug, Error)]
 pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
     /// The payload, or the shape of the board.
     #[error("the VM cannot be prepared")]
     Prepare(#[from] PrepareError),

@@ -12,7 +12,8 @@ use realm::soft;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::config::{HashName, RealmConfig, RmmName, VmConfig};
+use api::VmConfig;
+use api::config::{HashName, RealmConfig, RmmName};
 
 /// Width of an ordinary VM's address space in bits: what every arm64 KVM host can do.
 const PLAIN_IPA_BITS: u8 = 40;
@@ -147,6 +148,6 @@ pub(crate) fn parameters(realm: &RealmConfig) -> Result<soft::Parameters, Prepar
             RmmName::V1_0 => RmmVersion::V1_0,
             RmmName::V2_0 => RmmVersion::V2_0,
         },
-        rpv: realm.rpv()?,
+        rpv: crate::config::personalization_value(realm)?,
     })
 }

@@ -10,7 +10,7 @@ use realm::soft::{LIFECYCLE, Platform};
 use serde::Serialize;
 
 use crate::Error;
-use crate::config::{PlatformComponent, PlatformConfig};
+use api::config::{PlatformComponent, PlatformConfig};
 
 /// Names every platform of this kind; a verifier knows it for what it is.
 pub const IMPLEMENTATION_ID: [u8; 32] = *b"redoubt software realm\0\0\0\0\0\0\0\0\0\0";

@@ -10,9 +10,9 @@ use signal_hook::iterator::Signals;
 
 use crate::Error;
 use crate::board::Board;
-use crate::config::VmConfig;
 use crate::event::Event;
 use crate::vcpu::VcpuThreads;
+use api::VmConfig;
 
 /// How a VM ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

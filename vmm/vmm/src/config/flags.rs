@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use api::VmConfig;
+use api::config::{
+    ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, FaultName, HashName, MemoryConfig, PlatformConfig,
+    RealmBackendName, RealmConfig, RmmName, RngConfig, VsockConfig,
+};
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{
-    ConfigError, ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, FaultName, HashName, MemoryConfig,
-    PayloadConfig, PlatformConfig, RealmBackendName, RealmConfig, RmmName, RngConfig, VmConfig, VsockConfig,
-};
+use super::{ConfigError, from_file, validate};
 
 /// Flags that describe a VM; each replaces its part of `--config`.
 #[derive(Args, Clone, Debug, Default)]
@@ -59,8 +61,10 @@ impl VmFlags {
     /// [`ConfigError`] that names the file, the field or the flag.
     pub fn into_config(self) -> Result<VmConfig, ConfigError> {
         let mut config = match (&self.config, &self.kernel) {
-            (Some(path), _) => VmConfig::from_file(path)?,
-            (None, Some(kernel)) => VmConfig::booting(kernel.clone()),
+            (Some(path), _) => from_file(path)?,
+            (None, Some(kernel)) => {
+                VmConfig { serial: ConsoleConfig::of(ConsoleMode::Tty), ..VmConfig::booting(kernel.clone()) }
+            }
             (None, None) => return Err(ConfigError::NothingToBoot),
         };
         if let Some(kernel) = self.kernel {
@@ -82,7 +86,10 @@ impl VmFlags {
             config.disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
         }
         if let Some(text) = self.rng {
-            config.rng = RngConfig { src: Options::parse("--rng", &text, &["src"])?.require("src")?.into() };
+            config.rng = RngConfig {
+                src: Options::parse("--rng", &text, &["src"])?.require("src")?.into(),
+                ..RngConfig::default()
+            };
         }
         if let Some(text) = self.serial {
             config.serial = console("--serial", &text)?;
@@ -96,24 +103,8 @@ impl VmFlags {
         if let Some(text) = self.realm {
             config.realm = Some(realm(&text)?);
         }
-        config.validate()?;
+        validate(&config)?;
         Ok(config)
-    }
-}
-
-impl VmConfig {
-    fn booting(kernel: PathBuf) -> Self {
-        Self {
-            payload: PayloadConfig { kernel, initramfs: None, cmdline: String::new() },
-            cpus: CpusConfig::default(),
-            memory: MemoryConfig::default(),
-            disks: Vec::new(),
-            rng: RngConfig::default(),
-            serial: ConsoleConfig { mode: ConsoleMode::Tty, file: None },
-            console: ConsoleConfig::off(),
-            vsock: None,
-            realm: None,
-        }
     }
 }
 
@@ -121,22 +112,23 @@ fn cpus(text: &str) -> Result<CpusConfig, ConfigError> {
     let options = Options::parse("--cpus", text, &["boot"])?;
     options.require("boot")?;
     let boot = options.convert("boot", "a number of vCPUs", |value| value.parse().ok())?;
-    Ok(CpusConfig { boot_vcpus: boot.unwrap_or_default() })
+    Ok(CpusConfig { boot_vcpus: boot.unwrap_or_default(), ..CpusConfig::default() })
 }
 
 fn memory(text: &str) -> Result<MemoryConfig, ConfigError> {
     let options = Options::parse("--memory", text, &["size"])?;
     options.require("size")?;
     let size = options.convert("size", "a size such as 512M", options::size)?;
-    Ok(MemoryConfig { size: size.unwrap_or_default() })
+    Ok(MemoryConfig { size: size.unwrap_or_default(), ..MemoryConfig::default() })
 }
 
 fn disk(text: &str) -> Result<DiskConfig, ConfigError> {
     let options = Options::parse("--disk", text, &["path", "readonly", "serial"])?;
     Ok(DiskConfig {
-        path: options.require("path")?.into(),
+        path: Some(options.require("path")?.into()),
         readonly: options.switch("readonly")?,
         serial: options.get("serial").map(Into::into),
+        ..DiskConfig::default()
     })
 }
 
@@ -147,17 +139,24 @@ fn console(flag: &'static str, text: &str) -> Result<ConsoleConfig, ConfigError>
         "tty" => ConsoleMode::Tty,
         _ => {
             let file = Options::parse(flag, text, &["file"])?.require("file")?.into();
-            return Ok(ConsoleConfig { mode: ConsoleMode::File, file: Some(file) });
+            return Ok(ConsoleConfig { file: Some(file), ..ConsoleConfig::of(ConsoleMode::File) });
         }
     };
-    Ok(ConsoleConfig { mode, file: None })
+    Ok(ConsoleConfig::of(mode))
 }
 
 fn vsock(text: &str) -> Result<VsockConfig, ConfigError> {
     let options = Options::parse("--vsock", text, &["cid", "socket"])?;
     options.require("cid")?;
     let cid = options.convert("cid", "a number from 3 on", |value| value.parse().ok())?;
-    Ok(VsockConfig { cid: cid.unwrap_or_default(), socket: options.require("socket")?.into() })
+    Ok(VsockConfig {
+        id: None,
+        cid: cid.unwrap_or_default(),
+        socket: options.require("socket")?.into(),
+        iommu: false,
+        pci_segment: 0,
+        pci_device_id: None,
+    })
 }
 
 fn realm(text: &str) -> Result<RealmConfig, ConfigError> {
@@ -237,7 +236,10 @@ mod tests {
         assert_eq!(config.memory.size, 1 << 30);
         assert_eq!(config.disks.len(), 2);
         assert!(config.disks[1].readonly);
-        assert_eq!(config.serial, ConsoleConfig { mode: ConsoleMode::File, file: Some("/log".into()) });
+        assert_eq!(
+            config.serial,
+            ConsoleConfig { file: Some("/log".into()), ..ConsoleConfig::of(ConsoleMode::File) }
+        );
         let realm = config.realm.unwrap();
         assert_eq!((realm.rmm, realm.measurement_algorithm), (RmmName::V2_0, HashName::Sha512));
         assert_eq!(realm.fault, Some(FaultName::Signature));

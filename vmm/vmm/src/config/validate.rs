@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use api::VmConfig;
+use api::config::{ConsoleMode, RealmConfig};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use machine::layout::{BLOCK_SIZE, MAX_VCPUS};
 use thiserror::Error;
 
-use super::{ConsoleMode, OptionsError, VmConfig};
+use super::{OptionsError, unsupported};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
@@ -48,6 +50,14 @@ pub enum ConfigError {
         /// What was found.
         found: String,
     },
+    /// A field that this VMM does not have, or not with this value.
+    #[error("{field}: not supported by this VMM beyond {expected}")]
+    Unsupported {
+        /// Path of the field in the JSON form.
+        field: &'static str,
+        /// What it can be.
+        expected: &'static str,
+    },
     /// A field is out of bounds.
     #[error("{field}: found {found}, expected {expected}")]
     Field {
@@ -60,79 +70,75 @@ pub enum ConfigError {
     },
 }
 
-impl VmConfig {
-    /// Reads a configuration from a JSON file.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Read`] or [`ConfigError::Parse`].
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        serde_json::from_slice(&bytes).map_err(|source| ConfigError::Parse { path: path.into(), source })
-    }
-
-    /// Checks every bound that does not need the outside world.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Field`].
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let vcpus = self.cpus.boot_vcpus;
-        check((1..=MAX_VCPUS).contains(&vcpus), "cpus.boot_vcpus", vcpus, || format!("1 to {MAX_VCPUS}"))?;
-        let size = self.memory.size;
-        check(size > 0 && size.is_multiple_of(BLOCK_SIZE), "memory.size", size, || {
-            "a multiple of 2 MiB, in bytes".into()
-        })?;
-        for disk in &self.disks {
-            let serial = disk.serial.as_deref().unwrap_or_default();
-            check(serial.len() <= DISK_SERIAL_LIMIT, "disks.serial", serial, || {
-                format!("at most {DISK_SERIAL_LIMIT} bytes")
-            })?;
-        }
-        if let Some(vsock) = &self.vsock {
-            check((FIRST_GUEST_CID..u32::MAX).contains(&vsock.cid), "vsock.cid", vsock.cid, || {
-                format!("{FIRST_GUEST_CID} to {}", u32::MAX - 1)
-            })?;
-        }
-        for (field, console) in [("serial", &self.serial), ("console", &self.console)] {
-            let wants_file = console.mode == ConsoleMode::File;
-            let mode = format!("{:?}", console.mode);
-            check(wants_file == console.file.is_some(), field, mode.as_str(), || {
-                "a file with the mode File, and with no other".into()
-            })?;
-        }
-        let two_ttys = self.serial.mode == ConsoleMode::Tty && self.console.mode == ConsoleMode::Tty;
-        check(!two_ttys, "console.mode", "Tty", || {
-            "another mode, as serial has the terminal already".into()
-        })?;
-        if let Some(realm) = &self.realm {
-            realm.rpv()?;
-        }
-        Ok(())
-    }
+/// Reads a configuration from a JSON file.
+///
+/// # Errors
+///
+/// [`ConfigError::Read`] or [`ConfigError::Parse`].
+pub fn from_file(path: &Path) -> Result<VmConfig, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| ConfigError::Parse { path: path.into(), source })
 }
 
-impl super::RealmConfig {
-    /// The Realm personalisation value, padded with zeros.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::Field`] when it is not base64 or longer than 64 bytes.
-    pub fn rpv(&self) -> Result<[u8; 64], ConfigError> {
-        let text = self.personalization_value.as_deref().unwrap_or_default();
-        let mut rpv = [0; 64];
-        let bytes = STANDARD.decode(text).ok();
-        let slot = bytes.as_ref().and_then(|bytes| rpv.get_mut(..bytes.len()).map(|slot| (slot, bytes)));
-        let Some((slot, bytes)) = slot else {
-            return Err(ConfigError::Field {
-                field: "realm.personalization_value",
-                found: text.into(),
-                expected: "base64 of at most 64 bytes".into(),
-            });
-        };
-        slot.copy_from_slice(bytes);
-        Ok(rpv)
+/// Checks every bound that does not need the outside world.
+///
+/// # Errors
+///
+/// [`ConfigError::Field`].
+pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
+    unsupported::refuse(config)?;
+    let vcpus = config.cpus.boot_vcpus;
+    check((1..=MAX_VCPUS).contains(&vcpus), "cpus.boot_vcpus", vcpus, || format!("1 to {MAX_VCPUS}"))?;
+    let size = config.memory.size;
+    check(size > 0 && size.is_multiple_of(BLOCK_SIZE), "memory.size", size, || {
+        "a multiple of 2 MiB, in bytes".into()
+    })?;
+    for disk in &config.disks {
+        check(disk.path.is_some(), "disks.path", "nothing", || "an image or block device".into())?;
+        let serial = disk.serial.as_deref().unwrap_or_default();
+        check(serial.len() <= DISK_SERIAL_LIMIT, "disks.serial", serial, || {
+            format!("at most {DISK_SERIAL_LIMIT} bytes")
+        })?;
     }
+    if let Some(vsock) = &config.vsock {
+        check((FIRST_GUEST_CID..u32::MAX).contains(&vsock.cid), "vsock.cid", vsock.cid, || {
+            format!("{FIRST_GUEST_CID} to {}", u32::MAX - 1)
+        })?;
+    }
+    for (field, console) in [("serial", &config.serial), ("console", &config.console)] {
+        let wants_file = console.mode == ConsoleMode::File;
+        let mode = format!("{:?}", console.mode);
+        check(wants_file == console.file.is_some(), field, mode.as_str(), || {
+            "a file with the mode File, and with no other".into()
+        })?;
+    }
+    let two_ttys = config.serial.mode == ConsoleMode::Tty && config.console.mode == ConsoleMode::Tty;
+    check(!two_ttys, "console.mode", "Tty", || "another mode, as serial has the terminal already".into())?;
+    if let Some(realm) = &config.realm {
+        personalization_value(realm)?;
+    }
+    Ok(())
+}
+
+/// The Realm personalisation value, padded with zeros.
+///
+/// # Errors
+///
+/// [`ConfigError::Field`] when it is not base64 or longer than 64 bytes.
+pub fn personalization_value(realm: &RealmConfig) -> Result<[u8; 64], ConfigError> {
+    let text = realm.personalization_value.as_deref().unwrap_or_default();
+    let mut rpv = [0; 64];
+    let bytes = STANDARD.decode(text).ok();
+    let slot = bytes.as_ref().and_then(|bytes| rpv.get_mut(..bytes.len()).map(|slot| (slot, bytes)));
+    let Some((slot, bytes)) = slot else {
+        return Err(ConfigError::Field {
+            field: "realm.personalization_value",
+            found: text.into(),
+            expected: "base64 of at most 64 bytes".into(),
+        });
+    };
+    slot.copy_from_slice(bytes);
+    Ok(rpv)
 }
 
 fn check(
@@ -154,7 +160,7 @@ mod tests {
 
     fn parse(json: &str) -> Result<VmConfig, String> {
         let config: VmConfig = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        config.validate().map_err(|error| error.to_string())?;
+        validate(&config).map_err(|error| error.to_string())?;
         Ok(config)
     }
 
@@ -203,7 +209,7 @@ mod tests {
             let json = format!(
                 r#"{{"payload":{{"kernel":"/k"}},"realm":{{"backend":"soft","personalization_value":"{value}"}}}}"#
             );
-            parse(&json).map(|config| config.realm.unwrap().rpv().unwrap())
+            parse(&json).map(|config| personalization_value(&config.realm.unwrap()).unwrap())
         };
         assert_eq!(realm("YWI=").unwrap()[..3], *b"ab\0");
         assert!(realm("not base64").is_err());

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What makes the VM confidential.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RealmConfig {
     /// Who runs the Realm.
@@ -29,7 +30,7 @@ pub struct RealmConfig {
 }
 
 /// Name of a Realm back-end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RealmBackendName {
     /// A software RMM on plain KVM: function, not confidentiality.
@@ -37,7 +38,7 @@ pub enum RealmBackendName {
 }
 
 /// Name of a measurement hash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HashName {
     /// SHA-256.
@@ -48,7 +49,7 @@ pub enum HashName {
 }
 
 /// Version of the RMM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum RmmName {
     /// RMM 1.0, which measures the state of RAM.
     #[default]
@@ -69,7 +70,7 @@ impl fmt::Display for RmmName {
 }
 
 /// A lie of a software Realm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultName {
     /// Tokens answer another challenge.
@@ -79,10 +80,11 @@ pub enum FaultName {
 }
 
 /// The development platform of a software Realm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformConfig {
     /// Platform attestation key: ECDSA P-384 private key, PKCS#8 PEM.
+    #[schema(value_type = String)]
     pub key: PathBuf,
     /// Instance identifier: 33 bytes in hex, the first of them 01; by default 01 and the SHA-256 of the public key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,7 +98,7 @@ pub struct PlatformConfig {
 }
 
 /// A software component of the development platform.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformComponent {
     /// Role of the component.

@@ -1,0 +1,56 @@
+//! What keeps the VMM itself in bounds.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A file or directory that the VMM may open besides those that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LandlockConfig {
+    /// The file or directory.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
+    /// `r` to read, `w` to write, `rw` for both.
+    pub access: String,
+}
+
+/// Bounds of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// Runs without system call filters and with the privileges of its caller. For debugging only.
+    #[serde(default)]
+    pub unhardened: bool,
+    /// Whether the process gets a user namespace of its own.
+    #[serde(default)]
+    pub user_namespace: bool,
+    /// Whether the process gets a mount namespace of its own.
+    #[serde(default)]
+    pub mount_namespace: bool,
+    /// Whether the process gets a network namespace of its own. Tap devices must then come as descriptors.
+    #[serde(default)]
+    pub network_namespace: bool,
+    /// Control group (version 2) that the process moves to, below the root of that file system; created when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Limits of the process.
+    #[serde(default)]
+    pub rlimits: RlimitsConfig,
+}
+
+/// Limits of the process; what is absent stays as the caller set it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RlimitsConfig {
+    /// Open files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nofile: Option<u64>,
+    /// Largest file in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fsize: Option<u64>,
+    /// Locked memory in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memlock: Option<u64>,
+}

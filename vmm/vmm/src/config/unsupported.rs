@@ -1,0 +1,86 @@
+//! Fields of the interface that this VMM refuses: each is named, none is ignored.
+
+use api::VmConfig;
+use api::config::{ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig, SandboxConfig};
+
+use super::ConfigError;
+
+/// Refuses what is not built.
+///
+/// # Errors
+///
+/// [`ConfigError::Unsupported`] that names the field.
+pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
+    let VmConfig {
+        payload: _,
+        cpus,
+        memory,
+        numa,
+        rate_limit_groups,
+        disks,
+        net,
+        rng,
+        balloon,
+        fs,
+        pmem,
+        serial,
+        console,
+        vsock,
+        watchdog,
+        landlock_enable,
+        landlock_rules,
+        realm: _,
+        sandbox,
+    } = config;
+    let plain_cpus = CpusConfig { boot_vcpus: cpus.boot_vcpus, ..CpusConfig::default() };
+    let same_max = cpus.max_vcpus.is_none_or(|max| max == cpus.boot_vcpus);
+    only(same_max, "cpus.max_vcpus", "the number of cpus.boot_vcpus")?;
+    only(CpusConfig { max_vcpus: None, ..cpus.clone() } == plain_cpus, "cpus", "boot_vcpus alone")?;
+    let plain_memory = MemoryConfig { size: memory.size, ..MemoryConfig::default() };
+    only(*memory == plain_memory, "memory", "size alone")?;
+    only(numa.is_empty(), "numa", "nothing")?;
+    only(rate_limit_groups.is_empty(), "rate_limit_groups", "nothing")?;
+    for disk in disks {
+        let plain = DiskConfig {
+            id: disk.id.clone(),
+            path: disk.path.clone(),
+            readonly: disk.readonly,
+            serial: disk.serial.clone(),
+            ..DiskConfig::default()
+        };
+        let raw = disk.image_type != ImageType::Qcow2;
+        let image_type = ImageType::Unknown;
+        only(raw, "disks.image_type", "Raw")?;
+        only(DiskConfig { image_type, ..disk.clone() } == plain, "disks", "path, readonly, serial and id")?;
+    }
+    only(net.is_empty(), "net", "nothing")?;
+    only(balloon.is_none(), "balloon", "nothing")?;
+    only(fs.is_empty(), "fs", "nothing")?;
+    only(pmem.is_empty(), "pmem", "nothing")?;
+    for (field, console) in [("serial.mode", serial), ("console.mode", console)] {
+        let known = !matches!(console.mode, ConsoleMode::Pty | ConsoleMode::Socket);
+        only(known, field, "Off, Null, Tty or File")?;
+    }
+    only(!watchdog, "watchdog", "false")?;
+    only(!landlock_enable, "landlock_enable", "false")?;
+    only(landlock_rules.is_empty(), "landlock_rules", "nothing")?;
+    only(*sandbox == SandboxConfig::default(), "sandbox", "nothing")?;
+
+    only(!rng.iommu, "rng.iommu", "false")?;
+    let placed = [
+        ("rng", rng.pci_segment, rng.pci_device_id),
+        (
+            "vsock",
+            vsock.as_ref().map_or(0, |vsock| vsock.pci_segment),
+            vsock.as_ref().and_then(|vsock| vsock.pci_device_id),
+        ),
+    ];
+    for (field, segment, slot) in placed {
+        only(segment == 0 && slot.is_none(), field, "no pci_segment and no pci_device_id")?;
+    }
+    only(!vsock.as_ref().is_some_and(|vsock| vsock.iommu), "vsock.iommu", "false")
+}
+
+fn only(holds: bool, field: &'static str, expected: &'static str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::Unsupported { field, expected }) }
+}

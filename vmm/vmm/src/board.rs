@@ -11,7 +11,7 @@ use devices::pci::PciBus;
 use devices::pl011::{Pl011, Pl011Input};
 use devices::pl031::Pl031;
 use devices::virtio::blk::{Block, RawFile};
-use devices::virtio::console::Console;
+use devices::virtio::console::Console as VirtioConsole;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use devices::virtio::{VirtioDevice, VirtioPci, VirtioPciConfig};
@@ -24,11 +24,10 @@ use realm::RealmBackend;
 use realm::soft::{Fault, SoftRealm};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
-use crate::console;
+use crate::console::Console;
 use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
 use crate::launch::{self, Measurement, Prepared};
-use crate::terminal::RawMode;
 use crate::vcpu::Context;
 use crate::{Error, platform};
 use api::VmConfig;
@@ -43,7 +42,6 @@ pub struct Board {
     isolation: Isolation,
     _gic: Gic,
     _serial_input: Option<Pl011Input>,
-    _terminal: Option<RawMode>,
 }
 
 impl Board {
@@ -55,6 +53,7 @@ impl Board {
     pub fn build(
         hypervisor: &Hypervisor,
         config: &VmConfig,
+        consoles: &Consoles,
         launch_log: Option<&Path>,
     ) -> Result<(Self, Vec<Vcpu>), Error> {
         let Prepared { layout, plan } = launch::prepare(config, Some(seeds()))?;
@@ -73,8 +72,8 @@ impl Board {
         let gic = vm.create_gic(isolation.gic_addresses(&layout.gic), SPIS)?;
 
         let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()))?;
-        let (serial_input, terminal) = assembly.serial(config)?;
-        let console_terminal = assembly.virtio_devices(config)?;
+        let serial_input = assembly.serial(consoles)?;
+        assembly.virtio_devices(config, consoles)?;
 
         load(config, &isolation, &memory, &layout, &plan, launch_log)?;
         let entry = plan.entry();
@@ -91,19 +90,40 @@ impl Board {
         if let Some(realm) = isolation.realm() {
             realm.activate(&vm)?;
         }
-        let board = Self {
-            bus: Arc::new(assembly.bus),
-            isolation,
-            _gic: gic,
-            _serial_input: serial_input,
-            _terminal: terminal.or(console_terminal),
-        };
+        let board = Self { bus: Arc::new(assembly.bus), isolation, _gic: gic, _serial_input: serial_input };
         Ok((board, vcpus))
     }
 
     /// What the vCPU threads need of the board.
     pub fn context(&self, events: Sender<Event>) -> Context {
         Context { bus: Arc::clone(&self.bus), isolation: self.isolation.clone(), events }
+    }
+}
+
+/// The consoles of a VM, which outlive its boots.
+pub struct Consoles {
+    serial: Option<Console>,
+    console: Option<Console>,
+}
+
+impl Consoles {
+    /// Opens what `config` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] that names the field, or [`Error::Terminal`].
+    pub fn open(config: &VmConfig) -> Result<Self, Error> {
+        Ok(Self {
+            serial: Console::open("serial", &config.serial)?,
+            console: Console::open("console", &config.console)?,
+        })
+    }
+
+    /// The pseudo-terminals to which one attaches, by the field that asked for them.
+    pub fn terminals(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        [("serial", &self.serial), ("console", &self.console)]
+            .into_iter()
+            .filter_map(|(field, console)| Some((field, console.as_ref()?.pty_path()?)))
     }
 }
 
@@ -139,25 +159,23 @@ impl<'a> Assembly<'a> {
     }
 
     /// The serial port is part of the board; without an end it is silent.
-    fn serial(&mut self, config: &VmConfig) -> Result<(Option<Pl011Input>, Option<RawMode>), Error> {
+    fn serial(&mut self, consoles: &Consoles) -> Result<Option<Pl011Input>, Error> {
         const DEVICE: &str = "serial port";
-        let ends = console::open("serial", &config.serial)?;
+        let ends = consoles.serial.as_ref().map(Console::ends).transpose()?;
         let line = Arc::new(Spi { vm: Arc::clone(self.vm), spi: self.layout.uart.spi });
-        let (output, input, terminal) = match ends {
-            Some(ends) => {
-                (Box::new(ends.output) as Box<dyn std::io::Write + Send>, ends.input, ends.terminal)
-            }
-            None => (Box::new(std::io::sink()) as Box<dyn std::io::Write + Send>, None, None),
+        let (output, input): (Box<dyn std::io::Write + Send>, _) = match ends {
+            Some(ends) => (Box::new(ends.output), ends.input),
+            None => (Box::new(std::io::sink()), None),
         };
         let uart = Pl011::new(line, output).map_err(assemble(DEVICE))?;
         let input = input.map(|input| uart.connect_input(input)).transpose().map_err(assemble(DEVICE))?;
         let region = self.layout.uart.region;
         self.bus.insert(region.base..region.end(), uart).map_err(assemble(DEVICE))?;
-        Ok((input, terminal))
+        Ok(input)
     }
 
     /// Every virtio device of the configuration, in an order that does not depend on anything else.
-    fn virtio_devices(&mut self, config: &VmConfig) -> Result<Option<RawMode>, Error> {
+    fn virtio_devices(&mut self, config: &VmConfig, consoles: &Consoles) -> Result<(), Error> {
         for disk in &config.disks {
             let path = disk.path.as_deref().unwrap_or_else(|| Path::new(""));
             let file = RawFile::open(path, disk.readonly).map_err(unusable("disks.path", path))?;
@@ -171,12 +189,11 @@ impl<'a> Assembly<'a> {
                 .map_err(unusable("vsock.socket", &vsock.socket))?;
             self.virtio("vsock", Box::new(device))?;
         }
-        let mut terminal = None;
-        if let Some(ends) = console::open("console", &config.console)? {
-            terminal = ends.terminal;
-            self.virtio("console", Box::new(Console::new(ends.input, ends.output.into())))?;
+        if let Some(console) = &consoles.console {
+            let ends = console.ends()?;
+            self.virtio("console", Box::new(VirtioConsole::new(ends.input, ends.output.into())))?;
         }
-        Ok(terminal)
+        Ok(())
     }
 
     fn virtio(&mut self, name: &'static str, device: Box<dyn VirtioDevice>) -> Result<(), Error> {

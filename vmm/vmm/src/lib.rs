@@ -13,7 +13,6 @@ mod event;
 mod isolation;
 pub mod launch;
 mod platform;
-mod terminal;
 mod vcpu;
 mod vmm;
 

@@ -39,10 +39,10 @@ pub struct VmFlags {
     /// Entropy: src=FILE.
     #[arg(long, value_name = "OPTIONS")]
     rng: Option<String>,
-    /// Serial port: off, null, tty or file=PATH.
+    /// Serial port: off, null, tty, pty, file=PATH or socket=PATH.
     #[arg(long, value_name = "MODE")]
     serial: Option<String>,
-    /// Virtio console: off, null, tty or file=PATH.
+    /// Virtio console: off, null, tty, pty, file=PATH or socket=PATH.
     #[arg(long, value_name = "MODE")]
     console: Option<String>,
     /// Socket to the guest: cid=N,socket=PATH.
@@ -137,8 +137,14 @@ fn console(flag: &'static str, text: &str) -> Result<ConsoleConfig, ConfigError>
         "off" => ConsoleMode::Off,
         "null" => ConsoleMode::Null,
         "tty" => ConsoleMode::Tty,
+        "pty" => ConsoleMode::Pty,
         _ => {
-            let file = Options::parse(flag, text, &["file"])?.require("file")?.into();
+            let options = Options::parse(flag, text, &["file", "socket"])?;
+            if let Some(socket) = options.get("socket") {
+                let socket = Some(socket.into());
+                return Ok(ConsoleConfig { socket, ..ConsoleConfig::of(ConsoleMode::Socket) });
+            }
+            let file = options.require("file")?.into();
             return Ok(ConsoleConfig { file: Some(file), ..ConsoleConfig::of(ConsoleMode::File) });
         }
     };

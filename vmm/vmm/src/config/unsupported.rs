@@ -1,7 +1,7 @@
 //! Fields of the interface that this VMM refuses: each is named, none is ignored.
 
 use api::VmConfig;
-use api::config::{ConsoleMode, CpusConfig, DiskConfig, ImageType, MemoryConfig, SandboxConfig};
+use api::config::{CpusConfig, DiskConfig, ImageType, MemoryConfig, SandboxConfig};
 
 use super::ConfigError;
 
@@ -23,8 +23,8 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         balloon,
         fs,
         pmem,
-        serial,
-        console,
+        serial: _,
+        console: _,
         vsock,
         watchdog,
         landlock_enable,
@@ -57,10 +57,6 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
     only(balloon.is_none(), "balloon", "nothing")?;
     only(fs.is_empty(), "fs", "nothing")?;
     only(pmem.is_empty(), "pmem", "nothing")?;
-    for (field, console) in [("serial.mode", serial), ("console.mode", console)] {
-        let known = !matches!(console.mode, ConsoleMode::Pty | ConsoleMode::Socket);
-        only(known, field, "Off, Null, Tty or File")?;
-    }
     only(!watchdog, "watchdog", "false")?;
     only(!landlock_enable, "landlock_enable", "false")?;
     only(landlock_rules.is_empty(), "landlock_rules", "nothing")?;

@@ -106,10 +106,17 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
         })?;
     }
     for (field, console) in [("serial", &config.serial), ("console", &config.console)] {
-        let wants_file = console.mode == ConsoleMode::File;
         let mode = format!("{:?}", console.mode);
-        check(wants_file == console.file.is_some(), field, mode.as_str(), || {
-            "a file with the mode File, and with no other".into()
+        // A pseudo-terminal's path is what the VMM answers; a client may send the answer back.
+        let file = match console.mode {
+            ConsoleMode::File => console.file.is_some(),
+            ConsoleMode::Pty => true,
+            _ => console.file.is_none(),
+        };
+        check(file, field, mode.as_str(), || "a file with the mode File, and with no other".into())?;
+        let wants_socket = console.mode == ConsoleMode::Socket;
+        check(wants_socket == console.socket.is_some(), field, mode.as_str(), || {
+            "a socket with the mode Socket, and with no other".into()
         })?;
     }
     let two_ttys = config.serial.mode == ConsoleMode::Tty && config.console.mode == ConsoleMode::Tty;
@@ -189,6 +196,8 @@ mod tests {
             (r#"{"payload":{"kernel":"/k"},"vsock":{"cid":2,"socket":"/s"}}"#, "vsock.cid"),
             (r#"{"payload":{"kernel":"/k"},"serial":{"mode":"File"}}"#, "serial"),
             (r#"{"payload":{"kernel":"/k"},"serial":{"mode":"Null","file":"/f"}}"#, "serial"),
+            (r#"{"payload":{"kernel":"/k"},"console":{"mode":"Socket"}}"#, "console"),
+            (r#"{"payload":{"kernel":"/k"},"console":{"mode":"Pty","socket":"/s"}}"#, "console"),
             (
                 r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","serial":"123456789012345678901"}]}"#,
                 "disks.serial",

@@ -18,7 +18,7 @@ use devices::virtio::blk::{Block, BlockBackend};
 use devices::virtio::console::Console;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
-use devices::virtio::{VirtioDevice, VirtioPci, VirtioPciConfig};
+use devices::virtio::{NoDeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, Permissions};
@@ -132,22 +132,23 @@ impl Guest {
             bus.insert(range, window).unwrap();
         }
         let mut socket = None;
-        let device: Box<dyn VirtioDevice> = match input.device {
-            Device::Block => Box::new(Block::new(Box::new(Zeroes { read_only: false }), "fuzz")),
-            Device::ReadOnlyBlock => Box::new(Block::new(Box::new(Zeroes { read_only: true }), "fuzz")),
-            Device::Rng => Box::new(Rng::new(File::open("/dev/zero").unwrap())),
+        let device: Arc<dyn VirtioDevice> = match input.device {
+            Device::Block => Arc::new(Block::new(Box::new(Zeroes { read_only: false }), "fuzz")),
+            Device::ReadOnlyBlock => Arc::new(Block::new(Box::new(Zeroes { read_only: true }), "fuzz")),
+            Device::Rng => Arc::new(Rng::new(File::open("/dev/zero").unwrap())),
             Device::Console => {
                 let input = File::open("/dev/zero").unwrap().into();
                 let output = File::options().write(true).open("/dev/null").unwrap().into();
-                Box::new(Console::new(Some(input), output))
+                Arc::new(Console::new(Some(input), output))
             }
             Device::Vsock => {
                 let directory = socket.insert(tempfile::tempdir().unwrap());
-                Box::new(Vsock::new(3, &directory.path().join("vsock")).unwrap())
+                Arc::new(Vsock::new(3, &directory.path().join("vsock")).unwrap())
             }
         };
         let address = pci.free_address().unwrap();
         let config = VirtioPciConfig {
+            id: "_fuzz0".into(),
             device,
             address,
             memory: memory.clone(),
@@ -155,6 +156,7 @@ impl Guest {
             msi: Arc::new(NoInterrupts),
             io_events: Arc::new(NoIoEvents),
             access_platform: input.realm,
+            host: Arc::new(NoDeviceHost),
         };
         pci.insert(address, VirtioPci::new(config).unwrap()).unwrap();
         let shadow = RefCell::new(vec![0; size]);

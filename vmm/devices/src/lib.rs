@@ -16,7 +16,7 @@
 //! use std::sync::Arc;
 //! use devices::bus::Bus;
 //! use devices::pci::PciBus;
-//! use devices::virtio::{VirtioDevice, VirtioPci, VirtioPciConfig, blk, vsock};
+//! use devices::virtio::{NoDeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig, blk, vsock};
 //! # use devices::{dma::DmaPolicy, doorbell::IoEvents, interrupt::{InterruptLine, MsiSink}, pl011::Pl011, pl031::Pl031};
 //! # struct Vm {
 //! #     memory: Arc<vm_memory::GuestMemoryMmap>, dma: Arc<dyn DmaPolicy>, msi: Arc<dyn MsiSink>,
@@ -36,13 +36,14 @@
 //! }
 //!
 //! let disk = blk::RawFile::open("disk.raw".as_ref(), false)?;
-//! let devices: [Box<dyn VirtioDevice>; 2] = [
-//!     Box::new(blk::Block::new(Box::new(disk), "root")),
-//!     Box::new(vsock::Vsock::new(3, "/run/vm/vsock".as_ref())?),
+//! let devices: [(&str, Arc<dyn VirtioDevice>); 2] = [
+//!     ("_disk0", Arc::new(blk::Block::new(Box::new(disk), "root"))),
+//!     ("_vsock", Arc::new(vsock::Vsock::new(3, "/run/vm/vsock".as_ref())?)),
 //! ];
-//! for device in devices {
+//! for (id, device) in devices {
 //!     let address = pci.free_address()?;
 //!     let device = VirtioPci::new(VirtioPciConfig {
+//!         id: id.into(),
 //!         device,
 //!         address,
 //!         memory: vm.memory.clone(),
@@ -50,6 +51,7 @@
 //!         msi: vm.msi.clone(),
 //!         io_events: vm.io_events.clone(),
 //!         access_platform: vm.is_realm,
+//!         host: Arc::new(NoDeviceHost),
 //!     })?;
 //!     pci.insert(address, device)?;
 //! }

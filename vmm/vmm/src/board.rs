@@ -14,7 +14,7 @@ use devices::virtio::blk::{Block, RawFile};
 use devices::virtio::console::Console as VirtioConsole;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
-use devices::virtio::{VirtioDevice, VirtioPci, VirtioPciConfig};
+use devices::virtio::{NoDeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
 use hypervisor::{Gic, Hypervisor, Vcpu, Vm, VmType};
 use machine::fdt::Seeds;
 use machine::launch::LaunchPlan;
@@ -176,29 +176,33 @@ impl<'a> Assembly<'a> {
 
     /// Every virtio device of the configuration, in an order that does not depend on anything else.
     fn virtio_devices(&mut self, config: &VmConfig, consoles: &Consoles) -> Result<(), Error> {
-        for disk in &config.disks {
+        for (index, disk) in config.disks.iter().enumerate() {
+            let id = disk.id.clone().unwrap_or_else(|| format!("_disk{index}"));
             let path = disk.path.as_deref().unwrap_or_else(|| Path::new(""));
             let file = RawFile::open(path, disk.readonly).map_err(unusable("disks.path", path))?;
             let serial = disk.serial.as_deref().unwrap_or_default();
-            self.virtio("disk", Box::new(Block::new(Box::new(file), serial)))?;
+            self.virtio(&id, Arc::new(Block::new(Box::new(file), serial)))?;
         }
         let source = File::open(&config.rng.src).map_err(unusable("rng.src", &config.rng.src))?;
-        self.virtio("entropy source", Box::new(Rng::new(source)))?;
+        let id = config.rng.id.clone().unwrap_or_else(|| "_rng".into());
+        self.virtio(&id, Arc::new(Rng::new(source)))?;
         if let Some(vsock) = &config.vsock {
             let device = Vsock::new(u64::from(vsock.cid), &vsock.socket)
                 .map_err(unusable("vsock.socket", &vsock.socket))?;
-            self.virtio("vsock", Box::new(device))?;
+            let id = vsock.id.clone().unwrap_or_else(|| "_vsock".into());
+            self.virtio(&id, Arc::new(device))?;
         }
         if let Some(console) = &consoles.console {
             let ends = console.ends()?;
-            self.virtio("console", Box::new(VirtioConsole::new(ends.input, ends.output.into())))?;
+            self.virtio("_console", Arc::new(VirtioConsole::new(ends.input, ends.output.into())))?;
         }
         Ok(())
     }
 
-    fn virtio(&mut self, name: &'static str, device: Box<dyn VirtioDevice>) -> Result<(), Error> {
-        let address = self.pci.free_address().map_err(assemble(name))?;
+    fn virtio(&mut self, id: &str, device: Arc<dyn VirtioDevice>) -> Result<(), Error> {
+        let address = self.pci.free_address().map_err(assemble(id))?;
         let function = VirtioPci::new(VirtioPciConfig {
+            id: id.into(),
             device,
             address,
             memory: Arc::clone(&self.memory),
@@ -206,9 +210,10 @@ impl<'a> Assembly<'a> {
             msi: Arc::clone(&self.kernel) as _,
             io_events: Arc::clone(&self.kernel) as _,
             access_platform: self.isolation.realm().is_some(),
+            host: Arc::new(NoDeviceHost),
         })
-        .map_err(assemble(name))?;
-        self.pci.insert(address, function).map_err(assemble(name))
+        .map_err(assemble(id))?;
+        self.pci.insert(address, function).map_err(assemble(id))
     }
 }
 
@@ -281,10 +286,11 @@ fn seconds_since_1970() -> u32 {
     seconds
 }
 
-fn assemble<E>(device: &'static str) -> impl FnOnce(E) -> Error
+fn assemble<E>(device: &str) -> impl FnOnce(E) -> Error + use<E>
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let device = device.to_owned();
     move |source| Error::Assemble { device, source: source.into() }
 }
 

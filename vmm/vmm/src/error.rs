@@ -45,7 +45,7 @@ pub enum Error {
     #[error("{device} cannot be put on the board")]
     Assemble {
         /// The device.
-        device: &'static str,
+        device: String,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -11,7 +11,7 @@ use crate::bus::{Bus, value};
 use crate::dma::{DmaFault, DmaPolicy, IdentityDma};
 use crate::doorbell::{IoEvents, NoIoEvents};
 use crate::pci::{PciAddress, PciBus};
-use crate::virtio::{VirtioDevice, VirtioPci, VirtioPciConfig};
+use crate::virtio::{DeviceHost, NoDeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
 
 pub(crate) const RAM: u64 = 0x4000_0000;
 const RAM_SIZE: usize = 16 << 20;
@@ -46,6 +46,7 @@ pub(crate) struct Machine {
     dma: Arc<dyn DmaPolicy>,
     io_events: Arc<dyn IoEvents>,
     access_platform: bool,
+    pub(crate) host: Arc<dyn DeviceHost>,
 }
 
 impl Machine {
@@ -74,23 +75,36 @@ impl Machine {
             bus.insert(range, window).unwrap();
         }
         let (memory, bus, msi) = (Arc::new(memory), Arc::new(bus), Arc::default());
-        Self { memory, bus, msi, pci, dma, io_events, access_platform }
+        Self { memory, bus, msi, pci, dma, io_events, access_platform, host: Arc::new(NoDeviceHost) }
     }
 
     /// Plugs `device` in and places its BAR; the driver has not touched it yet.
     pub(crate) fn plug(&self, device: impl VirtioDevice + 'static) -> Driver {
+        self.plug_and_keep(device).0
+    }
+
+    /// Plugs in a device that the test keeps a hold of.
+    pub(crate) fn plug_shared(&self, device: Arc<dyn VirtioDevice>) -> (Driver, Arc<VirtioPci>) {
         let address = self.pci.free_address().unwrap();
         let device = VirtioPci::new(VirtioPciConfig {
-            device: Box::new(device),
+            id: "_test0".into(),
+            device,
             address,
             memory: self.memory.clone(),
             dma: self.dma.clone(),
             msi: self.msi.clone(),
             io_events: self.io_events.clone(),
             access_platform: self.access_platform,
-        });
-        self.pci.insert(address, device.unwrap()).unwrap();
-        Driver::find(self, address)
+            host: self.host.clone(),
+        })
+        .unwrap();
+        self.pci.insert(address, device.clone()).unwrap();
+        (Driver::find(self, address), device)
+    }
+
+    /// Plugs `device` in as [`Machine::plug`] does, and shows the VMM's side of it as well.
+    pub(crate) fn plug_and_keep(&self, device: impl VirtioDevice + 'static) -> (Driver, Arc<VirtioPci>) {
+        self.plug_shared(Arc::new(device))
     }
 
     /// Plugs `device` in and starts it with every feature in `features` that it offers.

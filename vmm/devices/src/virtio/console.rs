@@ -10,7 +10,9 @@ use tracing::warn;
 use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
 use vmm_sys_util::epoll::EventSet;
 
-use super::{ActivateError, Activation, DeviceQueue, EventHandler, QueueError, VirtioDevice};
+use super::{
+    ActivateError, Activation, DeviceQueue, EventHandler, QueueError, ThreadKind, VirtioDevice, WorkerSpec,
+};
 use crate::poller::Source;
 
 /// Receive queue, transmit queue.
@@ -43,14 +45,14 @@ impl Console {
 }
 
 impl VirtioDevice for Console {
-    fn name(&self) -> &str {
-        "virtio-console"
-    }
     fn device_id(&self) -> u16 {
         super::id(VIRTIO_ID_CONSOLE)
     }
     fn class(&self) -> u32 {
         0x07_80_00
+    }
+    fn thread_kind(&self) -> ThreadKind {
+        ThreadKind::Console
     }
     fn queue_sizes(&self) -> &[u16] {
         &QUEUE_SIZES
@@ -58,12 +60,9 @@ impl VirtioDevice for Console {
     fn features(&self) -> u64 {
         0
     }
-    fn config(&self) -> &[u8] {
-        &[]
-    }
-    fn activate(&self, activation: Activation) -> Result<Box<dyn EventHandler>, ActivateError> {
+    fn activate(&self, activation: Activation) -> Result<Vec<WorkerSpec>, ActivateError> {
         let [receive, transmit] = activation.all_queues()?;
-        Ok(Box::new(Handler {
+        let handler = Handler {
             input: self.input.clone(),
             output: self.output.clone(),
             receive,
@@ -71,7 +70,8 @@ impl VirtioDevice for Console {
             transmit,
             unsent: VecDeque::new(),
             unsent_head: None,
-        }))
+        };
+        Ok(WorkerSpec::only(QUEUE_SIZES.len(), handler))
     }
 }
 

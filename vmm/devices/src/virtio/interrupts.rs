@@ -19,6 +19,8 @@ pub(crate) struct Signals {
     isr: AtomicU8,
     config_vector: AtomicU16,
     queue_vectors: Vec<AtomicU16>,
+    /// Number of the configuration space's present state (virtio 1.2, 2.5.1).
+    generation: AtomicU8,
 }
 
 impl Signals {
@@ -29,6 +31,7 @@ impl Signals {
             isr: AtomicU8::new(0),
             config_vector: AtomicU16::new(NO_VECTOR),
             queue_vectors: (0..queues).map(|_| AtomicU16::new(NO_VECTOR)).collect(),
+            generation: AtomicU8::new(0),
         }
     }
 
@@ -40,13 +43,29 @@ impl Signals {
         self.status.fetch_or(bits, Ordering::AcqRel);
     }
 
+    pub(crate) fn generation(&self) -> u8 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The configuration space has changed: tells a driver that is live.
+    pub(crate) fn config_changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        if self.status() & low8(VIRTIO_CONFIG_S_DRIVER_OK) != 0 {
+            self.config_interrupt();
+        }
+    }
+
     /// The device cannot go on: sets DEVICE_NEEDS_RESET and, once the driver is live, tells it (virtio 1.2, 2.1.2).
     pub(crate) fn needs_reset(&self) {
         let before = self.status.fetch_or(low8(VIRTIO_CONFIG_S_NEEDS_RESET), Ordering::AcqRel);
         if before & low8(VIRTIO_CONFIG_S_DRIVER_OK) != 0 {
-            self.isr.fetch_or(ISR_CONFIG, Ordering::AcqRel);
-            self.msix.signal(self.config_vector());
+            self.config_interrupt();
         }
+    }
+
+    fn config_interrupt(&self) {
+        self.isr.fetch_or(ISR_CONFIG, Ordering::AcqRel);
+        self.msix.signal(self.config_vector());
     }
 
     /// A used buffer waits in `queue`.

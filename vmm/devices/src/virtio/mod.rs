@@ -2,6 +2,7 @@
 
 pub mod blk;
 pub mod console;
+mod host;
 mod interrupts;
 mod pci;
 mod queue;
@@ -10,35 +11,73 @@ pub mod vsock;
 mod worker;
 
 use std::io;
+use std::sync::Arc;
 
+pub use host::{DeviceEvent, DeviceHost, NoDeviceHost, ThreadKind};
 pub use pci::{VirtioPci, VirtioPciConfig, VirtioPciError};
 pub use queue::{Chain, DeviceQueue, QueueError};
-pub use worker::EventHandler;
+pub use worker::{EventHandler, WorkerSpec};
+
+use interrupts::Signals;
 
 pub use crate::poller::Source;
 
 /// A device type behind the virtio transport.
 ///
-/// The device itself is the part that survives resets; [`VirtioDevice::activate`] makes the part that serves the queues
-/// and lives on a thread of its own until the guest resets the device.
+/// The device itself is the part that survives resets; [`VirtioDevice::activate`] makes the parts that serve the queues
+/// and live on threads of their own until the guest resets the device.
 pub trait VirtioDevice: Send + Sync {
-    /// Name for logs and the worker thread, at most 15 bytes.
-    fn name(&self) -> &str;
     /// Virtio device id (virtio 1.2, section 5).
     fn device_id(&self) -> u16;
     /// PCI class code: class, subclass, programming interface.
     fn class(&self) -> u32;
+    /// Kind of its threads.
+    fn thread_kind(&self) -> ThreadKind;
     /// Largest size of each queue, each a power of two. Their number is the number of queues.
     fn queue_sizes(&self) -> &[u16];
     /// Device-specific feature bits (0 to 23). The transport adds the others.
     fn features(&self) -> u64;
-    /// Device-specific configuration space. It never changes.
-    fn config(&self) -> &[u8];
-    /// Builds the handler for queues that the driver has just started.
+    /// Fills `data`, which is zero, from `offset` of the device-specific configuration space.
+    fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
+    /// The driver writes to the device-specific configuration space.
+    fn write_config(&self, _offset: u64, _data: &[u8]) {}
+    /// The device is behind a transport now. Called once, before anything that a driver causes.
+    fn connected(&self, _notifier: ConfigNotifier) {}
+    /// Builds the handlers for queues that the driver has just started.
     ///
     /// # Errors
     /// [`ActivateError`]: the device asks the guest for a reset.
-    fn activate(&self, activation: Activation) -> Result<Box<dyn EventHandler>, ActivateError>;
+    fn activate(&self, activation: Activation) -> Result<Vec<WorkerSpec>, ActivateError>;
+    /// The driver reset the device; its threads have ended.
+    fn reset(&self) {}
+    /// What it has done since it was made, by name.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// Tells the driver that the configuration space has changed.
+#[derive(Clone)]
+pub struct ConfigNotifier(Arc<Signals>);
+
+impl ConfigNotifier {
+    /// The configuration space has changed, as reads show already.
+    pub fn changed(&self) {
+        self.0.config_changed();
+    }
+
+    /// The device cannot go on until the driver resets it.
+    pub fn needs_reset(&self) {
+        self.0.needs_reset();
+    }
+}
+
+/// The part of a configuration space that an access sees.
+pub(crate) fn read_config_bytes(config: &[u8], offset: u64, data: &mut [u8]) {
+    let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+    for (byte, &value) in data.iter_mut().zip(config.iter().skip(skip)) {
+        *byte = value;
+    }
 }
 
 /// What the driver set up before it started the device.

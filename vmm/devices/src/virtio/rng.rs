@@ -7,7 +7,10 @@ use std::sync::Arc;
 use tracing::warn;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
-use super::{ActivateError, Activation, Chain, DeviceQueue, EventHandler, QueueError, VirtioDevice};
+use super::{
+    ActivateError, Activation, Chain, DeviceQueue, EventHandler, QueueError, ThreadKind, VirtioDevice,
+    WorkerSpec,
+};
 use crate::log_limit::LogLimit;
 
 const QUEUE_SIZES: [u16; 1] = [64];
@@ -28,9 +31,6 @@ impl Rng {
 }
 
 impl VirtioDevice for Rng {
-    fn name(&self) -> &str {
-        "virtio-rng"
-    }
     fn device_id(&self) -> u16 {
         super::id(VIRTIO_ID_RNG)
     }
@@ -38,18 +38,19 @@ impl VirtioDevice for Rng {
         // "Unclassified device": what other virtio entropy devices report as well.
         0x00_ff_00
     }
+    fn thread_kind(&self) -> ThreadKind {
+        ThreadKind::Rng
+    }
     fn queue_sizes(&self) -> &[u16] {
         &QUEUE_SIZES
     }
     fn features(&self) -> u64 {
         0
     }
-    fn config(&self) -> &[u8] {
-        &[]
-    }
-    fn activate(&self, activation: Activation) -> Result<Box<dyn EventHandler>, ActivateError> {
+    fn activate(&self, activation: Activation) -> Result<Vec<WorkerSpec>, ActivateError> {
         let [requests] = activation.all_queues()?;
-        Ok(Box::new(Handler { source: self.source.clone(), requests, failures: LogLimit::default() }))
+        let handler = Handler { source: self.source.clone(), requests, failures: LogLimit::default() };
+        Ok(WorkerSpec::only(QUEUE_SIZES.len(), handler))
     }
 }
 

@@ -13,7 +13,9 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 
 pub use self::backend::{BlockBackend, RawFile, RawFileError};
 use self::request::Disk;
-use super::{ActivateError, Activation, DeviceQueue, EventHandler, QueueError, VirtioDevice};
+use super::{
+    ActivateError, Activation, DeviceQueue, EventHandler, QueueError, ThreadKind, VirtioDevice, WorkerSpec,
+};
 use crate::log_limit::LogLimit;
 
 const QUEUE_SIZES: [u16; 1] = [256];
@@ -76,14 +78,14 @@ fn config_space(sectors: u64) -> [u8; CONFIG_LEN] {
 }
 
 impl VirtioDevice for Block {
-    fn name(&self) -> &str {
-        "virtio-blk"
-    }
     fn device_id(&self) -> u16 {
         super::id(VIRTIO_ID_BLOCK)
     }
     fn class(&self) -> u32 {
         0x01_80_00
+    }
+    fn thread_kind(&self) -> ThreadKind {
+        ThreadKind::Block
     }
     fn queue_sizes(&self) -> &[u16] {
         &QUEUE_SIZES
@@ -91,14 +93,15 @@ impl VirtioDevice for Block {
     fn features(&self) -> u64 {
         self.features
     }
-    fn config(&self) -> &[u8] {
-        &self.config
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        super::read_config_bytes(&self.config, offset, data);
     }
-    fn activate(&self, activation: Activation) -> Result<Box<dyn EventHandler>, ActivateError> {
+    fn activate(&self, activation: Activation) -> Result<Vec<WorkerSpec>, ActivateError> {
         // A driver that cannot flush relies on every write being durable when it completes (5.2.6.2).
         let write_through = activation.features & 1 << VIRTIO_BLK_F_FLUSH == 0;
         let [requests] = activation.all_queues()?;
-        Ok(Box::new(Handler { disk: self.disk.clone(), requests, write_through }))
+        let handler = Handler { disk: self.disk.clone(), requests, write_through };
+        Ok(WorkerSpec::only(QUEUE_SIZES.len(), handler))
     }
 }
 

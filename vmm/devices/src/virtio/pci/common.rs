@@ -26,7 +26,6 @@ const DRIVER_FEATURE: u64 = 0x0c;
 const CONFIG_VECTOR: u64 = 0x10;
 const NUM_QUEUES: u64 = 0x12;
 const STATUS: u64 = 0x14;
-/// Always 0: no device here changes its configuration space.
 const CONFIG_GENERATION: u64 = 0x15;
 const QUEUE_SELECT: u64 = 0x16;
 const QUEUE_SIZE: u64 = 0x18;
@@ -136,7 +135,7 @@ impl CommonConfig {
             CONFIG_VECTOR => u64::from(self.signals.config_vector()),
             NUM_QUEUES => self.queues.len() as u64,
             STATUS => u64::from(self.signals.status()),
-            CONFIG_GENERATION => 0,
+            CONFIG_GENERATION => u64::from(self.signals.generation()),
             QUEUE_SELECT => u64::from(self.queue_select),
             QUEUE_SIZE => layout.map_or(0, |layout| u64::from(layout.size)),
             QUEUE_VECTOR => u64::from(self.signals.queue_vector(self.queue_select)),

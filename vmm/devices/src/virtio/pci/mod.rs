@@ -15,7 +15,7 @@ use self::common::{CommonConfig, Features, StatusChange};
 use super::interrupts::Signals;
 use super::queue::DeviceQueue;
 use super::worker::{Worker, WorkerContext};
-use super::{ActivateError, Activation, VirtioDevice};
+use super::{ActivateError, Activation, ConfigNotifier, DeviceEvent, DeviceHost, VirtioDevice};
 use crate::dma::{DmaMemory, DmaPolicy};
 use crate::doorbell::IoEvents;
 use crate::interrupt::MsiSink;
@@ -73,8 +73,10 @@ pub enum VirtioPciError {
 
 /// Everything a virtio device on PCI stands on.
 pub struct VirtioPciConfig {
+    /// Name of the device, of which its threads' names are made.
+    pub id: String,
     /// The device.
-    pub device: Box<dyn VirtioDevice>,
+    pub device: Arc<dyn VirtioDevice>,
     /// Its place, from [`PciBus::free_address`](crate::pci::PciBus::free_address).
     pub address: PciAddress,
     /// Guest RAM.
@@ -88,18 +90,21 @@ pub struct VirtioPciConfig {
     /// True for a Realm: VIRTIO_F_ACCESS_PLATFORM is offered, and a driver that does not accept it is refused, because
     /// it would hand out private addresses.
     pub access_platform: bool,
+    /// The process that the device is part of.
+    pub host: Arc<dyn DeviceHost>,
 }
 
 /// A virtio device on PCI.
 pub struct VirtioPci {
-    name: String,
-    device: Box<dyn VirtioDevice>,
+    id: String,
+    device: Arc<dyn VirtioDevice>,
     memory: Arc<GuestMemoryMmap>,
     dma: Arc<dyn DmaPolicy>,
     refusals: Arc<LogLimit>,
     io_events: Arc<dyn IoEvents>,
     doorbells: Vec<Arc<EventFd>>,
     signals: Arc<Signals>,
+    host: Arc<dyn DeviceHost>,
     pci_config_capability: u16,
     msix_capability: u8,
     config: Mutex<ConfigSpace>,
@@ -107,10 +112,10 @@ pub struct VirtioPci {
     placed: Mutex<Option<u64>>,
 }
 
-/// What the driver has set up, and the worker that runs since DRIVER_OK.
+/// What the driver has set up, and the workers that run since DRIVER_OK.
 struct DriverState {
     common: CommonConfig,
-    worker: Option<Worker>,
+    workers: Vec<Worker>,
 }
 
 impl VirtioPci {
@@ -119,11 +124,12 @@ impl VirtioPci {
     /// # Errors
     /// [`VirtioPciError`].
     pub fn new(config: VirtioPciConfig) -> Result<Arc<Self>, VirtioPciError> {
-        let VirtioPciConfig { device, address, memory, dma, msi, io_events, access_platform } = config;
+        let VirtioPciConfig { id, device, address, memory, dma, msi, io_events, access_platform, host } =
+            config;
         let sizes = device.queue_sizes().to_vec();
         let usable = |size: &u16| size.is_power_of_two();
         if sizes.is_empty() || sizes.len() > MAX_QUEUES || !sizes.iter().all(usable) {
-            return Err(VirtioPciError::Queues { name: device.name().into(), sizes });
+            return Err(VirtioPciError::Queues { name: id, sizes });
         }
         let vectors = u16::try_from(sizes.len()).unwrap_or(u16::MAX).saturating_add(1);
         let msix = Msix::new(vectors, address.requester_id(), msi);
@@ -145,8 +151,9 @@ impl VirtioPci {
         let common = CommonConfig::new(features, &sizes, vectors, signals.clone(), refusals.clone());
 
         let layout = config_space(device.as_ref(), vectors);
+        device.connected(ConfigNotifier(signals.clone()));
         Ok(Arc::new(Self {
-            name: format!("{}@{address}", device.name()),
+            id,
             device,
             memory,
             dma,
@@ -154,10 +161,11 @@ impl VirtioPci {
             io_events,
             doorbells,
             signals,
+            host,
             pci_config_capability: u16::from(layout.pci_config_capability),
             msix_capability: layout.msix_capability,
             config: Mutex::new(layout.config),
-            driver: Mutex::new(DriverState { common, worker: None }),
+            driver: Mutex::new(DriverState { common, workers: Vec::new() }),
             placed: Mutex::default(),
         }))
     }
@@ -168,10 +176,7 @@ impl VirtioPci {
             _ if COMMON.contains(&offset) => self.driver().common.read(offset, data),
             _ if ISR.contains(&offset) => crate::bus::fill(data, u64::from(self.signals.take_isr())),
             _ if DEVICE.contains(&offset) => {
-                let skip = usize::try_from(offset - DEVICE.start).unwrap_or(usize::MAX);
-                for (byte, &value) in data.iter_mut().zip(self.device.config().iter().skip(skip)) {
-                    *byte = value;
-                }
+                self.device.read_config(offset - DEVICE.start, data);
             }
             _ if MSIX_TABLE.contains(&offset) => {
                 self.signals.msix.read_table(offset - MSIX_TABLE.start, data);
@@ -194,6 +199,7 @@ impl VirtioPci {
                     StatusChange::Start => self.start(&mut driver),
                 }
             }
+            _ if DEVICE.contains(&offset) => self.device.write_config(offset - DEVICE.start, data),
             _ if MSIX_TABLE.contains(&offset) => {
                 self.signals.msix.write_table(offset - MSIX_TABLE.start, data);
             }
@@ -205,35 +211,34 @@ impl VirtioPci {
         let doorbell = usize::try_from(queue).ok().and_then(|queue| self.doorbells.get(queue));
         // A full counter (EAGAIN) is a doorbell that has rung already.
         if let Some(Err(error)) = doorbell.map(|doorbell| doorbell.write(1)) {
-            debug!(device = self.name, queue, "doorbell: {error}");
+            debug!(device = self.id, queue, "doorbell: {error}");
         }
     }
 
     fn start(&self, driver: &mut DriverState) {
         match self.activate(&driver.common) {
-            Ok(worker) => {
-                debug!(
-                    device = self.name,
-                    features = format_args!("{:#x}", driver.common.features()),
-                    "started"
-                );
-                driver.worker = Some(worker);
+            Ok(workers) => {
+                let features = format_args!("{:#x}", driver.common.features());
+                debug!(device = self.id, features, "started");
+                driver.workers = workers;
+                self.host.event(&self.id, DeviceEvent::Activated);
             }
             Err(error) => {
+                let reason = Chained(&error).to_string();
                 if let Some(count) = self.refusals.hit() {
-                    let error = &error as &dyn std::error::Error;
-                    warn!(device = self.name, count, error, "did not start");
+                    warn!(device = self.id, count, "did not start: {reason}");
                 }
                 self.signals.needs_reset();
+                self.host.event(&self.id, DeviceEvent::Failed(reason));
             }
         }
     }
 
-    fn activate(&self, common: &CommonConfig) -> Result<Worker, ActivateError> {
+    fn activate(&self, common: &CommonConfig) -> Result<Vec<Worker>, ActivateError> {
         let memory = Arc::new(DmaMemory::new(
             self.memory.clone(),
             self.dma.clone(),
-            self.name.clone(),
+            self.id.clone(),
             self.refusals.clone(),
         ));
         let features = common.features();
@@ -247,21 +252,49 @@ impl VirtioPci {
                 queue.transpose().map_err(|source| ActivateError::Queue { index, source })
             })
             .collect::<Result<_, _>>()?;
-        let handler = self.device.activate(Activation { features, queues })?;
-        let context = WorkerContext {
-            name: self.device.name().into(),
+        let workers = self.device.activate(Activation { features, queues })?;
+        let context = Arc::new(WorkerContext {
+            id: self.id.clone(),
+            kind: self.device.thread_kind(),
             doorbells: self.doorbells.clone(),
             signals: self.signals.clone(),
             failures: self.refusals.clone(),
-        };
-        Ok(Worker::spawn(context, handler)?)
+            host: self.host.clone(),
+        });
+        Ok(workers.into_iter().map(|spec| Worker::spawn(&context, spec)).collect::<Result<_, _>>()?)
     }
 
-    /// Stops the worker first, then forgets what the driver set up.
+    /// Makes the device stand still: when this returns, it touches guest memory no more until [`VirtioPci::resume`].
+    /// The vCPUs must stand still already.
+    pub fn pause(&self) {
+        self.driver().workers.iter().for_each(Worker::pause);
+    }
+
+    /// Lets the device go on where [`VirtioPci::pause`] stopped it.
+    pub fn resume(&self) {
+        self.driver().workers.iter().for_each(Worker::resume);
+    }
+
+    /// The device behind the transport.
+    pub fn device(&self) -> &Arc<dyn VirtioDevice> {
+        &self.device
+    }
+
+    /// Name of the device.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Stops the workers first, then forgets what the driver set up.
     fn reset(&self, driver: &mut DriverState) {
-        driver.worker = None;
+        let was_active = !driver.workers.is_empty();
+        driver.workers.clear();
         driver.common.reset();
-        debug!(device = self.name, "reset");
+        self.device.reset();
+        debug!(device = self.id, "reset");
+        if was_active {
+            self.host.event(&self.id, DeviceEvent::Reset);
+        }
     }
 
     fn driver(&self) -> MutexGuard<'_, DriverState> {
@@ -324,14 +357,14 @@ impl PciDevice for VirtioPci {
         if let Some(old) = placed.take() {
             for (offset, doorbell) in doorbells() {
                 if let Err(error) = self.io_events.unregister(old + offset, doorbell) {
-                    warn!(device = self.name, "cannot unregister a doorbell: {error}");
+                    warn!(device = self.id, "cannot unregister a doorbell: {error}");
                 }
             }
         }
         if let Some(new) = base {
             for (offset, doorbell) in doorbells() {
                 if let Err(error) = self.io_events.register(new + offset, doorbell) {
-                    warn!(device = self.name, "doorbell falls back to MMIO exits: {error}");
+                    warn!(device = self.id, "doorbell falls back to MMIO exits: {error}");
                 }
             }
         }
@@ -350,6 +383,16 @@ impl PciDevice for VirtioPci {
 impl Drop for VirtioPci {
     fn drop(&mut self) {
         self.bar_moved(BAR, None);
+    }
+}
+
+/// An error with what caused it.
+struct Chained<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chained<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        self.0.source().map_or(Ok(()), |source| write!(formatter, ": {}", Self(source)))
     }
 }
 
@@ -406,3 +449,5 @@ const fn low32(value: u64) -> u32 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worker_tests;

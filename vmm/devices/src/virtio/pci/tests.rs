@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 use crate::testing::{Buffer, Driver, INDIRECT, Machine, NEXT, PATIENCE, RAM, SharedAbove, VERSION_1, WRITE};
-use crate::virtio::{Chain, EventHandler, QueueError};
+use crate::virtio::{Chain, EventHandler, QueueError, ThreadKind, WorkerSpec};
 
 const EVENT_IDX: u64 = 1 << 29;
 const INDIRECT_DESC: u64 = 1 << 28;
@@ -18,14 +18,14 @@ struct Echo {
 }
 
 impl VirtioDevice for Echo {
-    fn name(&self) -> &str {
-        "echo"
-    }
     fn device_id(&self) -> u16 {
         63
     }
     fn class(&self) -> u32 {
         0xff_00_00
+    }
+    fn thread_kind(&self) -> ThreadKind {
+        ThreadKind::Rng
     }
     fn queue_sizes(&self) -> &[u16] {
         &[16, 4]
@@ -33,13 +33,13 @@ impl VirtioDevice for Echo {
     fn features(&self) -> u64 {
         0b101
     }
-    fn config(&self) -> &[u8] {
-        b"echo config"
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        crate::virtio::read_config_bytes(b"echo config", offset, data);
     }
-    fn activate(&self, activation: Activation) -> Result<Box<dyn EventHandler>, ActivateError> {
+    fn activate(&self, activation: Activation) -> Result<Vec<WorkerSpec>, ActivateError> {
         self.activated.fetch_add(1, Ordering::SeqCst);
         let queues: [DeviceQueue; 2] = activation.all_queues()?;
-        Ok(Box::new(EchoHandler(queues)))
+        Ok(WorkerSpec::only(2, EchoHandler(queues)))
     }
 }
 

@@ -21,7 +21,10 @@ use vmm_sys_util::epoll::EventSet;
 
 use self::muxer::Muxer;
 use self::packet::{HEADER_LEN, HOST_CID, Header};
-use super::{ActivateError, Activation, Chain, DeviceQueue, EventHandler, QueueError, VirtioDevice};
+use super::{
+    ActivateError, Activation, Chain, DeviceQueue, EventHandler, QueueError, ThreadKind, VirtioDevice,
+    WorkerSpec,
+};
 use crate::poller::Source;
 
 /// Receive, transmit and event queue.
@@ -107,14 +110,14 @@ impl Drop for Vsock {
 }
 
 impl VirtioDevice for Vsock {
-    fn name(&self) -> &str {
-        "virtio-vsock"
-    }
     fn device_id(&self) -> u16 {
         super::id(VIRTIO_ID_VSOCK)
     }
     fn class(&self) -> u32 {
         0x07_80_00
+    }
+    fn thread_kind(&self) -> ThreadKind {
+        ThreadKind::Vsock
     }
     fn queue_sizes(&self) -> &[u16] {
         &QUEUE_SIZES
@@ -122,14 +125,15 @@ impl VirtioDevice for Vsock {
     fn features(&self) -> u64 {
         FEATURE_STREAM
     }
-    fn config(&self) -> &[u8] {
-        &self.config
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        super::read_config_bytes(&self.config, offset, data);
     }
-    fn activate(&self, activation: Activation) -> Result<Box<dyn EventHandler>, ActivateError> {
+    fn activate(&self, activation: Activation) -> Result<Vec<WorkerSpec>, ActivateError> {
         // The event queue stays with the driver: its only event follows a restored snapshot.
         let [receive, transmit, _] = activation.all_queues()?;
         let muxer = Muxer::new(self.guest_cid, self.socket.clone(), self.listener.clone());
-        Ok(Box::new(Handler { receive, transmit, muxer }))
+        let handler = Handler { receive, transmit, muxer };
+        Ok(WorkerSpec::only(QUEUE_SIZES.len(), handler))
     }
 }
 

@@ -76,6 +76,7 @@ pub mod pci;
 pub mod pl011;
 pub mod pl031;
 mod poller;
+pub mod rate_limit;
 #[cfg(test)]
 mod testing;
 pub mod virtio;

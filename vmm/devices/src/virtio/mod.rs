@@ -4,6 +4,7 @@ pub mod blk;
 pub mod console;
 mod host;
 mod interrupts;
+pub mod net;
 mod pci;
 mod queue;
 pub mod rng;

@@ -1,0 +1,263 @@
+//! A receive queue, a transmit queue, and the descriptor between which frames go.
+
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use rustix::io::{Errno, read, write};
+use tracing::{debug, warn};
+use vmm_sys_util::epoll::EventSet;
+
+use super::{Counters, HEADER_LEN, NetBackend};
+use crate::log_limit::LogLimit;
+use crate::rate_limit::RateLimiter;
+use crate::virtio::{Chain, DeviceQueue, EventHandler, QueueError, Source};
+
+/// Largest frame behind its header: the largest IP packet, the Ethernet header and a VLAN tag. Without it a transmit
+/// buffer could make the device hold 4 GiB.
+const MAX_FRAME: usize = HEADER_LEN + 65_535 + 18;
+/// An Ethernet header.
+const MIN_FRAME: usize = HEADER_LEN + 14;
+/// Frames of one direction before the other has its turn, and the thread looks whether it shall stop.
+const BATCH: usize = 128;
+
+const NETWORK: u64 = 0;
+const RECEIVE_TIMER: u64 = 1;
+const TRANSMIT_TIMER: u64 = 2;
+
+pub(super) struct PairConfig {
+    pub(super) backend: Arc<dyn NetBackend>,
+    /// Number of the pair; its queues are `2 * index` and the one after.
+    pub(super) index: usize,
+    pub(super) mergeable: bool,
+    pub(super) receive: DeviceQueue,
+    pub(super) transmit: DeviceQueue,
+    pub(super) receive_limiter: RateLimiter,
+    pub(super) transmit_limiter: RateLimiter,
+    pub(super) counters: Arc<Counters>,
+}
+
+pub(super) struct Pair {
+    config: PairConfig,
+    /// Room for one frame.
+    buffer: Vec<u8>,
+    /// Bytes in `buffer` of a frame from the network that has not been delivered.
+    received: Option<usize>,
+    /// That frame has passed the limits.
+    admitted: bool,
+    /// The guest has no buffer for the frame.
+    starved: bool,
+    /// The network takes no frame now.
+    congested: bool,
+    failures: LogLimit,
+}
+
+/// What became of a frame.
+enum Delivery {
+    Done,
+    NoBuffer,
+    Dropped,
+}
+
+impl Pair {
+    pub(super) fn new(config: PairConfig) -> Self {
+        let buffer = vec![0; MAX_FRAME];
+        let failures = LogLimit::default();
+        Self { config, buffer, received: None, admitted: false, starved: false, congested: false, failures }
+    }
+
+    fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.config.backend.queue(self.config.index)
+    }
+
+    /// Takes frames from the network to the guest, until either has no more.
+    fn receive(&mut self) -> Result<(), QueueError> {
+        if self.config.receive_limiter.timer().is_some() {
+            return Ok(());
+        }
+        for _ in 0..BATCH {
+            let Some(len) = self.next_received() else { break };
+            if !self.admitted && !self.admit_received(len) {
+                break;
+            }
+            self.admitted = true;
+            match self.deliver(len)? {
+                Delivery::NoBuffer => {
+                    self.starved = true;
+                    break;
+                }
+                Delivery::Done => {
+                    Counters::add(&self.config.counters.rx_bytes, len - HEADER_LEN);
+                    Counters::add(&self.config.counters.rx_frames, 1);
+                }
+                Delivery::Dropped => Counters::add(&self.config.counters.rx_dropped, 1),
+            }
+            self.received = None;
+            self.admitted = false;
+        }
+        self.config.receive.notify()
+    }
+
+    /// Length of the frame to be delivered next, header included.
+    fn next_received(&mut self) -> Option<usize> {
+        if self.received.is_none() {
+            let network = self.config.backend.queue(self.config.index)?;
+            match read(network, &mut self.buffer) {
+                Ok(len) if len >= HEADER_LEN => self.received = Some(len),
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => self.complain("receive", error),
+            }
+        }
+        self.received
+    }
+
+    fn admit_received(&mut self, len: usize) -> bool {
+        admit(&mut self.config.receive_limiter, len, &self.failures)
+    }
+
+    fn deliver(&mut self, len: usize) -> Result<Delivery, QueueError> {
+        let mut chains: Vec<(Chain, usize)> = Vec::new();
+        let mut room = 0;
+        while room < len {
+            let Some(chain) = self.config.receive.pop()? else {
+                chains.iter().for_each(|_| self.config.receive.undo_pop());
+                return Ok(Delivery::NoBuffer);
+            };
+            let bytes = chain.writer()?.available_bytes();
+            room += bytes;
+            chains.push((chain, bytes));
+            if !self.config.mergeable {
+                break;
+            }
+        }
+        if room < len {
+            // Without merging one buffer must do; it will for a smaller frame.
+            chains.iter().for_each(|_| self.config.receive.undo_pop());
+            debug!(len, room, "the guest's receive buffer is too small for a frame");
+            return Ok(Delivery::Dropped);
+        }
+        let buffers = u16::try_from(chains.len()).unwrap_or(u16::MAX);
+        if let Some(field) = self.buffer.get_mut(HEADER_LEN - 2..HEADER_LEN) {
+            field.copy_from_slice(&buffers.to_le_bytes());
+        }
+        let mut rest = self.buffer.get(..len).unwrap_or_default();
+        for (chain, bytes) in &chains {
+            let (part, after) = rest.split_at(rest.len().min(*bytes));
+            // The room was counted above.
+            let _ = chain.writer()?.write_all(part);
+            self.config.receive.complete(chain.head(), u32::try_from(part.len()).unwrap_or(u32::MAX))?;
+            rest = after;
+        }
+        Ok(Delivery::Done)
+    }
+
+    /// Takes frames from the guest to the network, until either has no more.
+    fn transmit(&mut self) -> Result<(), QueueError> {
+        if self.config.transmit_limiter.timer().is_some() || self.congested {
+            return Ok(());
+        }
+        // The buffer may hold a frame for the guest.
+        let mut frame = Vec::new();
+        loop {
+            let Some(chain) = self.config.transmit.pop()? else { break };
+            frame.clear();
+            // A read from guest memory that was checked when the reader was made cannot fail.
+            let _ = chain.reader()?.take(MAX_FRAME as u64 + 1).read_to_end(&mut frame);
+            if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
+                Counters::add(&self.config.counters.tx_dropped, 1);
+                self.config.transmit.reject(chain.head(), "frame of impossible length")?;
+                continue;
+            }
+            if !admit(&mut self.config.transmit_limiter, frame.len(), &self.failures) {
+                self.config.transmit.undo_pop();
+                break;
+            }
+            if !self.send(&frame) {
+                self.config.transmit.undo_pop();
+                self.congested = true;
+                break;
+            }
+            self.config.transmit.complete(chain.head(), 0)?;
+        }
+        self.config.transmit.notify()
+    }
+
+    /// Returns whether the frame has gone, be it to nowhere.
+    fn send(&self, frame: &[u8]) -> bool {
+        let Some(network) = self.network() else { return true };
+        match write(network, frame) {
+            Ok(_) => {
+                Counters::add(&self.config.counters.tx_bytes, frame.len() - HEADER_LEN);
+                Counters::add(&self.config.counters.tx_frames, 1);
+            }
+            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Err(error) => {
+                Counters::add(&self.config.counters.tx_dropped, 1);
+                self.complain("send", error);
+            }
+        }
+        true
+    }
+
+    fn complain(&self, action: &str, error: Errno) {
+        if let Some(count) = self.failures.hit() {
+            warn!(count, "network interface: cannot {action} a frame: {error}");
+        }
+    }
+}
+
+/// A timer that fails must not stop the network.
+fn admit(limiter: &mut RateLimiter, len: usize, failures: &LogLimit) -> bool {
+    limiter.admit((len - HEADER_LEN) as u64).unwrap_or_else(|error| {
+        if let Some(count) = failures.hit() {
+            warn!(count, "network interface: rate limit not enforced: {error}");
+        }
+        true
+    })
+}
+
+impl EventHandler for Pair {
+    fn queue_event(&mut self, queue: usize) -> Result<(), QueueError> {
+        if queue == 2 * self.config.index {
+            self.starved = false;
+            self.receive()
+        } else {
+            self.transmit()
+        }
+    }
+
+    fn sources(&self) -> Vec<Source<'_>> {
+        let receive_timer = self.config.receive_limiter.timer();
+        let mut events = EventSet::empty();
+        events.set(EventSet::IN, !self.starved && receive_timer.is_none());
+        events.set(EventSet::OUT, self.congested);
+        let network = self.network().filter(|_| !events.is_empty());
+        let network = network.map(|fd| Source { token: NETWORK, fd, events });
+        let timer = |token, fd: Option<_>| fd.map(|fd| Source { token, fd, events: EventSet::IN });
+        let timers = [
+            timer(RECEIVE_TIMER, receive_timer),
+            timer(TRANSMIT_TIMER, self.config.transmit_limiter.timer()),
+        ];
+        network.into_iter().chain(timers.into_iter().flatten()).collect()
+    }
+
+    fn source_event(&mut self, token: u64, ready: EventSet) -> Result<(), QueueError> {
+        match token {
+            RECEIVE_TIMER => {
+                self.config.receive_limiter.expired();
+                self.receive()
+            }
+            TRANSMIT_TIMER => {
+                self.config.transmit_limiter.expired();
+                self.transmit()
+            }
+            _ => {
+                if self.congested && ready.contains(EventSet::OUT) {
+                    self.congested = false;
+                    self.transmit()?;
+                }
+                if self.starved { Ok(()) } else { self.receive() }
+            }
+        }
+    }
+}

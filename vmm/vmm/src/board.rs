@@ -24,6 +24,7 @@ use realm::RealmBackend;
 use realm::soft::{Fault, SoftRealm};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
+use crate::attachments::Attachments;
 use crate::console::Console;
 use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
@@ -53,7 +54,7 @@ impl Board {
     pub fn build(
         hypervisor: &Hypervisor,
         config: &VmConfig,
-        consoles: &Consoles,
+        attachments: &Attachments,
         launch_log: Option<&Path>,
     ) -> Result<(Self, Vec<Vcpu>), Error> {
         let Prepared { layout, plan } = launch::prepare(config, Some(seeds()))?;
@@ -72,8 +73,8 @@ impl Board {
         let gic = vm.create_gic(isolation.gic_addresses(&layout.gic), SPIS)?;
 
         let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()))?;
-        let serial_input = assembly.serial(consoles)?;
-        assembly.virtio_devices(config, consoles)?;
+        let serial_input = assembly.serial(attachments)?;
+        assembly.virtio_devices(config, attachments)?;
 
         load(config, &isolation, &memory, &layout, &plan, launch_log)?;
         let entry = plan.entry();
@@ -97,33 +98,6 @@ impl Board {
     /// What the vCPU threads need of the board.
     pub fn context(&self, events: Sender<Event>) -> Context {
         Context { bus: Arc::clone(&self.bus), isolation: self.isolation.clone(), events }
-    }
-}
-
-/// The consoles of a VM, which outlive its boots.
-pub struct Consoles {
-    serial: Option<Console>,
-    console: Option<Console>,
-}
-
-impl Consoles {
-    /// Opens what `config` names.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Device`] that names the field, or [`Error::Terminal`].
-    pub fn open(config: &VmConfig) -> Result<Self, Error> {
-        Ok(Self {
-            serial: Console::open("serial", &config.serial)?,
-            console: Console::open("console", &config.console)?,
-        })
-    }
-
-    /// The pseudo-terminals to which one attaches, by the field that asked for them.
-    pub fn terminals(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        [("serial", &self.serial), ("console", &self.console)]
-            .into_iter()
-            .filter_map(|(field, console)| Some((field, console.as_ref()?.pty_path()?)))
     }
 }
 
@@ -159,9 +133,9 @@ impl<'a> Assembly<'a> {
     }
 
     /// The serial port is part of the board; without an end it is silent.
-    fn serial(&mut self, consoles: &Consoles) -> Result<Option<Pl011Input>, Error> {
+    fn serial(&mut self, attachments: &Attachments) -> Result<Option<Pl011Input>, Error> {
         const DEVICE: &str = "serial port";
-        let ends = consoles.serial.as_ref().map(Console::ends).transpose()?;
+        let ends = attachments.serial.as_ref().map(Console::ends).transpose()?;
         let line = Arc::new(Spi { vm: Arc::clone(self.vm), spi: self.layout.uart.spi });
         let (output, input): (Box<dyn std::io::Write + Send>, _) = match ends {
             Some(ends) => (Box::new(ends.output), ends.input),
@@ -175,7 +149,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Every virtio device of the configuration, in an order that does not depend on anything else.
-    fn virtio_devices(&mut self, config: &VmConfig, consoles: &Consoles) -> Result<(), Error> {
+    fn virtio_devices(&mut self, config: &VmConfig, attachments: &Attachments) -> Result<(), Error> {
         for (index, disk) in config.disks.iter().enumerate() {
             let id = disk.id.clone().unwrap_or_else(|| format!("_disk{index}"));
             let path = disk.path.as_deref().unwrap_or_else(|| Path::new(""));
@@ -186,13 +160,16 @@ impl<'a> Assembly<'a> {
         let source = File::open(&config.rng.src).map_err(unusable("rng.src", &config.rng.src))?;
         let id = config.rng.id.clone().unwrap_or_else(|| "_rng".into());
         self.virtio(&id, Arc::new(Rng::new(source)))?;
+        for interface in &attachments.interfaces {
+            self.virtio(interface.id(), Arc::new(interface.device()))?;
+        }
         if let Some(vsock) = &config.vsock {
             let device = Vsock::new(u64::from(vsock.cid), &vsock.socket)
                 .map_err(unusable("vsock.socket", &vsock.socket))?;
             let id = vsock.id.clone().unwrap_or_else(|| "_vsock".into());
             self.virtio(&id, Arc::new(device))?;
         }
-        if let Some(console) = &consoles.console {
+        if let Some(console) = &attachments.console {
             let ends = console.ends()?;
             self.virtio("_console", Arc::new(VirtioConsole::new(ends.input, ends.output.into())))?;
         }

@@ -21,6 +21,15 @@ pub enum Error {
     /// The Realm back-end.
     #[error("the Realm cannot run")]
     Realm(#[from] realm::Error),
+    /// A network interface cannot be had.
+    #[error("net {id}")]
+    Tap {
+        /// Name of the interface.
+        id: String,
+        /// Why.
+        #[source]
+        source: tap::Error,
+    },
     /// Guest memory cannot be had.
     #[error("memory.size: {size} bytes of guest memory cannot be mapped")]
     Memory {

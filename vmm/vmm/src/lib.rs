@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod attachments;
 mod board;
 pub mod config;
 mod console;
 mod error;
 mod event;
+mod interface;
 mod isolation;
 pub mod launch;
 mod platform;

@@ -9,7 +9,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::Error;
-use crate::board::{Board, Consoles};
+use crate::attachments::Attachments;
+use crate::board::Board;
 use crate::event::Event;
 use crate::vcpu::VcpuThreads;
 use api::VmConfig;
@@ -51,12 +52,12 @@ pub fn run(config: &VmConfig, options: &RunOptions) -> Result<Outcome, Error> {
     let hypervisor = Hypervisor::open()?;
     let (sender, events) = channel();
     watch_signals(sender.clone())?;
-    let consoles = Consoles::open(config)?;
-    for (field, path) in consoles.terminals() {
+    let attachments = Attachments::open(config)?;
+    for (field, path) in attachments.terminals() {
         eprintln!("{field}: {}", path.display());
     }
     loop {
-        let (board, vcpus) = Board::build(&hypervisor, config, &consoles, options.launch_log.as_deref())?;
+        let (board, vcpus) = Board::build(&hypervisor, config, &attachments, options.launch_log.as_deref())?;
         let threads = VcpuThreads::start(vcpus, &board.context(sender.clone()))?;
         tracing::info!("the guest runs");
         let event = next(&events);

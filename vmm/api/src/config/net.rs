@@ -20,6 +20,10 @@ pub struct NetConfig {
     /// Name of the tap device; it is created when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tap: Option<String>,
+    /// Open queues of a tap device, one for each pair. In JSON they are numbers that mean nothing: the descriptors come
+    /// with the request.
+    #[serde(skip)]
+    pub fds: Vec<i32>,
     /// IPv4 address that the tap device gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -91,6 +95,7 @@ impl Default for NetConfig {
         Self {
             id: None,
             tap: None,
+            fds: Vec::new(),
             ip: None,
             mask: None,
             mac: None,

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use api::VmConfig;
 use api::config::{
-    ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, FaultName, HashName, MemoryConfig, PlatformConfig,
-    RealmBackendName, RealmConfig, RmmName, RngConfig, VsockConfig,
+    ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, FaultName, HashName, MemoryConfig, NetConfig,
+    PlatformConfig, RealmBackendName, RealmConfig, RmmName, RngConfig, VsockConfig,
 };
 use clap::Args;
 
@@ -36,6 +36,9 @@ pub struct VmFlags {
     /// Disk: path=FILE[,readonly=on][,serial=TEXT]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     disk: Vec<String>,
+    /// Network: tap=NAME or fd=[N,..][,mac=ADDRESS][,num_queues=N][,..]; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    net: Vec<String>,
     /// Entropy: src=FILE.
     #[arg(long, value_name = "OPTIONS")]
     rng: Option<String>,
@@ -85,6 +88,9 @@ impl VmFlags {
         if !self.disk.is_empty() {
             config.disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
         }
+        if !self.net.is_empty() {
+            config.net = self.net.iter().map(|text| net(text)).collect::<Result<_, _>>()?;
+        }
         if let Some(text) = self.rng {
             config.rng = RngConfig {
                 src: Options::parse("--rng", &text, &["src"])?.require("src")?.into(),
@@ -129,6 +135,56 @@ fn disk(text: &str) -> Result<DiskConfig, ConfigError> {
         readonly: options.switch("readonly")?,
         serial: options.get("serial").map(Into::into),
         ..DiskConfig::default()
+    })
+}
+
+fn net(text: &str) -> Result<NetConfig, ConfigError> {
+    const KEYS: [&str; 19] = [
+        "id",
+        "tap",
+        "fd",
+        "ip",
+        "mask",
+        "mac",
+        "host_mac",
+        "mtu",
+        "num_queues",
+        "queue_size",
+        "offload_csum",
+        "offload_tso",
+        "offload_ufo",
+        "bw_size",
+        "bw_one_time_burst",
+        "bw_refill_time",
+        "ops_size",
+        "ops_one_time_burst",
+        "ops_refill_time",
+    ];
+    let options = Options::parse("--net", text, &KEYS)?;
+    let default = NetConfig::default();
+    let fds: Vec<i32> =
+        options.convert("fd", "descriptors such as [3,4]", options::integers)?.unwrap_or_default();
+    // As many pairs as there are descriptors.
+    let pairs = u16::try_from(fds.len().max(1)).unwrap_or(u16::MAX);
+    let address = |key| options.convert(key, "an IPv4 address", |value| value.parse().ok());
+    let number = |key| options.convert(key, "a number", |value| value.parse().ok());
+    let text = |key| options.get(key).map(String::from);
+    Ok(NetConfig {
+        id: text("id"),
+        tap: text("tap"),
+        fds,
+        ip: address("ip")?,
+        mask: address("mask")?,
+        mac: text("mac"),
+        host_mac: text("host_mac"),
+        mtu: number("mtu")?,
+        num_queues: number("num_queues")?.unwrap_or_else(|| pairs.saturating_mul(default.num_queues)),
+        queue_size: number("queue_size")?.unwrap_or(default.queue_size),
+        offload_csum: options.switch_on("offload_csum")?,
+        offload_tso: options.switch_on("offload_tso")?,
+        offload_ufo: options.switch_on("offload_ufo")?,
+        rate_limiter_config: options.rate_limits()?,
+        ..default
     })
 }
 
@@ -267,11 +323,31 @@ mod tests {
     }
 
     #[test]
+    fn network_interfaces_are_described_in_full() {
+        let config = config(&[
+            "--kernel=/k",
+            "--cpus=boot=2",
+            "--net=id=a,tap=tap7,mac=52:54:00:12:34:56,mtu=1400,ip=10.0.0.1,mask=255.255.255.0",
+            "--net=fd=[3,4],offload_ufo=off,bw_size=10M,bw_refill_time=100",
+        ])
+        .unwrap();
+        let [named, passed] = &config.net[..] else { panic!("two interfaces") };
+        assert_eq!((named.tap.as_deref(), named.mtu, named.num_queues), (Some("tap7"), Some(1400), 2));
+        assert_eq!(named.ip, Some([10, 0, 0, 1].into()));
+        assert_eq!((passed.fds.as_slice(), passed.num_queues), (&[3, 4][..], 4));
+        assert!(passed.offload_tso && !passed.offload_ufo);
+        let bandwidth = passed.rate_limiter_config.unwrap().bandwidth.unwrap();
+        assert_eq!((bandwidth.size, bandwidth.refill_time), (10 << 20, 100));
+    }
+
+    #[test]
     fn mistakes_name_the_flag() {
         let message = |arguments: &[&str]| config(arguments).unwrap_err().to_string();
         assert!(message(&[]).contains("--kernel"));
         assert!(message(&["--kernel=/k", "--realm=tdx"]).contains("tdx"));
         assert!(message(&["--kernel=/k", "--realm=soft,instance_id=01"]).contains("key= is missing"));
+        assert!(message(&["--kernel=/k", "--net=fd=[3],tap=a"]).contains("net.fds"));
+        assert!(message(&["--kernel=/k", "--net=bw_size=1"]).contains("bw_refill_time= is missing"));
         assert!(message(&["--kernel=/k", "--cpus=boot=two"]).contains("boot=two"));
         assert!(message(&["--kernel=/k", "--vsock=cid=2,socket=/s"]).contains("cid"));
     }

@@ -7,4 +7,4 @@ mod validate;
 
 pub use flags::VmFlags;
 pub use options::OptionsError;
-pub use validate::{ConfigError, from_file, personalization_value, validate};
+pub use validate::{ConfigError, from_file, hardware_address, personalization_value, validate};

@@ -2,6 +2,7 @@
 //!
 //! A comma separates, except within double quotes or square brackets, so that a path may contain one.
 
+use api::config::{RateLimiterConfig, TokenBucketConfig};
 use thiserror::Error;
 
 /// An option on the command line is not what it should be.
@@ -108,6 +109,41 @@ impl Options {
         }
     }
 
+    /// A switch that is on when absent.
+    pub fn switch_on(&self, key: &str) -> Result<bool, OptionsError> {
+        if self.get(key).is_none() { Ok(true) } else { self.switch(key) }
+    }
+
+    /// Token buckets: `bw_size`, `bw_one_time_burst`, `bw_refill_time`, and the same with `ops_`.
+    pub fn rate_limits(&self) -> Result<Option<RateLimiterConfig>, OptionsError> {
+        let [bandwidth, ops] = [
+            ["bw_size", "bw_one_time_burst", "bw_refill_time"],
+            ["ops_size", "ops_one_time_burst", "ops_refill_time"],
+        ]
+        .map(|keys| self.bucket(keys));
+        let limits = RateLimiterConfig { bandwidth: bandwidth?, ops: ops? };
+        Ok((limits != RateLimiterConfig::default()).then_some(limits))
+    }
+
+    fn bucket(
+        &self,
+        [size_key, burst_key, refill_key]: [&'static str; 3],
+    ) -> Result<Option<TokenBucketConfig>, OptionsError> {
+        if [size_key, burst_key, refill_key].iter().all(|key| self.get(key).is_none()) {
+            return Ok(None);
+        }
+        self.require(size_key)?;
+        self.require(refill_key)?;
+        let size = self.convert(size_key, "a size such as 10M", size)?;
+        let one_time_burst = self.convert(burst_key, "a size such as 10M", self::size)?;
+        let refill_time = self.convert(refill_key, "a number of milliseconds", |value| value.parse().ok())?;
+        Ok(Some(TokenBucketConfig {
+            size: size.unwrap_or_default(),
+            one_time_burst,
+            refill_time: refill_time.unwrap_or_default(),
+        }))
+    }
+
     /// A value that `convert` understands, if the key was given.
     pub fn convert<T>(
         &self,
@@ -132,6 +168,25 @@ pub fn size(text: &str) -> Option<u64> {
         None => (text, 0),
     };
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// Numbers in brackets: `[1,3-5]`. One number needs none.
+pub fn integers<T: TryFrom<u32>>(text: &str) -> Option<Vec<T>> {
+    /// Without it a range could fill memory.
+    const MOST: usize = 4096;
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let mut numbers = Vec::new();
+    for part in inner.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || (last - first) as usize >= MOST - numbers.len() {
+            return None;
+        }
+        for number in first..=last {
+            numbers.push(T::try_from(number).ok()?);
+        }
+    }
+    Some(numbers)
 }
 
 /// Splits at the commas that stand outside of quotes and brackets, and drops the quotes.

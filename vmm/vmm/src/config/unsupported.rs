@@ -53,7 +53,15 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         only(raw, "disks.image_type", "Raw")?;
         only(DiskConfig { image_type, ..disk.clone() } == plain, "disks", "path, readonly, serial and id")?;
     }
-    only(net.is_empty(), "net", "nothing")?;
+    for net in net {
+        only(!net.vhost_user && net.vhost_socket.is_none(), "net.vhost_user", "false")?;
+        only(!net.iommu, "net.iommu", "false")?;
+        only(
+            net.pci_segment == 0 && net.pci_device_id.is_none(),
+            "net",
+            "no pci_segment and no pci_device_id",
+        )?;
+    }
     only(balloon.is_none(), "balloon", "nothing")?;
     only(fs.is_empty(), "fs", "nothing")?;
     only(pmem.is_empty(), "pmem", "nothing")?;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use api::VmConfig;
-use api::config::{ConsoleMode, RealmConfig};
+use api::config::{ConsoleMode, NetConfig, RateLimiterConfig, RealmConfig};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use devices::virtio::net::MAX_PAIRS;
 use machine::layout::{BLOCK_SIZE, MAX_VCPUS};
 use thiserror::Error;
 
@@ -13,6 +14,9 @@ use super::{OptionsError, unsupported};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
+
+/// Smallest MTU of IPv6 (RFC 8200, section 5), below which virtio has none either.
+const SMALLEST_MTU: u16 = 1280;
 
 /// First context identifier that is not reserved (virtio 1.2, 5.10.4).
 const FIRST_GUEST_CID: u32 = 3;
@@ -100,6 +104,9 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
             format!("at most {DISK_SERIAL_LIMIT} bytes")
         })?;
     }
+    for net in &config.net {
+        validate_net(net, vcpus)?;
+    }
     if let Some(vsock) = &config.vsock {
         check((FIRST_GUEST_CID..u32::MAX).contains(&vsock.cid), "vsock.cid", vsock.cid, || {
             format!("{FIRST_GUEST_CID} to {}", u32::MAX - 1)
@@ -125,6 +132,69 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
         personalization_value(realm)?;
     }
     Ok(())
+}
+
+fn validate_net(net: &NetConfig, vcpus: u16) -> Result<(), ConfigError> {
+    let queues = net.num_queues;
+    let pairs = queues / 2;
+    let most = vcpus.min(u16::try_from(MAX_PAIRS).unwrap_or(u16::MAX));
+    let even = queues.is_multiple_of(2) && (1..=most.max(1)).contains(&pairs);
+    check(even, "net.num_queues", queues, || {
+        format!("two for each pair, and at most {most} pairs: one for each vCPU")
+    })?;
+    let given = net.fds.len();
+    check(given == 0 || given == usize::from(pairs), "net.fds", given, || {
+        format!("{pairs}, one for each pair")
+    })?;
+    let named = net.tap.is_some() || net.ip.is_some() || net.host_mac.is_some();
+    check(given == 0 || !named, "net.fds", given, || {
+        "no tap, ip and host_mac besides: who opened the device has set it up".into()
+    })?;
+    let size = net.queue_size;
+    check(size.is_power_of_two() && (4..=32_768).contains(&size), "net.queue_size", size, || {
+        "a power of two from 4 to 32768".into()
+    })?;
+    check(net.ip.is_some() == net.mask.is_some(), "net.ip", "one of ip and mask", || "both or none".into())?;
+    let mtu = net.mtu.unwrap_or(SMALLEST_MTU);
+    check(mtu >= SMALLEST_MTU, "net.mtu", mtu, || format!("from {SMALLEST_MTU} on"))?;
+    for (field, address) in [("net.mac", &net.mac), ("net.host_mac", &net.host_mac)] {
+        if let Some(text) = address {
+            hardware_address(field, text)?;
+        }
+    }
+    let offloads = net.offload_csum || !net.offload_tso && !net.offload_ufo;
+    check(offloads, "net.offload_csum", "false", || {
+        "true, or offload_tso and offload_ufo false as well".into()
+    })?;
+    net.rate_limiter_config.map_or(Ok(()), |limits| rate_limits("net.rate_limiter_config", &limits))
+}
+
+fn rate_limits(field: &'static str, limits: &RateLimiterConfig) -> Result<(), ConfigError> {
+    for bucket in [limits.bandwidth, limits.ops].into_iter().flatten() {
+        check(bucket.size > 0 && bucket.refill_time > 0, field, "0", || {
+            "a size and a refill_time (in milliseconds) above 0".into()
+        })?;
+    }
+    Ok(())
+}
+
+/// The address of an Ethernet station, written as six bytes in hexadecimal with colons between them.
+///
+/// # Errors
+///
+/// [`ConfigError::Field`] that names `field`, also for the address of a group.
+pub fn hardware_address(field: &'static str, text: &str) -> Result<[u8; 6], ConfigError> {
+    let byte = |part: &str| {
+        let digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u8::from_str_radix(part, 16).ok()).flatten()
+    };
+    let bytes: Option<Vec<u8>> = text.split(':').map(byte).collect();
+    let address: Option<[u8; 6]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    address.filter(|[first, ..]| first & 1 == 0).ok_or_else(|| ConfigError::Field {
+        field,
+        found: text.into(),
+        expected: "six bytes such as 52:54:00:12:34:56, the first of them even".into(),
+    })
 }
 
 /// The Realm personalisation value, padded with zeros.
@@ -197,6 +267,18 @@ mod tests {
             (r#"{"payload":{"kernel":"/k"},"serial":{"mode":"File"}}"#, "serial"),
             (r#"{"payload":{"kernel":"/k"},"serial":{"mode":"Null","file":"/f"}}"#, "serial"),
             (r#"{"payload":{"kernel":"/k"},"console":{"mode":"Socket"}}"#, "console"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"num_queues":3}]}"#, "net.num_queues"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"num_queues":4}]}"#, "net.num_queues"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"queue_size":100}]}"#, "net.queue_size"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"ip":"10.0.0.1"}]}"#, "net.ip"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"mtu":1000}]}"#, "net.mtu"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"mac":"52:54:00:12:34"}]}"#, "net.mac"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"mac":"53:54:00:12:34:56"}]}"#, "net.mac"),
+            (r#"{"payload":{"kernel":"/k"},"net":[{"offload_csum":false}]}"#, "net.offload_csum"),
+            (
+                r#"{"payload":{"kernel":"/k"},"net":[{"rate_limiter_config":{"ops":{"size":0,"refill_time":1}}}]}"#,
+                "net.rate_limiter_config",
+            ),
             (r#"{"payload":{"kernel":"/k"},"console":{"mode":"Pty","socket":"/s"}}"#, "console"),
             (
                 r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","serial":"123456789012345678901"}]}"#,

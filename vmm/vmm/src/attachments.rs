@@ -1,0 +1,43 @@
+//! What of the host a VM is attached to: it outlives the boots of the VM, so that nobody on the other side notices that
+//! the guest was launched anew.
+
+use std::path::Path;
+
+use api::VmConfig;
+
+use crate::Error;
+use crate::console::Console;
+use crate::interface::Interface;
+
+/// Consoles and network interfaces.
+pub struct Attachments {
+    /// The other end of the serial port.
+    pub serial: Option<Console>,
+    /// The other end of the virtio console.
+    pub console: Option<Console>,
+    /// The other ends of network interfaces, in the order of the configuration.
+    pub interfaces: Vec<Interface>,
+}
+
+impl Attachments {
+    /// Opens what `config` names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] that names the field.
+    pub fn open(config: &VmConfig) -> Result<Self, Error> {
+        let interface = |(index, net)| Interface::open(index, net);
+        Ok(Self {
+            serial: Console::open("serial", &config.serial)?,
+            console: Console::open("console", &config.console)?,
+            interfaces: config.net.iter().enumerate().map(interface).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The pseudo-terminals to which one attaches, by the field that asked for them.
+    pub fn terminals(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        [("serial", &self.serial), ("console", &self.console)]
+            .into_iter()
+            .filter_map(|(field, console)| Some((field, console.as_ref()?.pty_path()?)))
+    }
+}

@@ -13,9 +13,10 @@ use crate::{Error, Result, initramfs::Initramfs, packages::Packages, qemu::Machi
 const HOST_MODULES: [&str; 6] = ["virtio_net", "virtio_rng", "configfs", "vhost_vsock", "tun", "vfio_pci"];
 
 /// What a guest of our VMM needs: its virtio devices and the CCA attestation report.
-const GUEST_MODULES: [&str; 7] = [
+const GUEST_MODULES: [&str; 8] = [
     "virtio_pci",
     "virtio_blk",
+    "virtio_net",
     "virtio_rng",
     "virtio_console",
     "vmw_vsock_virtio_transport",

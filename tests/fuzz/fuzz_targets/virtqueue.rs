@@ -353,4 +353,7 @@ impl BlockBackend for Zeroes {
     fn write_zeroes(&self, offset: u64, len: u64, _unmap: bool) -> io::Result<()> {
         self.check_change(offset, len)
     }
+    fn grow(&self, _size: u64) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -6,6 +6,8 @@
 #![expect(clippy::missing_panics_doc, reason = "a test fails by panicking")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod linux;
+
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -7,10 +7,9 @@ use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cpio::newc;
 use evidence::cca::CcaToken;
 use serde_json::json;
-use system_tests::{TestVm, asset};
+use system_tests::{TestVm, linux};
 
 /// Runs in the guest; every line of its answer goes to the virtio console.
 const SCRIPT: &str = r#"
@@ -43,13 +42,8 @@ fn stock_linux_finds_its_realm_its_devices_and_its_token() {
         "component_type": "TEST", "version": "1",
         "measurement": "11".repeat(32), "signer_id": "22".repeat(32),
     });
-    let initrd = vm.path("initrd.cpio");
-    fs::write(&initrd, initrd_with_job(SCRIPT)).unwrap();
     vm = vm
-        .with("/payload/kernel", json!(asset("REDOUBT_GUEST_IMAGE")))
-        .with("/payload/initramfs", json!(initrd))
-        .with("/payload/cmdline", json!("console=ttyAMA0 quiet panic=-1 swiotlb=16384"))
-        .with("/memory/size", json!(512 << 20))
+        .boot_linux(SCRIPT)
         .with("/cpus", json!({"boot_vcpus": 2}))
         .with(
             "/disks",
@@ -59,15 +53,13 @@ fn stock_linux_finds_its_realm_its_devices_and_its_token() {
             ]),
         )
         .with("/console", json!({"mode": "File", "file": console}))
-        .with("/realm/platform/components", json!(vec![component; 50]))
-        .flag("--no-reboot");
+        .with("/realm/platform/components", json!(vec![component; 50]));
     let rim = vm.measure()["rim"].as_str().unwrap().to_owned();
     let mut running = vm.start();
     let errors = running.wait_until_ended(4);
     let answers = fs::read_to_string(&console).unwrap();
     let answer = |name: &str| {
-        let line = answers.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in:\n{answers}\n{errors}")).to_owned()
+        linux::answer(&answers, name).unwrap_or_else(|| panic!("no {name} in:\n{answers}\n{errors}"))
     };
 
     assert_eq!(answer("rsi"), "1");
@@ -87,39 +79,4 @@ fn stock_linux_finds_its_realm_its_devices_and_its_token() {
     assert_eq!(token.realm.claims.challenge, *format!("{:064}", 7).as_bytes());
     assert_eq!(token.realm.claims.rim.to_string(), rim);
     assert!(!errors.contains("DMA refused"), "Linux bounces all of its I/O: {errors}");
-}
-
-/// The harness's initial RAM disk, whose init runs `script` and resets the machine afterwards.
-fn initrd_with_job(script: &str) -> Vec<u8> {
-    let mut initrd = fs::read(asset("REDOUBT_GUEST_INITRD")).unwrap();
-    let end = initrd.len().next_multiple_of(4);
-    initrd.resize(end, 0);
-    let base = json_config(&initrd);
-    let mut config: serde_json::Value = serde_json::from_slice(&base).unwrap();
-    config["commands"] = json!([["/bin/busybox", "--install", "-s", "/bin"]]);
-    config["job"] = json!({"run": ["/bin/sh", "-c", script]});
-    config["finally"] = json!("reboot");
-    let config = config.to_string();
-    let entry = newc::Builder::new("etc/guest-init.json").mode(0o100_644).ino(1 << 20);
-    let mut writer = entry.write(&mut initrd, u32::try_from(config.len()).unwrap());
-    std::io::Write::write_all(&mut writer, config.as_bytes()).unwrap();
-    writer.finish().unwrap();
-    newc::trailer(&mut initrd).unwrap();
-    initrd
-}
-
-/// The configuration that the archive came with, which names the modules.
-fn json_config(archive: &[u8]) -> Vec<u8> {
-    let mut rest = archive;
-    loop {
-        let mut reader = newc::Reader::new(rest).unwrap();
-        assert!(!reader.entry().is_trailer(), "no etc/guest-init.json in the initial RAM disk");
-        let wanted = reader.entry().name().trim_start_matches('/') == "etc/guest-init.json";
-        let mut content = Vec::new();
-        std::io::Read::read_to_end(&mut reader, &mut content).unwrap();
-        rest = reader.finish().unwrap();
-        if wanted {
-            return content;
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tracing::{debug, error, warn};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -56,6 +57,8 @@ pub struct WorkerSpec {
     pub suffix: String,
     /// Numbers of the queues that it serves.
     pub queues: Vec<usize>,
+    /// The host's processors on which it may run; none for any.
+    pub host_cpus: Vec<usize>,
     /// What serves them.
     pub handler: Box<dyn EventHandler>,
 }
@@ -63,7 +66,8 @@ pub struct WorkerSpec {
 impl WorkerSpec {
     /// The only thread of a device with `queues` queues.
     pub fn only(queues: usize, handler: impl EventHandler + 'static) -> Vec<Self> {
-        vec![Self { suffix: String::new(), queues: (0..queues).collect(), handler: Box::new(handler) }]
+        let queues = (0..queues).collect();
+        vec![Self { suffix: String::new(), queues, host_cpus: Vec::new(), handler: Box::new(handler) }]
     }
 }
 
@@ -103,6 +107,7 @@ impl Worker {
             control: Arc::clone(&control),
             poller,
             queues,
+            host_cpus: spec.host_cpus,
             handler: spec.handler,
         };
         let thread = std::thread::Builder::new().name(name).spawn(move || thread.serve())?;
@@ -194,6 +199,7 @@ struct Thread {
     poller: Poller,
     /// Queues in the order in which the poller has their doorbells.
     queues: Vec<(usize, Arc<EventFd>)>,
+    host_cpus: Vec<usize>,
     handler: Box<dyn EventHandler>,
 }
 
@@ -203,6 +209,8 @@ enum WorkerError {
     Queue(#[from] QueueError),
     #[error("cannot wait for events: {0}")]
     Poll(#[from] io::Error),
+    #[error("the thread cannot run on the processors that it shall: {0}")]
+    Affinity(#[source] io::Error),
     #[error("the thread could not be confined: {0}")]
     Confine(#[source] io::Error),
 }
@@ -226,6 +234,11 @@ impl Thread {
 
     /// Serves events until told to stop, which is `Ok`.
     fn run(&mut self) -> Result<(), WorkerError> {
+        if !self.host_cpus.is_empty() {
+            let mut set = CpuSet::new();
+            self.host_cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU).for_each(|&cpu| set.set(cpu));
+            sched_setaffinity(None, &set).map_err(|errno| WorkerError::Affinity(errno.into()))?;
+        }
         self.context.host.thread_starts(self.context.kind).map_err(WorkerError::Confine)?;
         // Buffers may have been offered before the device started.
         for (queue, _) in &self.queues {

@@ -3,22 +3,29 @@
 mod backend;
 mod request;
 
-use std::sync::Arc;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use tracing::warn;
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
-    VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
+    VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
+use vmm_sys_util::epoll::EventSet;
 
-pub use self::backend::{BlockBackend, RawFile, RawFileError};
+pub use self::backend::{
+    BlockBackend, ImageError, ImageFormat, ImageOptions, RawFile, RawFileError, open_image,
+};
 use self::request::Disk;
 use super::{
-    ActivateError, Activation, DeviceQueue, EventHandler, QueueError, ThreadKind, VirtioDevice, WorkerSpec,
+    ActivateError, Activation, Chain, ConfigNotifier, DeviceQueue, EventHandler, QueueError, Source,
+    ThreadKind, VirtioDevice, WorkerSpec,
 };
 use crate::log_limit::LogLimit;
+use crate::rate_limit::{LimitConfig, Limits, RateLimiter};
 
-const QUEUE_SIZES: [u16; 1] = [256];
 const SECTOR: u64 = 512;
 /// Length of the answer to GET_ID.
 const SERIAL_LEN: usize = 20;
@@ -27,54 +34,133 @@ const SERIAL_LEN: usize = 20;
 const MAX_RANGE_SECTORS: u32 = 32 * 1024;
 /// Ranges in one discard or write-zeroes request.
 const MAX_RANGES: u32 = 1;
+/// Most queues: each costs a thread.
+pub const MAX_QUEUES: usize = 128;
+
+/// How a disk is shown to the guest.
+#[derive(Clone, Debug)]
+pub struct BlockOptions {
+    /// The disk's id, of which the guest sees the first 20 bytes.
+    pub serial: String,
+    /// Size of each queue.
+    pub queue_size: u16,
+    /// Whether what the guest discards is given back to the host.
+    pub sparse: bool,
+    /// Limits, which several disks may share.
+    pub limits: Limits,
+    /// One queue for each element: the host's processors on which its thread may run, or none for any.
+    pub queues: Vec<Vec<usize>>,
+}
+
+impl Default for BlockOptions {
+    fn default() -> Self {
+        let limits = Limits::new(&LimitConfig::default());
+        Self { serial: String::new(), queue_size: 256, sparse: true, limits, queues: vec![Vec::new()] }
+    }
+}
 
 /// A virtio block device.
 pub struct Block {
     disk: Arc<Disk>,
     features: u64,
-    config: [u8; CONFIG_LEN],
+    queue_sizes: Vec<u16>,
+    affinity: Vec<Vec<usize>>,
+    limits: Limits,
+    notifier: OnceLock<ConfigNotifier>,
 }
 
 impl Block {
-    /// A disk on `backend`. The guest sees the first 20 bytes of `serial` as the disk's id.
+    /// A disk on `backend` with one queue. The guest sees the first 20 bytes of `serial` as the disk's id.
     pub fn new(backend: Box<dyn BlockBackend>, serial: &str) -> Self {
-        let mut features = 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_BLK_SIZE | 1 << VIRTIO_BLK_F_FLUSH;
-        features |= if backend.read_only() {
-            1 << VIRTIO_BLK_F_RO
+        Self::with_options(backend, BlockOptions { serial: serial.into(), ..BlockOptions::default() })
+    }
+
+    /// A disk on `backend`.
+    pub fn with_options(backend: Box<dyn BlockBackend>, options: BlockOptions) -> Self {
+        let BlockOptions { serial, queue_size, sparse, limits, queues: mut affinity } = options;
+        affinity.truncate(MAX_QUEUES);
+        let queue_sizes = vec![queue_size; affinity.len().max(1)];
+        let mut features = 1 << VIRTIO_BLK_F_SEG_MAX
+            | 1 << VIRTIO_BLK_F_BLK_SIZE
+            | 1 << VIRTIO_BLK_F_FLUSH
+            | 1 << VIRTIO_BLK_F_CONFIG_WCE;
+        if queue_sizes.len() > 1 {
+            features |= 1 << VIRTIO_BLK_F_MQ;
+        }
+        if backend.read_only() {
+            features |= 1 << VIRTIO_BLK_F_RO;
         } else {
-            1 << VIRTIO_BLK_F_DISCARD | 1 << VIRTIO_BLK_F_WRITE_ZEROES
-        };
+            features |= 1 << VIRTIO_BLK_F_WRITE_ZEROES;
+            features |= if sparse { 1 << VIRTIO_BLK_F_DISCARD } else { 0 };
+        }
         let mut id = [0; SERIAL_LEN];
         for (byte, &value) in id.iter_mut().zip(serial.as_bytes()) {
             *byte = value;
         }
-        let config = config_space(backend.size() / SECTOR);
-        Self { disk: Arc::new(Disk { backend, serial: id, failures: LogLimit::default() }), features, config }
+        let disk = Disk {
+            backend,
+            serial: id,
+            sparse,
+            failures: LogLimit::default(),
+            counters: Counters::default(),
+            write_back: AtomicBool::new(true),
+        };
+        Self { disk: Arc::new(disk), features, queue_sizes, affinity, limits, notifier: OnceLock::new() }
+    }
+
+    /// Makes the disk larger and tells the guest.
+    ///
+    /// # Errors
+    /// The host's, or an error that says why the size cannot be had.
+    pub fn grow(&self, size: u64) -> io::Result<()> {
+        if !size.is_multiple_of(SECTOR) {
+            let text = format!("{size} bytes: expected a multiple of {SECTOR}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.disk.backend.grow(size)?;
+        if let Some(notifier) = self.notifier.get() {
+            notifier.changed();
+        }
+        Ok(())
+    }
+
+    fn config_space(&self) -> [u8; CONFIG_LEN] {
+        let mut config = [0; CONFIG_LEN];
+        let mut put = |at: usize, value: &[u8]| {
+            for (byte, &value) in config.iter_mut().skip(at).zip(value) {
+                *byte = value;
+            }
+        };
+        put(0, &(self.disk.backend.size() / SECTOR).to_le_bytes());
+        // Two descriptors of a chain hold header and status.
+        let size = self.queue_sizes.first().copied().unwrap_or_default();
+        put(12, &u32::from(size.saturating_sub(2)).to_le_bytes());
+        put(20, &[0, 2, 0, 0]); // blk_size 512
+        put(WRITEBACK, &[u8::from(self.disk.write_back.load(Ordering::Relaxed))]);
+        put(34, &u16::try_from(self.queue_sizes.len()).unwrap_or(u16::MAX).to_le_bytes());
+        put(36, &MAX_RANGE_SECTORS.to_le_bytes()); // discard: sectors, ranges, alignment
+        put(40, &MAX_RANGES.to_le_bytes());
+        put(44, &8_u32.to_le_bytes());
+        put(48, &MAX_RANGE_SECTORS.to_le_bytes()); // write zeroes: sectors, ranges, may unmap
+        put(52, &MAX_RANGES.to_le_bytes());
+        put(56, &[u8::from(self.disk.sparse)]);
+        config
     }
 }
 
 /// `struct virtio_blk_config` up to `write_zeroes_may_unmap` and its padding.
 const CONFIG_LEN: usize = 60;
+/// Offset of `writeback` in it.
+const WRITEBACK: usize = 32;
 
-fn config_space(sectors: u64) -> [u8; CONFIG_LEN] {
-    let mut config = [0; CONFIG_LEN];
-    let mut put = |at: usize, value: &[u8]| {
-        for (byte, &value) in config.iter_mut().skip(at).zip(value) {
-            *byte = value;
-        }
-    };
-    // Two descriptors of a chain hold header and status.
-    let segments = QUEUE_SIZES.map(|size| u32::from(size) - 2);
-    put(0, &sectors.to_le_bytes());
-    put(12, segments.map(u32::to_le_bytes).as_flattened());
-    put(20, &[0, 2, 0, 0]); // blk_size 512
-    put(36, &MAX_RANGE_SECTORS.to_le_bytes()); // discard: sectors, ranges, alignment
-    put(40, &MAX_RANGES.to_le_bytes());
-    put(44, &8_u32.to_le_bytes());
-    put(48, &MAX_RANGE_SECTORS.to_le_bytes()); // write zeroes: sectors, ranges, may unmap
-    put(52, &MAX_RANGES.to_le_bytes());
-    put(56, &[1]);
-    config
+#[derive(Default)]
+struct Counters {
+    read_bytes: AtomicU64,
+    read_ops: AtomicU64,
+    write_bytes: AtomicU64,
+    write_ops: AtomicU64,
+    flush_ops: AtomicU64,
+    failed_ops: AtomicU64,
 }
 
 impl VirtioDevice for Block {
@@ -88,38 +174,123 @@ impl VirtioDevice for Block {
         ThreadKind::Block
     }
     fn queue_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        &self.queue_sizes
     }
     fn features(&self) -> u64 {
         self.features
     }
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        super::read_config_bytes(&self.config, offset, data);
+        super::read_config_bytes(&self.config_space(), offset, data);
+    }
+    fn write_config(&self, offset: u64, data: &[u8]) {
+        // The only field that a driver may write (5.2.5.2).
+        if let (Ok(WRITEBACK), &[value @ (0 | 1)]) = (usize::try_from(offset), data) {
+            self.disk.write_back.store(value == 1, Ordering::Relaxed);
+        }
+    }
+    fn connected(&self, notifier: ConfigNotifier) {
+        // A device is put behind one transport.
+        let _ = self.notifier.set(notifier);
     }
     fn activate(&self, activation: Activation) -> Result<Vec<WorkerSpec>, ActivateError> {
+        let has = |bit: u32| activation.features & 1 << bit != 0;
         // A driver that cannot flush relies on every write being durable when it completes (5.2.6.2).
-        let write_through = activation.features & 1 << VIRTIO_BLK_F_FLUSH == 0;
-        let [requests] = activation.all_queues()?;
-        let handler = Handler { disk: self.disk.clone(), requests, write_through };
-        Ok(WorkerSpec::only(QUEUE_SIZES.len(), handler))
+        let can_flush = has(VIRTIO_BLK_F_FLUSH);
+        let several = self.queue_sizes.len() > 1;
+        let mut workers = Vec::new();
+        for (index, queue) in activation.queues.into_iter().enumerate() {
+            let Some(queue) = queue else { continue };
+            let handler = Handler {
+                disk: Arc::clone(&self.disk),
+                requests: queue,
+                can_flush,
+                limiter: RateLimiter::new(self.limits.clone())?,
+            };
+            workers.push(WorkerSpec {
+                suffix: if several { format!("_q{index}") } else { String::new() },
+                queues: vec![index],
+                host_cpus: self.affinity.get(index).cloned().unwrap_or_default(),
+                handler: Box::new(handler),
+            });
+        }
+        if workers.is_empty() {
+            return Err(ActivateError::QueueMissing { found: 0, needed: 1 });
+        }
+        Ok(workers)
+    }
+    fn reset(&self) {
+        self.disk.write_back.store(true, Ordering::Relaxed);
+    }
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let Counters { read_bytes, read_ops, write_bytes, write_ops, flush_ops, failed_ops } =
+            &self.disk.counters;
+        [
+            ("read_bytes", read_bytes),
+            ("read_ops", read_ops),
+            ("write_bytes", write_bytes),
+            ("write_ops", write_ops),
+            ("flush_ops", flush_ops),
+            ("failed_ops", failed_ops),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+        .into()
     }
 }
+
+const LIMIT: u64 = 0;
 
 struct Handler {
     disk: Arc<Disk>,
     requests: DeviceQueue,
-    write_through: bool,
+    can_flush: bool,
+    limiter: RateLimiter,
 }
 
-impl EventHandler for Handler {
-    fn queue_event(&mut self, _queue: usize) -> Result<(), QueueError> {
+impl Handler {
+    fn serve(&mut self) -> Result<(), QueueError> {
+        if self.limiter.timer().is_some() {
+            return Ok(());
+        }
         while let Some(chain) = self.requests.pop()? {
-            match self.disk.serve(&mut chain.reader()?, chain.writer()?, self.write_through) {
+            if !self.admit(&chain)? {
+                self.requests.undo_pop();
+                break;
+            }
+            let write_through = !self.can_flush || !self.disk.write_back.load(Ordering::Relaxed);
+            match self.disk.serve(&mut chain.reader()?, chain.writer()?, write_through) {
                 Ok(written) => self.requests.complete(chain.head(), written)?,
                 Err(malformed) => self.requests.reject(chain.head(), &malformed.to_string())?,
             }
             self.requests.notify()?;
         }
         Ok(())
+    }
+
+    /// Whether the limits let the request go now, by the bytes of its data in either direction.
+    fn admit(&mut self, chain: &Chain) -> Result<bool, QueueError> {
+        let readable = chain.reader()?.available_bytes().saturating_sub(request::HEADER_LEN);
+        let writable = chain.writer()?.available_bytes().saturating_sub(1);
+        Ok(self.limiter.admit((readable + writable) as u64).unwrap_or_else(|error| {
+            if let Some(count) = self.disk.failures.hit() {
+                warn!(count, "disk: rate limit not enforced: {error}");
+            }
+            true
+        }))
+    }
+}
+
+impl EventHandler for Handler {
+    fn queue_event(&mut self, _queue: usize) -> Result<(), QueueError> {
+        self.serve()
+    }
+
+    fn sources(&self) -> Vec<Source<'_>> {
+        let timer = self.limiter.timer();
+        timer.map(|fd| Source { token: LIMIT, fd, events: EventSet::IN }).into_iter().collect()
+    }
+
+    fn source_event(&mut self, _token: u64, _ready: EventSet) -> Result<(), QueueError> {
+        self.limiter.expired();
+        self.serve()
     }
 }

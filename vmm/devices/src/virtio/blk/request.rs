@@ -1,6 +1,7 @@
 //! One request: a header, data in one direction, a status byte (virtio 1.2, 5.2.6).
 
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tracing::warn;
 use virtio_bindings::virtio_blk::{
@@ -10,11 +11,11 @@ use virtio_bindings::virtio_blk::{
 };
 
 use super::backend::BlockBackend;
-use super::{MAX_RANGE_SECTORS, MAX_RANGES, SECTOR, SERIAL_LEN};
+use super::{Counters, MAX_RANGE_SECTORS, MAX_RANGES, SECTOR, SERIAL_LEN};
 use crate::log_limit::LogLimit;
 use crate::virtio::interrupts::low8;
 
-const HEADER_LEN: usize = 16;
+pub(super) const HEADER_LEN: usize = 16;
 const RANGE_LEN: usize = 16;
 /// Bytes moved between guest and disk at a time. Without it a request would make the device allocate as much as the
 /// guest asks for.
@@ -54,7 +55,12 @@ impl Failure {
 pub(super) struct Disk {
     pub(super) backend: Box<dyn BlockBackend>,
     pub(super) serial: [u8; SERIAL_LEN],
+    /// Whether what the guest discards is given back to the host.
+    pub(super) sparse: bool,
     pub(super) failures: LogLimit,
+    pub(super) counters: Counters,
+    /// Whether the driver wants writes to be cached until it flushes.
+    pub(super) write_back: AtomicBool,
 }
 
 impl Disk {
@@ -77,6 +83,9 @@ impl Disk {
         {
             warn!(count, "disk I/O failed, the guest is told: {error}");
         }
+        if result.is_err() {
+            count(&self.counters.failed_ops, 1);
+        }
         let code = result.map_or_else(|failure| failure.status(), |()| low8(VIRTIO_BLK_S_OK));
         status.write_all(&[code]).map_err(|_| malformed)?;
         Ok(u32::try_from(writer.bytes_written() + 1).unwrap_or(u32::MAX))
@@ -94,12 +103,15 @@ impl Disk {
         match u32::from_le_bytes([k0, k1, k2, k3]) {
             VIRTIO_BLK_T_IN => self.read(sector, writer),
             VIRTIO_BLK_T_OUT => self.write(sector, reader, write_through),
-            VIRTIO_BLK_T_FLUSH => Ok(self.backend.flush()?),
+            VIRTIO_BLK_T_FLUSH => {
+                count(&self.counters.flush_ops, 1);
+                Ok(self.backend.flush()?)
+            }
             VIRTIO_BLK_T_GET_ID => {
                 let room = writer.available_bytes().min(SERIAL_LEN);
                 Ok(writer.write_all(self.serial.get(..room).unwrap_or(&self.serial))?)
             }
-            VIRTIO_BLK_T_DISCARD => {
+            VIRTIO_BLK_T_DISCARD if self.sparse => {
                 self.each_range(reader, 0, |offset, len, _| self.backend.discard(offset, len))
             }
             VIRTIO_BLK_T_WRITE_ZEROES => {
@@ -107,7 +119,7 @@ impl Disk {
                     self.backend.write_zeroes(
                         offset,
                         len,
-                        flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0,
+                        self.sparse && flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0,
                     )?;
                     if write_through { self.backend.flush() } else { Ok(()) }
                 })
@@ -118,6 +130,8 @@ impl Disk {
 
     fn read(&self, sector: u64, writer: &mut virtio_queue::Writer<'_>) -> Result<(), Failure> {
         let (mut offset, mut left) = self.checked(sector, writer.available_bytes() as u64)?;
+        count(&self.counters.read_ops, 1);
+        count(&self.counters.read_bytes, left);
         let mut chunk = vec![0; left.min(CHUNK)];
         while left > 0 {
             let step = left.min(CHUNK);
@@ -140,6 +154,8 @@ impl Disk {
         if self.backend.read_only() {
             return Err(Failure::Invalid);
         }
+        count(&self.counters.write_ops, 1);
+        count(&self.counters.write_bytes, left);
         let mut chunk = vec![0; left.min(CHUNK)];
         while left > 0 {
             let step = left.min(CHUNK);
@@ -202,6 +218,10 @@ impl Disk {
         }
         Ok((offset, usize::try_from(len).map_err(|_| Failure::Invalid)?))
     }
+}
+
+fn count(counter: &AtomicU64, value: usize) {
+    counter.fetch_add(value as u64, Ordering::Relaxed);
 }
 
 #[cfg(test)]

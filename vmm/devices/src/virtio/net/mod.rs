@@ -194,7 +194,12 @@ impl Net {
             transmit_limiter: RateLimiter::new(self.transmit_limits.clone())?,
             counters: Arc::clone(&self.counters),
         });
-        Ok(Some(WorkerSpec { suffix: format!("_qp{index}"), queues: queues.into(), handler: Box::new(pair) }))
+        Ok(Some(WorkerSpec {
+            suffix: format!("_qp{index}"),
+            queues: queues.into(),
+            host_cpus: Vec::new(),
+            handler: Box::new(pair),
+        }))
     }
 }
 
@@ -249,6 +254,7 @@ impl VirtioDevice for Net {
             workers.push(WorkerSpec {
                 suffix: "_ctrl".into(),
                 queues: vec![control],
+                host_cpus: Vec::new(),
                 handler: Box::new(handler),
             });
         }

@@ -47,6 +47,7 @@ impl VirtioDevice for WhoServes {
         let worker = |(index, queue)| WorkerSpec {
             suffix: format!("_q{index}"),
             queues: vec![index],
+            host_cpus: Vec::new(),
             handler: Box::new(OneQueue { index, queue }),
         };
         Ok(queues.into_iter().enumerate().map(worker).collect())

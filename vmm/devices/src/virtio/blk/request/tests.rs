@@ -259,6 +259,9 @@ impl BlockBackend for Counting {
     fn write_zeroes(&self, _offset: u64, _len: u64, _unmap: bool) -> io::Result<()> {
         self.change()
     }
+    fn grow(&self, _size: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Status of an attempt, and how often the disk was changed by it.

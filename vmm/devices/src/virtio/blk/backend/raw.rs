@@ -1,45 +1,16 @@
-//! Where the sectors of a disk are kept.
+//! Images and block devices that hold a disk byte for byte.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-/// Keeps the bytes of a disk. Ranges are checked by the caller: they lie inside [`BlockBackend::size`].
-pub trait BlockBackend: Send + Sync {
-    /// Size in bytes. It never changes.
-    fn size(&self) -> u64;
-    /// Whether writes are refused.
-    fn read_only(&self) -> bool;
-    /// Fills `data` from `offset`.
-    ///
-    /// # Errors
-    /// The host could not read.
-    fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()>;
-    /// Stores `data` at `offset`.
-    ///
-    /// # Errors
-    /// The host could not write.
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
-    /// Makes finished writes durable.
-    ///
-    /// # Errors
-    /// The host could not: finished writes may be lost.
-    fn flush(&self) -> io::Result<()>;
-    /// Gives the range back to the host; it may read as anything afterwards.
-    ///
-    /// # Errors
-    /// The host could not.
-    fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
-    /// Makes the range read as zeroes, keeping it allocated unless `unmap`.
-    ///
-    /// # Errors
-    /// The host could not.
-    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()>;
-}
+use super::{BlockBackend, shrinks};
+use crate::virtio::blk::SECTOR;
 
 /// Why a disk image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +37,7 @@ pub enum RawFileError {
 /// A file or block device that holds the disk byte for byte.
 pub struct RawFile {
     file: File,
-    size: u64,
+    size: AtomicU64,
     read_only: bool,
 }
 
@@ -80,11 +51,12 @@ impl RawFile {
         let sized = open.and_then(|mut file| {
             // Block devices have no length in their metadata.
             let size = file.seek(SeekFrom::End(0))?;
-            Ok(Self { file, size, read_only })
+            Ok(Self { file, size: AtomicU64::new(size), read_only })
         });
         let disk = sized.map_err(|source| RawFileError::Open { path: path.into(), source })?;
-        if disk.size == 0 || !disk.size.is_multiple_of(super::SECTOR) {
-            return Err(RawFileError::Size { path: path.into(), size: disk.size });
+        let size = disk.size();
+        if size == 0 || !size.is_multiple_of(SECTOR) {
+            return Err(RawFileError::Size { path: path.into(), size });
         }
         Ok(disk)
     }
@@ -103,7 +75,7 @@ impl RawFile {
 
 impl BlockBackend for RawFile {
     fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Acquire)
     }
     fn read_only(&self) -> bool {
         self.read_only
@@ -130,6 +102,20 @@ impl BlockBackend for RawFile {
             Err(Errno::OPNOTSUPP) => self.zero_by_writing(offset, len),
             result => Ok(result?),
         }
+    }
+    fn grow(&self, size: u64) -> io::Result<()> {
+        let present = (&self.file).seek(SeekFrom::End(0))?;
+        if self.file.metadata()?.is_file() {
+            if size < present {
+                return Err(shrinks(present, size));
+            }
+            self.file.set_len(size)?;
+        } else if size != present {
+            let text = format!("the block device has {present} bytes; grow it first, or ask for that size");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        self.size.store(size, Ordering::Release);
+        Ok(())
     }
 }
 

@@ -1,0 +1,72 @@
+//! Images behind a format driver: qcow2, and raw images that pass the host's page cache by.
+
+use std::io;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use imago::FormatAccess;
+use imago::file::File;
+use imago::format::PreallocateMode;
+
+use super::{BlockBackend, shrinks};
+
+/// A disk in an image with a format of its own.
+pub(super) struct Structured {
+    // Discarding changes what data lies where, for which the library wants to be alone.
+    access: RwLock<FormatAccess<File>>,
+    read_only: bool,
+}
+
+impl Structured {
+    pub(super) fn new(access: FormatAccess<File>, read_only: bool) -> Self {
+        Self { access: RwLock::new(access), read_only }
+    }
+
+    fn access(&self) -> RwLockReadGuard<'_, FormatAccess<File>> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BlockBackend for Structured {
+    fn size(&self) -> u64 {
+        self.access().size()
+    }
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+    fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.access().read(data, offset)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.access().write(data, offset)
+    }
+    fn flush(&self) -> io::Result<()> {
+        let access = self.access();
+        access.flush()?;
+        access.sync()
+    }
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+        match access.discard_to_any(offset, len) {
+            // Discarding is advice.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            result => result,
+        }
+    }
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        if unmap {
+            let mut access = self.access.write().unwrap_or_else(PoisonError::into_inner);
+            match access.discard_to_zero(offset, len) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                result => return result,
+            }
+        }
+        self.access().write_zeroes(offset, len)
+    }
+    fn grow(&self, size: u64) -> io::Result<()> {
+        let access = self.access();
+        if size < access.size() {
+            return Err(shrinks(access.size(), size));
+        }
+        access.resize_grow(size, PreallocateMode::Zero)
+    }
+}

@@ -20,7 +20,8 @@ pub struct LandlockConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SandboxConfig {
-    /// Runs without system call filters and with the privileges of its caller. For debugging only.
+    /// Runs without system call filters and with the privileges of its caller. For debugging only. What the other fields
+    /// ask for is set nevertheless.
     #[serde(default)]
     pub unhardened: bool,
     /// Whether the process gets a user namespace of its own.
@@ -29,12 +30,18 @@ pub struct SandboxConfig {
     /// Whether the process gets a mount namespace of its own.
     #[serde(default)]
     pub mount_namespace: bool,
-    /// Whether the process gets a network namespace of its own. Tap devices must then come as descriptors.
+    /// Whether the process gets a network namespace of its own. Tap devices are opened before, outside of it.
     #[serde(default)]
     pub network_namespace: bool,
     /// Control group (version 2) that the process moves to, below the root of that file system; created when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Most memory of that control group in bytes, that of the guest included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<u64>,
+    /// Most processor time of that control group, in percent of one processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u32>,
     /// Limits of the process.
     #[serde(default)]
     pub rlimits: RlimitsConfig,

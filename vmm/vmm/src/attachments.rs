@@ -2,8 +2,10 @@
 //! the guest was launched anew.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use api::VmConfig;
+use devices::virtio::DeviceHost;
 
 use crate::Error;
 use crate::console::Console;
@@ -20,17 +22,20 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// Opens what `config` names.
+    /// Opens the consoles that `config` names, whose threads ask `host` first, and takes the interfaces.
     ///
     /// # Errors
     ///
     /// [`Error`] that names the field.
-    pub fn open(config: &VmConfig) -> Result<Self, Error> {
-        let interface = |(index, net)| Interface::open(index, net);
+    pub fn open(
+        config: &VmConfig,
+        interfaces: Vec<Interface>,
+        host: &Arc<dyn DeviceHost>,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            serial: Console::open("serial", &config.serial)?,
-            console: Console::open("console", &config.console)?,
-            interfaces: config.net.iter().enumerate().map(interface).collect::<Result<_, _>>()?,
+            serial: Console::open("serial", &config.serial, host)?,
+            console: Console::open("console", &config.console, host)?,
+            interfaces,
         })
     }
 

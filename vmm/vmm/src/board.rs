@@ -14,7 +14,7 @@ use devices::virtio::blk::{Block, RawFile};
 use devices::virtio::console::Console as VirtioConsole;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
-use devices::virtio::{NoDeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
+use devices::virtio::{DeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
 use hypervisor::{Gic, Hypervisor, Vcpu, Vm, VmType};
 use machine::fdt::Seeds;
 use machine::launch::LaunchPlan;
@@ -25,6 +25,7 @@ use realm::soft::{Fault, SoftRealm};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::attachments::Attachments;
+use crate::confinement::Confinement;
 use crate::console::Console;
 use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
@@ -55,6 +56,7 @@ impl Board {
         hypervisor: &Hypervisor,
         config: &VmConfig,
         attachments: &Attachments,
+        host: Arc<dyn DeviceHost>,
         launch_log: Option<&Path>,
     ) -> Result<(Self, Vec<Vcpu>), Error> {
         let Prepared { layout, plan } = launch::prepare(config, Some(seeds()))?;
@@ -72,7 +74,7 @@ impl Board {
             (0..layout.vcpus).map(|index| vm.create_vcpu(index)).collect::<Result<Vec<_>, _>>()?;
         let gic = vm.create_gic(isolation.gic_addresses(&layout.gic), SPIS)?;
 
-        let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()))?;
+        let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()), host)?;
         let serial_input = assembly.serial(attachments)?;
         assembly.virtio_devices(config, attachments)?;
 
@@ -96,8 +98,8 @@ impl Board {
     }
 
     /// What the vCPU threads need of the board.
-    pub fn context(&self, events: Sender<Event>) -> Context {
-        Context { bus: Arc::clone(&self.bus), isolation: self.isolation.clone(), events }
+    pub fn context(&self, events: Sender<Event>, confinement: Arc<Confinement>) -> Context {
+        Context { bus: Arc::clone(&self.bus), isolation: self.isolation.clone(), events, confinement }
     }
 }
 
@@ -107,6 +109,7 @@ struct Assembly<'a> {
     isolation: &'a Isolation,
     layout: &'a Layout,
     memory: Arc<GuestMemoryMmap>,
+    host: Arc<dyn DeviceHost>,
     kernel: Arc<Kernel>,
     pci: Arc<PciBus>,
     bus: Bus,
@@ -118,6 +121,7 @@ impl<'a> Assembly<'a> {
         isolation: &'a Isolation,
         layout: &'a Layout,
         memory: Arc<GuestMemoryMmap>,
+        host: Arc<dyn DeviceHost>,
     ) -> Result<Self, Error> {
         let range = |region: Region| region.base..region.end();
         let pci = PciBus::new(vec![range(layout.pcie.mmio32), range(layout.pcie.mmio64)]);
@@ -129,7 +133,7 @@ impl<'a> Assembly<'a> {
         bus.insert(range(layout.rtc), Arc::new(Pl031::new(seconds_since_1970)))
             .map_err(assemble("real-time clock"))?;
         let kernel = Arc::new(Kernel { vm: Arc::clone(vm), isolation: isolation.clone() });
-        Ok(Self { vm, isolation, layout, memory, kernel, pci, bus })
+        Ok(Self { vm, isolation, layout, memory, host, kernel, pci, bus })
     }
 
     /// The serial port is part of the board; without an end it is silent.
@@ -142,7 +146,8 @@ impl<'a> Assembly<'a> {
             None => (Box::new(std::io::sink()), None),
         };
         let uart = Pl011::new(line, output).map_err(assemble(DEVICE))?;
-        let input = input.map(|input| uart.connect_input(input)).transpose().map_err(assemble(DEVICE))?;
+        let connect = |input| uart.connect_input(input, Arc::clone(&self.host));
+        let input = input.map(connect).transpose().map_err(assemble(DEVICE))?;
         let region = self.layout.uart.region;
         self.bus.insert(region.base..region.end(), uart).map_err(assemble(DEVICE))?;
         Ok(input)
@@ -187,7 +192,7 @@ impl<'a> Assembly<'a> {
             msi: Arc::clone(&self.kernel) as _,
             io_events: Arc::clone(&self.kernel) as _,
             access_platform: self.isolation.realm().is_some(),
-            host: Arc::new(NoDeviceHost),
+            host: Arc::clone(&self.host),
         })
         .map_err(assemble(id))?;
         self.pci.insert(address, function).map_err(assemble(id))

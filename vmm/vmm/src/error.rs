@@ -18,6 +18,9 @@ pub enum Error {
     /// KVM.
     #[error("the host's KVM refused")]
     Hypervisor(#[from] hypervisor::Error),
+    /// The process cannot be confined.
+    #[error("the VMM cannot be confined")]
+    Sandbox(#[from] sandbox::Error),
     /// The Realm back-end.
     #[error("the Realm cannot run")]
     Realm(#[from] realm::Error),

@@ -22,12 +22,21 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// Opens the tap devices of all interfaces, in the order of the configuration. It may take `CAP_NET_ADMIN`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] or [`Error::Tap`].
+    pub fn open_all(configs: &[NetConfig]) -> Result<Vec<Self>, Error> {
+        configs.iter().enumerate().map(|(index, config)| Self::open(index, config)).collect()
+    }
+
     /// Opens the tap device that `config` names, or takes the descriptors that came with it.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] or [`Error::Tap`].
-    pub fn open(index: usize, config: &NetConfig) -> Result<Self, Error> {
+    fn open(index: usize, config: &NetConfig) -> Result<Self, Error> {
         let id = config.id.clone().unwrap_or_else(|| format!("_net{index}"));
         let unusable = |source| Error::Tap { id: id.clone(), source };
         let pairs = usize::from(config.num_queues / 2);

@@ -8,6 +8,7 @@
 mod attachments;
 mod board;
 pub mod config;
+mod confinement;
 mod console;
 mod error;
 mod event;
@@ -20,4 +21,5 @@ mod vmm;
 
 pub use error::Error;
 pub use platform::PlatformIdentity;
+pub use sandbox::SeccompMode;
 pub use vmm::{Outcome, RunOptions, run};

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use tracing_subscriber::filter::LevelFilter;
 use vmm::config::VmFlags;
 use vmm::launch::Measurement;
-use vmm::{Outcome, PlatformIdentity, RunOptions};
+use vmm::{Outcome, PlatformIdentity, RunOptions, SeccompMode};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,9 +79,30 @@ struct RunArgs {
     /// Write what a Realm was launched with, and its measurement, to a file in JSON.
     #[arg(long, value_name = "FILE")]
     launch_log: Option<PathBuf>,
+    /// What becomes of system calls that a thread has no need of: they end the VMM (true), are told to the kernel's audit
+    /// log (log), or nothing (false). By default true, unless --sandbox unhardened=on.
+    #[arg(long, value_enum)]
+    seccomp: Option<Seccomp>,
     /// Log more; repeat for still more.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Seccomp {
+    True,
+    Log,
+    False,
+}
+
+impl From<Seccomp> for SeccompMode {
+    fn from(argument: Seccomp) -> Self {
+        match argument {
+            Seccomp::True => Self::Enforce,
+            Seccomp::Log => Self::Log,
+            Seccomp::False => Self::Off,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -134,7 +155,11 @@ fn run(arguments: RunArgs) -> anyhow::Result<u8> {
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).init();
     let config = arguments.vm.into_config()?;
-    let options = RunOptions { no_reboot: arguments.no_reboot, launch_log: arguments.launch_log };
+    let options = RunOptions {
+        no_reboot: arguments.no_reboot,
+        launch_log: arguments.launch_log,
+        seccomp: arguments.seccomp.map(Into::into),
+    };
     Ok(match vmm::run(&config, &options)? {
         Outcome::PoweredOff => 0,
         Outcome::Crashed => 3,

@@ -8,8 +8,10 @@ use std::thread::{self, JoinHandle};
 use devices::bus::Bus;
 use hypervisor::{Exit, Kicker, SystemEvent, Vcpu};
 use realm::MonitorCall;
+use sandbox::ThreadKind;
 
 use crate::Error;
+use crate::confinement::Confinement;
 use crate::event::Event;
 use crate::isolation::Isolation;
 
@@ -22,6 +24,8 @@ pub struct Context {
     pub isolation: Isolation,
     /// Where the fate of the VM is reported.
     pub events: Sender<Event>,
+    /// What binds the threads.
+    pub confinement: Arc<Confinement>,
 }
 
 /// The running vCPUs of a VM; dropping it takes them out of the guest and waits for their threads.
@@ -70,9 +74,13 @@ fn run(
     index: u16,
     context: &Context,
     stop: &AtomicBool,
-    ready: &SyncSender<hypervisor::Result<Kicker>>,
+    ready: &SyncSender<Result<Kicker, Error>>,
 ) {
-    let kicker = vcpu.kicker();
+    // The kicker installs a signal handler, which the filter does not allow.
+    let kicker = vcpu
+        .kicker()
+        .map_err(Error::from)
+        .and_then(|kicker| context.confinement.bind(ThreadKind::Vcpu).map(|()| kicker));
     let failed = kicker.is_err();
     if ready.send(kicker).is_err() || failed {
         return;

@@ -1,17 +1,22 @@
 //! The life of a VM: launched, run, launched again when the guest resets, and gone.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use devices::virtio::DeviceHost;
 use hypervisor::Hypervisor;
+use sandbox::{SeccompMode, ThreadKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::Error;
 use crate::attachments::Attachments;
 use crate::board::Board;
+use crate::confinement::Confinement;
 use crate::event::Event;
+use crate::interface::Interface;
 use crate::vcpu::VcpuThreads;
 use api::VmConfig;
 
@@ -38,6 +43,8 @@ pub struct RunOptions {
     pub no_reboot: bool,
     /// File that takes the launch log of a Realm.
     pub launch_log: Option<PathBuf>,
+    /// System call filters; without it they are enforced, unless the configuration asks for a process without bounds.
+    pub seccomp: Option<SeccompMode>,
 }
 
 /// Runs a VM until it ends for good.
@@ -49,16 +56,22 @@ pub struct RunOptions {
 ///
 /// [`Error`] when the VM cannot be launched or cannot go on.
 pub fn run(config: &VmConfig, options: &RunOptions) -> Result<Outcome, Error> {
+    // These may take privileges that the process has no more once it is confined.
     let hypervisor = Hypervisor::open()?;
+    let interfaces = Interface::open_all(&config.net)?;
+    let confinement = Confinement::enter(config, options)?;
+    let host = Arc::clone(&confinement) as Arc<dyn DeviceHost>;
     let (sender, events) = channel();
-    watch_signals(sender.clone())?;
-    let attachments = Attachments::open(config)?;
+    watch_signals(sender.clone(), Arc::clone(&confinement))?;
+    let attachments = Attachments::open(config, interfaces, &host)?;
     for (field, path) in attachments.terminals() {
         eprintln!("{field}: {}", path.display());
     }
     loop {
-        let (board, vcpus) = Board::build(&hypervisor, config, &attachments, options.launch_log.as_deref())?;
-        let threads = VcpuThreads::start(vcpus, &board.context(sender.clone()))?;
+        let launch_log = options.launch_log.as_deref();
+        let (board, vcpus) = Board::build(&hypervisor, config, &attachments, Arc::clone(&host), launch_log)?;
+        let context = board.context(sender.clone(), Arc::clone(&confinement));
+        let threads = VcpuThreads::start(vcpus, &context)?;
         tracing::info!("the guest runs");
         let event = next(&events);
         drop(threads);
@@ -90,9 +103,14 @@ fn pending_signal(events: &Receiver<Event>) -> Option<i32> {
     })
 }
 
-fn watch_signals(events: Sender<Event>) -> Result<(), Error> {
+fn watch_signals(events: Sender<Event>, confinement: Arc<Confinement>) -> Result<(), Error> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Error::Signals)?;
     let watch = move || {
+        if let Err(error) = confinement.bind(ThreadKind::Signal) {
+            // The receiver is gone only when the VM is being torn down already.
+            let _ = events.send(Event::Failed(error));
+            return;
+        }
         for signal in signals.forever() {
             if events.send(Event::Signal(signal)).is_err() {
                 return;

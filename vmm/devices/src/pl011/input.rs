@@ -12,6 +12,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::Pl011;
 use crate::poller::{Poller, Ready, Source};
+use crate::virtio::{DeviceHost, ThreadKind};
 
 /// A thread that types into a UART; stops and joins when dropped.
 pub struct Pl011Input {
@@ -22,18 +23,23 @@ pub struct Pl011Input {
 const STOP: usize = 0;
 
 impl Pl011 {
-    /// Feeds the UART from `input` until it ends or the result is dropped.
+    /// Feeds the UART from `input` until it ends or the result is dropped. The thread that does so asks `host` first.
     ///
     /// # Errors
     /// The host gave no descriptor or thread.
-    pub fn connect_input(self: &Arc<Self>, input: OwnedFd) -> io::Result<Pl011Input> {
+    pub fn connect_input(
+        self: &Arc<Self>,
+        input: OwnedFd,
+        host: Arc<dyn DeviceHost>,
+    ) -> io::Result<Pl011Input> {
         let stop = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
         let mut poller = Poller::new()?;
         poller.add(stop.as_ref())?;
         poller.add(&self.room)?;
         let (uart, thread_stop) = (self.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("pl011-input".into()).spawn(move || {
-            if let Err(error) = feed(&uart, &mut poller, &input) {
+            let fed = host.thread_starts(ThreadKind::Console).and_then(|()| feed(&uart, &mut poller, &input));
+            if let Err(error) = fed {
                 error!("serial input ends: {error}");
             }
             drop(thread_stop);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::RecordingLine;
+use crate::virtio::NoDeviceHost;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
@@ -130,7 +131,7 @@ fn odd_accesses_do_no_harm() {
 fn typed_text_arrives_whole_and_in_order() {
     let (uart, ..) = uart();
     let (mut keyboard, input) = UnixStream::pair().unwrap();
-    let input = uart.connect_input(OwnedFd::from(input)).unwrap();
+    let input = uart.connect_input(OwnedFd::from(input), Arc::new(NoDeviceHost)).unwrap();
     let typed: Vec<u8> = (0..1000).map(|index| u8::try_from(index % 251).unwrap()).collect();
     keyboard.write_all(&typed).unwrap();
     let mut seen = Vec::new();

@@ -10,7 +10,7 @@ use api::config::{
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{ConfigError, from_file, validate};
+use super::{ConfigError, from_file, sandbox, validate};
 
 /// Flags that describe a VM; each replaces its part of `--config`.
 #[derive(Args, Clone, Debug, Default)]
@@ -54,6 +54,15 @@ pub struct VmFlags {
     /// Run as a Realm: soft[,key=PEM][,instance_id=HEX][,hash=sha256|sha512][,rpv=BASE64][,rmm=1.0|2.0][,fault=challenge|signature].
     #[arg(long, value_name = "BACKEND[,OPTIONS]")]
     realm: Option<String>,
+    /// Let the VMM open only what the configuration names.
+    #[arg(long)]
+    landlock: bool,
+    /// What the VMM may open besides, with --landlock: path=PATH,access=r|w|rw; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    landlock_rules: Vec<String>,
+    /// Bounds of the VMM: [user_namespace=on][,mount_namespace=on][,network_namespace=on][,cgroup=PATH[,memory_max=SIZE][,cpu_percent=N]][,nofile=N][,fsize=SIZE][,memlock=SIZE][,unhardened=on].
+    #[arg(long, value_name = "OPTIONS")]
+    sandbox: Option<String>,
 }
 
 impl VmFlags {
@@ -108,6 +117,14 @@ impl VmFlags {
         }
         if let Some(text) = self.realm {
             config.realm = Some(realm(&text)?);
+        }
+        config.landlock_enable |= self.landlock;
+        if !self.landlock_rules.is_empty() {
+            let rules = self.landlock_rules.iter().map(|text| sandbox::landlock_rule(text));
+            config.landlock_rules = rules.collect::<Result<_, _>>()?;
+        }
+        if let Some(text) = self.sandbox {
+            config.sandbox = sandbox::sandbox(&text)?;
         }
         validate(&config)?;
         Ok(config)

@@ -2,6 +2,7 @@
 
 mod flags;
 mod options;
+mod sandbox;
 mod unsupported;
 mod validate;
 

@@ -1,7 +1,7 @@
 //! Fields of the interface that this VMM refuses: each is named, none is ignored.
 
 use api::VmConfig;
-use api::config::{CpusConfig, DiskConfig, ImageType, MemoryConfig, SandboxConfig};
+use api::config::{CpusConfig, DiskConfig, ImageType, MemoryConfig};
 
 use super::ConfigError;
 
@@ -27,10 +27,10 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         console: _,
         vsock,
         watchdog,
-        landlock_enable,
-        landlock_rules,
+        landlock_enable: _,
+        landlock_rules: _,
         realm: _,
-        sandbox,
+        sandbox: _,
     } = config;
     let plain_cpus = CpusConfig { boot_vcpus: cpus.boot_vcpus, ..CpusConfig::default() };
     let same_max = cpus.max_vcpus.is_none_or(|max| max == cpus.boot_vcpus);
@@ -66,9 +66,6 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
     only(fs.is_empty(), "fs", "nothing")?;
     only(pmem.is_empty(), "pmem", "nothing")?;
     only(!watchdog, "watchdog", "false")?;
-    only(!landlock_enable, "landlock_enable", "false")?;
-    only(landlock_rules.is_empty(), "landlock_rules", "nothing")?;
-    only(*sandbox == SandboxConfig::default(), "sandbox", "nothing")?;
 
     only(!rng.iommu, "rng.iommu", "false")?;
     let placed = [

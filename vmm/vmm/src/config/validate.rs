@@ -10,7 +10,7 @@ use devices::virtio::net::MAX_PAIRS;
 use machine::layout::{BLOCK_SIZE, MAX_VCPUS};
 use thiserror::Error;
 
-use super::{OptionsError, unsupported};
+use super::{OptionsError, sandbox, unsupported};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
@@ -131,7 +131,7 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
     if let Some(realm) = &config.realm {
         personalization_value(realm)?;
     }
-    Ok(())
+    sandbox::validate(config)
 }
 
 fn validate_net(net: &NetConfig, vcpus: u16) -> Result<(), ConfigError> {
@@ -218,7 +218,7 @@ pub fn personalization_value(realm: &RealmConfig) -> Result<[u8; 64], ConfigErro
     Ok(rpv)
 }
 
-fn check(
+pub(super) fn check(
     holds: bool,
     field: &'static str,
     found: impl std::fmt::Display + Copy,

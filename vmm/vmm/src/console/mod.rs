@@ -12,8 +12,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api::config::{ConsoleConfig, ConsoleMode};
+use devices::virtio::DeviceHost;
 
 use crate::Error;
 use relay::{Outside, Relay};
@@ -26,6 +28,18 @@ pub struct Console {
     pty: Option<PathBuf>,
     _terminal: Option<RawMode>,
     _relay: Option<Relay>,
+    _socket: Option<SocketFile>,
+}
+
+/// A socket's file, which goes with the console. It is not the relay's: the thread of a relay may not remove files.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!("{}: {error}", self.0.display());
+        }
+    }
 }
 
 /// The two ends that one boot of the VM uses.
@@ -37,25 +51,30 @@ pub struct ConsoleEnds {
 }
 
 impl Console {
-    /// Opens what `config` names, or nothing where there is to be no console.
+    /// Opens what `config` names, or nothing where there is to be no console. A thread that passes its bytes asks `host`
+    /// first.
     ///
     /// # Errors
     ///
     /// [`Error::Device`] that names `field`, or [`Error::Terminal`].
-    pub fn open(field: &'static str, config: &ConsoleConfig) -> Result<Option<Self>, Error> {
+    pub fn open(
+        field: &'static str,
+        config: &ConsoleConfig,
+        host: &Arc<dyn DeviceHost>,
+    ) -> Result<Option<Self>, Error> {
         let named = |path: &Option<PathBuf>| path.clone().unwrap_or_else(|| "/dev/null".into());
         Ok(Some(match config.mode {
             ConsoleMode::Off => return Ok(None),
             ConsoleMode::Null => Self::file(open_for_output("/dev/null".as_ref()).map_err(Error::Terminal)?),
             ConsoleMode::File => {
                 let path = named(&config.file);
-                Self::file_or_fifo(&path).map_err(unusable(field, &path))?
+                Self::file_or_fifo(&path, host).map_err(unusable(field, &path))?
             }
             ConsoleMode::Tty => Self::tty().map_err(Error::Terminal)?,
-            ConsoleMode::Pty => Self::pty().map_err(unusable(field, "/dev/ptmx".as_ref()))?,
+            ConsoleMode::Pty => Self::pty(host).map_err(unusable(field, "/dev/ptmx".as_ref()))?,
             ConsoleMode::Socket => {
                 let path = named(&config.socket);
-                Self::socket(&path).map_err(unusable(field, &path))?
+                Self::socket(&path, host).map_err(unusable(field, &path))?
             }
         }))
     }
@@ -76,12 +95,16 @@ impl Console {
     }
 
     fn file(output: File) -> Self {
-        Self { output, input: None, pty: None, _terminal: None, _relay: None }
+        Self { output, input: None, pty: None, _terminal: None, _relay: None, _socket: None }
     }
 
-    fn file_or_fifo(path: &Path) -> io::Result<Self> {
+    fn file_or_fifo(path: &Path, host: &Arc<dyn DeviceHost>) -> io::Result<Self> {
         let is_fifo = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-        if is_fifo { Self::relayed(Outside::fifo(path)?) } else { open_for_output(path).map(Self::file) }
+        if is_fifo {
+            Self::relayed(Outside::fifo(path)?, host)
+        } else {
+            open_for_output(path).map(Self::file)
+        }
     }
 
     fn tty() -> io::Result<Self> {
@@ -90,24 +113,25 @@ impl Console {
         Ok(Self { input: Some(input), _terminal: RawMode::enter()?, ..Self::file(output.into()) })
     }
 
-    fn pty() -> io::Result<Self> {
+    fn pty(host: &Arc<dyn DeviceHost>) -> io::Result<Self> {
         let (outside, path) = Outside::pty()?;
-        Ok(Self { pty: Some(path), ..Self::relayed(outside)? })
+        Ok(Self { pty: Some(path), ..Self::relayed(outside, host)? })
     }
 
     /// Listens at `path`, in the place of a socket that nobody listens at any more.
-    fn socket(path: &Path) -> io::Result<Self> {
+    fn socket(path: &Path, host: &Arc<dyn DeviceHost>) -> io::Result<Self> {
         let stale = path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
             && std::os::unix::net::UnixStream::connect(path).is_err();
         if stale {
             std::fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
-        Self::relayed(Outside::socket(listener, path)?)
+        let file = SocketFile(path.into());
+        Ok(Self { _socket: Some(file), ..Self::relayed(Outside::socket(listener)?, host)? })
     }
 
-    fn relayed(outside: Outside) -> io::Result<Self> {
-        let (relay, guest) = Relay::start(outside)?;
+    fn relayed(outside: Outside, host: &Arc<dyn DeviceHost>) -> io::Result<Self> {
+        let (relay, guest) = Relay::start(outside, Arc::clone(host))?;
         let output = OwnedFd::from(guest.try_clone()?);
         Ok(Self { input: Some(guest.into()), _relay: Some(relay), ..Self::file(output.into()) })
     }
@@ -128,7 +152,13 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
+    use devices::virtio::NoDeviceHost;
+
     use super::*;
+
+    fn open(field: &'static str, config: &ConsoleConfig) -> Result<Option<Console>, Error> {
+        Console::open(field, config, &(Arc::new(NoDeviceHost) as _))
+    }
 
     fn read_exactly(from: &mut impl Read, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
@@ -141,7 +171,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console");
         let config = ConsoleConfig { socket: Some(path.clone()), ..ConsoleConfig::of(ConsoleMode::Socket) };
-        let console = Console::open("console", &config).unwrap().unwrap();
+        let console = open("console", &config).unwrap().unwrap();
         let mut ends = console.ends().unwrap();
         ends.output.write_all(b"early").unwrap();
         let mut client = UnixStream::connect(&path).unwrap();
@@ -163,13 +193,13 @@ mod tests {
         let path = directory.path().join("console");
         let _other = UnixListener::bind(&path).unwrap();
         let config = ConsoleConfig { socket: Some(path.clone()), ..ConsoleConfig::of(ConsoleMode::Socket) };
-        assert!(Console::open("console", &config).is_err());
+        assert!(open("console", &config).is_err());
         assert!(path.exists());
     }
 
     #[test]
     fn pty_passes_bytes_both_ways_unchanged() {
-        let console = Console::open("console", &ConsoleConfig::of(ConsoleMode::Pty)).unwrap().unwrap();
+        let console = open("console", &ConsoleConfig::of(ConsoleMode::Pty)).unwrap().unwrap();
         let path = console.pty_path().unwrap();
         let mut terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
         let mut ends = console.ends().unwrap();
@@ -186,7 +216,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
             .unwrap();
         let config = ConsoleConfig { file: Some(path.clone()), ..ConsoleConfig::of(ConsoleMode::File) };
-        let console = Console::open("serial", &config).unwrap().unwrap();
+        let console = open("serial", &config).unwrap().unwrap();
         let mut ends = console.ends().unwrap();
         ends.output.write_all(&vec![b'x'; 4 << 20]).unwrap();
         ends.output.write_all(b"end").unwrap();

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use devices::virtio::{DeviceHost, ThreadKind};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, ioctl_fionbio, read, write};
@@ -31,7 +32,7 @@ pub(super) enum Outside {
     /// A pseudo-terminal. The other side is kept open, so that it exists while nobody is attached.
     Pty { main: OwnedFd, _terminal: OwnedFd },
     /// A socket with at most one client.
-    Socket { listener: UnixListener, path: PathBuf, client: Option<UnixStream> },
+    Socket { listener: UnixListener, client: Option<UnixStream> },
     /// A FIFO that only takes.
     Fifo(OwnedFd),
 }
@@ -53,9 +54,9 @@ impl Outside {
         Ok((Self::Pty { main, _terminal: terminal.into() }, path))
     }
 
-    pub(super) fn socket(listener: UnixListener, path: &Path) -> io::Result<Self> {
+    pub(super) fn socket(listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self::Socket { listener, path: path.into(), client: None })
+        Ok(Self::Socket { listener, client: None })
     }
 
     pub(super) fn fifo(path: &Path) -> io::Result<Self> {
@@ -111,16 +112,6 @@ impl Outside {
     }
 }
 
-impl Drop for Outside {
-    fn drop(&mut self) {
-        if let Self::Socket { path, .. } = self
-            && let Err(error) = std::fs::remove_file(&path)
-        {
-            debug!("{}: {error}", path.display());
-        }
-    }
-}
-
 /// A thread that passes bytes; stops and joins when dropped.
 pub(super) struct Relay {
     stop: Arc<OwnedFd>,
@@ -129,14 +120,15 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Starts to pass bytes between `outside` and the stream that is returned, for the guest's device.
-    pub(super) fn start(outside: Outside) -> io::Result<(Self, UnixStream)> {
+    pub(super) fn start(outside: Outside, host: Arc<dyn DeviceHost>) -> io::Result<(Self, UnixStream)> {
         let (guest, inside) = UnixStream::pair()?;
         inside.set_nonblocking(true)?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let thread_stop = Arc::clone(&stop);
         let mut state = State { inside, outside, output: VecDeque::new(), input: Vec::new() };
         let thread = std::thread::Builder::new().name("console".into()).spawn(move || {
-            if let Err(error) = state.run(&thread_stop) {
+            let run = host.thread_starts(ThreadKind::Console).and_then(|()| state.run(&thread_stop));
+            if let Err(error) = run {
                 error!("a console is lost: {error}");
             }
         })?;

@@ -8,9 +8,11 @@
 
 pub mod linux;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -149,6 +151,34 @@ impl RunningVm {
             lines.any(|line| line.is_ok_and(|line| line.contains(text))),
             "the VMM ended without {text:?}"
         );
+    }
+
+    /// Connects to the VMM's Unix socket of that name, as soon as there is one.
+    #[must_use]
+    pub fn connect(&self, name: &str) -> UnixStream {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match UnixStream::connect(self.vm.path(name)) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(Instant::now() < deadline, "{name}: {error}"),
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A field of `/proc/pid/task/tid/status` (proc(5)) for every thread of the VMM, by the thread's name.
+    #[must_use]
+    pub fn threads(&self, field: &str) -> BTreeMap<String, String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the VM runs");
+        let status = |task: PathBuf| {
+            let text = fs::read_to_string(task.join("status")).expect("the thread runs");
+            let value = |field: &str| {
+                let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+                line.unwrap_or_else(|| panic!("no {field} in:\n{text}")).trim().to_owned()
+            };
+            (value("Name"), value(field))
+        };
+        tasks.map(|task| status(task.expect("a thread").path())).collect()
     }
 
     /// Process identifier of the VMM.

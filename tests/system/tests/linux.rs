@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -79,4 +80,68 @@ fn stock_linux_finds_its_realm_its_devices_and_its_token() {
     assert_eq!(token.realm.claims.challenge, *format!("{:064}", 7).as_bytes());
     assert_eq!(token.realm.claims.rim.to_string(), rim);
     assert!(!errors.contains("DMA refused"), "Linux bounces all of its I/O: {errors}");
+}
+
+/// Keeps the devices busy that the other test leaves alone.
+const BUSY: &str = r#"
+exec > /dev/hvc0 2>&1
+echo "ready"
+ip link set eth0 up
+ip addr add 10.77.0.2/24 dev eth0
+echo "ping $(ping -c 3 -W 10 10.77.0.1 | grep -c 'seq=')"
+echo "queues $(ls -d /sys/class/net/eth0/queues/tx-* | wc -l)"
+blkdiscard /dev/vda && echo "discard done"
+dd if=/dev/urandom of=/dev/vda bs=64k count=16 conv=fsync 2> /dev/null && echo "write done"
+echo "end"
+"#;
+
+#[test]
+fn stock_linux_keeps_every_device_busy_in_a_vmm_with_all_its_bounds() {
+    let mut vm = TestVm::plain("linux");
+    let disk = vm.path("disk.img");
+    let console = vm.path("console");
+    fs::write(&disk, vec![7; 4 << 20]).unwrap();
+    let (vsock, serial) = (vm.path("vsock"), vm.path("serial"));
+    let limit = json!({"bandwidth": {"size": 1 << 20, "refill_time": 100}});
+    let sandbox = json!({"user_namespace": true, "mount_namespace": true, "network_namespace": true});
+    vm = vm
+        .boot_linux(BUSY)
+        .with("/cpus", json!({"boot_vcpus": 2}))
+        .with("/disks", json!([{"path": disk}]))
+        .with(
+            "/net",
+            json!([{
+                "tap": "redoubt0", "ip": "10.77.0.1", "mask": "255.255.255.0", "num_queues": 4,
+                "rate_limiter_config": limit,
+            }]),
+        )
+        .with("/vsock", json!({"cid": 3, "socket": vsock}))
+        .with("/console", json!({"mode": "Socket", "socket": console}))
+        .with("/serial", json!({"mode": "Socket", "socket": serial}))
+        .with("/landlock_enable", json!(true))
+        .with("/sandbox", sandbox);
+    let mut running = vm.start();
+    let mut console = BufReader::new(running.connect("console"));
+    let mut answers = String::new();
+    while !answers.contains("ready") {
+        assert_ne!(console.read_line(&mut answers).unwrap(), 0, "{answers}");
+    }
+    // Each thread has its starter's filters and one of its own; vCPUs start the threads of devices.
+    let filters = running.threads("Seccomp_filters");
+    let count = |thread: &str| filters[thread].parse::<u32>().unwrap();
+    assert!(count("vcpu0") > count("redoubt-vmm"), "{filters:?}");
+    for device in ["_disk0", "_rng", "_net0_qp0", "_net0_qp1", "_net0_ctrl", "_vsock", "_console"] {
+        assert!(filters.contains_key(device) && count(device) > count("vcpu0"), "{device}: {filters:?}");
+    }
+    assert!(count("pl011-input") > count("redoubt-vmm"), "{filters:?}");
+    // The guest is heard until the VMM ends.
+    console.read_to_string(&mut answers).unwrap();
+    let errors = running.wait_until_ended(4);
+    for answer in ["ping 3", "queues 2", "discard done", "write done", "end"] {
+        let found = answers.lines().any(|line| line.trim_end() == answer);
+        assert!(found, "no {answer:?} in:\n{answers}\n{errors}");
+    }
+    let content = fs::read(&disk).unwrap();
+    assert!(content[..1 << 20].iter().any(|&byte| byte != 0), "written");
+    assert!(content[1 << 20..].iter().all(|&byte| byte == 0), "discarded");
 }

@@ -6,7 +6,7 @@ use super::tally::Tally;
 use crate::cargo::{ARM, Workspace, words};
 
 /// Packages with code that only an arm64 build sees.
-const ARM_PACKAGES: [&str; 5] = ["hypervisor", "realm", "vmm", "system-tests", "guest-init"];
+const ARM_PACKAGES: [&str; 6] = ["hypervisor", "realm", "sandbox", "vmm", "system-tests", "guest-init"];
 
 /// Packages that are workspaces of their own, and the target for which they are checked.
 const APART: [(&str, Option<&str>); 2] =

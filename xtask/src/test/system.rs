@@ -16,8 +16,8 @@ use crate::{
     payload,
 };
 
-/// Packages whose tests need arm64 or KVM.
-const PACKAGES: [&str; 3] = ["system-tests", "hypervisor", "realm"];
+/// Packages whose tests need arm64 or KVM, or depend on the architecture and the C library.
+const PACKAGES: [&str; 4] = ["system-tests", "hypervisor", "realm", "sandbox"];
 
 /// A nested guest boots in seconds on an idle machine; CI machines are not idle.
 const CASE_LIMIT: Duration = Duration::from_secs(180);

@@ -1,0 +1,3 @@
+//! `redoubt`: VMs by name.
+
+fn main() {}

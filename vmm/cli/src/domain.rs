@@ -135,9 +135,9 @@ impl Domain {
                 return Err(DomainError::Terminal { field });
             }
         }
-        for (field, path) in self.paths() {
+        for (field, path) in self.clone().paths_mut() {
             if !path.is_absolute() {
-                return Err(DomainError::Relative { field, found: path.to_owned() });
+                return Err(DomainError::Relative { field, found: path.clone() });
             }
         }
         let mut seen = BTreeSet::new();
@@ -156,39 +156,52 @@ impl Domain {
         disks.chain(nets).chain(shares).chain(pmems).filter_map(Option::as_deref)
     }
 
-    /// Paths that the VMM, which runs elsewhere, opens.
-    fn paths(&self) -> impl Iterator<Item = (String, &Path)> {
-        let config = &self.config;
-        let payload = [
-            ("emulator", self.emulator.as_deref()),
-            ("config.payload.kernel", Some(config.payload.kernel.as_path())),
-            ("config.payload.initramfs", config.payload.initramfs.as_deref()),
-            ("config.serial.file", config.serial.file.as_deref()),
-            ("config.serial.socket", config.serial.socket.as_deref()),
-            ("config.console.file", config.console.file.as_deref()),
-            ("config.console.socket", config.console.socket.as_deref()),
-            ("config.rng.src", Some(config.rng.src.as_path())),
-            ("config.vsock.socket", config.vsock.as_ref().map(|vsock| vsock.socket.as_path())),
-            (
-                "config.realm.platform.key",
-                config.realm.as_ref().and_then(|realm| Some(realm.platform.as_ref()?.key.as_path())),
-            ),
+    /// Makes relative paths start at a directory: the VMM runs elsewhere.
+    pub fn anchor(&mut self, directory: &Path) {
+        for (_, path) in self.paths_mut() {
+            if path.is_relative() {
+                *path = directory.join(&*path);
+            }
+        }
+    }
+
+    /// Paths that the VMM opens, each with the name of its field.
+    fn paths_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let config = &mut self.config;
+        let mut paths = vec![
+            ("config.payload.kernel".to_owned(), &mut config.payload.kernel),
+            ("config.rng.src".to_owned(), &mut config.rng.src),
         ];
-        let payload =
-            payload.into_iter().filter_map(|(field, path)| path.map(|path| (field.to_owned(), path)));
-        let disks = config.disks.iter().enumerate().flat_map(|(index, disk)| {
-            [("path", disk.path.as_deref()), ("vhost_socket", disk.vhost_socket.as_deref())]
-                .into_iter()
-                .filter_map(move |(name, path)| Some((format!("config.disks[{index}].{name}"), path?)))
-        });
-        let nets = config.net.iter().enumerate().filter_map(|(index, net)| {
-            Some((format!("config.net[{index}].vhost_socket"), net.vhost_socket.as_deref()?))
-        });
-        let shares = config.fs.iter().enumerate();
-        let shares = shares.map(|(index, fs)| (format!("config.fs[{index}].socket"), fs.socket.as_path()));
-        let pmems = config.pmem.iter().enumerate();
-        let pmems = pmems.map(|(index, pmem)| (format!("config.pmem[{index}].file"), pmem.file.as_path()));
-        payload.chain(disks).chain(nets).chain(shares).chain(pmems)
+        let mut add = |field: String, path| paths.extend(Option::map(path, |path| (field, path)));
+        add("emulator".into(), self.emulator.as_mut());
+        add("config.payload.initramfs".into(), config.payload.initramfs.as_mut());
+        for (name, console) in [("serial", &mut config.serial), ("console", &mut config.console)] {
+            add(format!("config.{name}.file"), console.file.as_mut());
+            add(format!("config.{name}.socket"), console.socket.as_mut());
+        }
+        for (index, zone) in config.memory.zones.iter_mut().enumerate() {
+            add(format!("config.memory.zones[{index}].file"), zone.file.as_mut());
+        }
+        for (index, disk) in config.disks.iter_mut().enumerate() {
+            add(format!("config.disks[{index}].path"), disk.path.as_mut());
+            add(format!("config.disks[{index}].vhost_socket"), disk.vhost_socket.as_mut());
+        }
+        for (index, net) in config.net.iter_mut().enumerate() {
+            add(format!("config.net[{index}].vhost_socket"), net.vhost_socket.as_mut());
+        }
+        for (index, fs) in config.fs.iter_mut().enumerate() {
+            add(format!("config.fs[{index}].socket"), Some(&mut fs.socket));
+        }
+        for (index, pmem) in config.pmem.iter_mut().enumerate() {
+            add(format!("config.pmem[{index}].file"), Some(&mut pmem.file));
+        }
+        add("config.vsock.socket".into(), config.vsock.as_mut().map(|vsock| &mut vsock.socket));
+        for (index, rule) in config.landlock_rules.iter_mut().enumerate() {
+            add(format!("config.landlock_rules[{index}].path"), Some(&mut rule.path));
+        }
+        let platform = config.realm.as_mut().and_then(|realm| realm.platform.as_mut());
+        add("config.realm.platform.key".into(), platform.map(|platform| &mut platform.key));
+        paths
     }
 }
 
@@ -307,6 +320,9 @@ mod tests {
         let disk = DiskConfig { path: Some("disk.img".into()), ..DiskConfig::default() };
         relative.config.disks = vec![disk];
         assert!(relative.check().unwrap_err().to_string().contains("config.disks[0].path"));
+        relative.anchor(Path::new("/home"));
+        assert_eq!(relative.config.disks[0].path.as_deref(), Some(Path::new("/home/disk.img")));
+        relative.check().unwrap();
 
         let mut twice = domain("a");
         let disk = DiskConfig { id: Some("x".into()), ..DiskConfig::default() };

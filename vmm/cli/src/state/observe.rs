@@ -32,6 +32,9 @@ pub enum DomainState {
     /// Its VMM lives and does not answer.
     #[serde(rename = "unresponsive")]
     Unresponsive,
+    /// Its VMM ends.
+    #[serde(rename = "in shutdown")]
+    Ending,
     /// It does not run.
     #[serde(rename = "shut off")]
     ShutOff,
@@ -47,7 +50,15 @@ impl DomainState {
     /// Whether a VMM lives.
     #[must_use]
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::Running | Self::Paused | Self::Starting | Self::Interrupted | Self::Unresponsive)
+        matches!(
+            self,
+            Self::Running
+                | Self::Paused
+                | Self::Starting
+                | Self::Interrupted
+                | Self::Unresponsive
+                | Self::Ending
+        )
     }
 }
 
@@ -59,6 +70,7 @@ impl fmt::Display for DomainState {
             Self::Starting => "starting",
             Self::Interrupted => "interrupted",
             Self::Unresponsive => "unresponsive",
+            Self::Ending => "in shutdown",
             Self::ShutOff => "shut off",
             Self::Crashed => "crashed",
             Self::Damaged => "damaged",
@@ -200,11 +212,20 @@ impl<V: Volume> State<V> {
             Err(error) if error.status() == Some(404) || error.is_absent() && !self.has_booted(runtime) => {
                 unfinished
             }
+            Err(error) if error.is_absent() && self.is_ending(runtime) => {
+                (DomainState::Ending, "its VMM is about to end".into())
+            }
             Err(error) => {
                 let advice = "`redoubt destroy` ends it";
                 (DomainState::Unresponsive, format!("{error}: {}; {advice}", error.failure))
             }
         };
+    }
+
+    fn is_ending(&self, runtime: &Runtime) -> bool {
+        let told = super::events::last_events(&runtime.events())
+            .is_ok_and(|events| super::find_event(&events, "vmm", "shutdown"));
+        told || matches!(runtime.ended(), Ok(Some(_)))
     }
 
     fn has_booted(&self, runtime: &Runtime) -> bool {

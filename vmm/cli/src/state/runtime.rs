@@ -164,6 +164,16 @@ impl<V: Volume> State<V> {
         replace_file(&self.volume, &path, &bytes).map_err(StateError::io("write", &path))
     }
 
+    /// Takes back how a domain ends, as it does not.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`].
+    pub fn withdraw_end(&self, lock: &DomainLock) -> Result<(), StateError> {
+        let path = self.directories.runtime(lock.name()).join("ended.json");
+        remove_all(&self.volume, &path).map_err(StateError::io("remove", &path))
+    }
+
     /// Clears up after a domain whose VMM has ended: how it ended stays, the rest goes. Of a domain that is not defined
     /// nothing stays. A domain that lives is left alone.
     ///

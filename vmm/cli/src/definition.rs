@@ -1,4 +1,4 @@
-//! Definitions as people write them: JSON.
+//! Definitions as people write them: XML or JSON.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,31 +7,49 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::domain::Domain;
+use crate::{output, xml};
 
 /// Longest definition. A domain with a thousand devices is shorter; without the bound a wrong file name could make the
 /// program run out of memory.
 pub const MAX_LEN: u64 = 1 << 20;
 
-/// Reads a definition from a file, or from standard input for `-`.
+/// Reads a definition from a file, or from standard input for `-`. With `lenient`, what XML has too much is passed over
+/// and told on standard error.
 ///
 /// # Errors
 ///
 /// The file cannot be read, or is no definition.
-pub fn read(path: &Path) -> anyhow::Result<Domain> {
+pub fn read(path: &Path, lenient: bool) -> anyhow::Result<Domain> {
     let text = read_text(path)?;
-    parse(&text).with_context(|| format!("{} is no definition", path.display()))
+    parse(&text, lenient).with_context(|| format!("{} is no definition", path.display()))
 }
 
-/// Reads a definition.
+/// Reads a definition: XML when it begins like that, else JSON.
 ///
 /// # Errors
 ///
 /// What is wrong, and where.
-pub fn parse(text: &str) -> anyhow::Result<Domain> {
-    let mut domain: Domain = serde_json::from_str(text)?;
+pub fn parse(text: &str, lenient: bool) -> anyhow::Result<Domain> {
+    let mut domain: Domain = if !is_xml(text) {
+        serde_json::from_str(text)?
+    } else if lenient {
+        let found = xml::parse_lenient(text)?;
+        for path in found.ignored {
+            eprintln!("warning: {}: not supported, passed over", output::printable(&path));
+        }
+        found.value
+    } else {
+        xml::parse(text)?
+    };
     domain.complete();
     domain.check()?;
     Ok(domain)
+}
+
+/// Whether a text is meant as XML.
+#[must_use]
+pub fn is_xml(text: &str) -> bool {
+    text.trim_start_matches('\u{feff}').trim_start().starts_with('<')
 }
 
 /// Reads a short text file, or standard input for `-`.

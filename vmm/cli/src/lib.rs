@@ -12,3 +12,4 @@ pub mod output;
 mod progress;
 pub mod state;
 pub mod verbs;
+pub mod xml;

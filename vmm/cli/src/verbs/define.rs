@@ -12,14 +12,17 @@ use crate::{definition, output};
 #[derive(Args, Debug)]
 #[command(after_help = "Example: redoubt define web.xml")]
 pub struct Define {
-    /// Definition; - is standard input.
+    /// Definition in XML or JSON; - is standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Pass over elements and attributes that are not supported, with a warning for each.
+    #[arg(long)]
+    lenient: bool,
 }
 
 impl Define {
     pub fn run(self, context: &Context) -> anyhow::Result<()> {
-        let domain = definition::read(&self.file)?;
+        let domain = definition::read(&self.file, self.lenient)?;
         let lock = context.state.lock(&domain.name)?;
         context.state.define(&lock, &domain)?;
         output::line(&format!("Domain '{}' defined from {}\n", domain.name, self.file.display()))

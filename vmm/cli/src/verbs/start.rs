@@ -60,9 +60,12 @@ fn start(context: &Context, key: &str, paused: bool) -> anyhow::Result<()> {
 /// Starts a domain without defining it: nothing of it stays when it ends.
 #[derive(Args, Debug)]
 pub struct Create {
-    /// Definition; - is standard input.
+    /// Definition in XML or JSON; - is standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Pass over elements and attributes that are not supported, with a warning for each.
+    #[arg(long)]
+    lenient: bool,
     /// Start it and suspend it at once.
     #[arg(long)]
     paused: bool,
@@ -70,7 +73,7 @@ pub struct Create {
 
 impl Create {
     pub fn run(self, context: &Context) -> anyhow::Result<()> {
-        let domain = definition::read(&self.file)?;
+        let domain = definition::read(&self.file, self.lenient)?;
         let state: &State = &context.state;
         let lock = state.lock(&domain.name)?;
         let name = &domain.name;

@@ -39,7 +39,6 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, and it lives as long as the program")]
 enum Command {
     /// Prints the Realm Initial Measurement and what it is made of, without launching anything.
     Measure {
@@ -48,6 +47,11 @@ enum Command {
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
+    },
+    /// Prints the configuration that options mean, in JSON.
+    Config {
+        #[command(flatten)]
+        vm: VmFlags,
     },
     /// Prints the identity of a software Realm's development platform, as a verifier must know it.
     Platform {
@@ -127,6 +131,12 @@ fn execute(cli: Cli) -> anyhow::Result<u8> {
         None => run(cli.run),
         Some(Command::Measure { vm, format }) => {
             print_measurement(&vmm::launch::measure(&vm.into_config()?)?, format)?;
+            Ok(0)
+        }
+        Some(Command::Config { vm }) => {
+            let mut out = io::stdout().lock();
+            serde_json::to_writer_pretty(&mut out, &vm.into_config()?)?;
+            writeln!(out)?;
             Ok(0)
         }
         Some(Command::Platform { key, format }) => {

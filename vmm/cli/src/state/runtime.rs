@@ -14,7 +14,7 @@ use super::observe::DomainState;
 use super::process::Process;
 use super::store::{read_domain, to_json};
 use super::volume::{create_dir_with, remove_all, remove_dir_whole, replace_file, sweep};
-use super::{DomainLock, MAX_FILE, State, StateError, Volume, lock};
+use super::{DomainLock, MAX_FILE, State, StateError, Volume, lock, names_in};
 
 /// How a domain ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +117,15 @@ impl<V: Volume> State<V> {
     #[must_use]
     pub fn runtime(&self, name: &str) -> Runtime {
         Runtime { path: self.directories.runtime(name) }
+    }
+
+    /// Names of domains that run or have run.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Io`].
+    pub fn runtime_names(&self) -> Result<Vec<String>, StateError> {
+        names_in(&self.directories.runtimes())
     }
 
     /// Makes the place for a domain that is about to be started, and the file that its VMM must inherit as a sign of

@@ -1,10 +1,17 @@
 //! The verbs of the program `redoubt`, which are those of `virsh`.
 
+mod change;
+mod console;
 mod define;
+mod devices;
+mod event;
 mod help;
 mod lifecycle;
+mod resize;
 mod show;
 mod start;
+mod statistics;
+mod text;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,6 +55,24 @@ enum Verb {
     Dominfo(show::Dominfo),
     Domstate(show::Domstate),
     Domuuid(show::Domuuid),
+    Edit(text::Edit),
+    Dumpxml(text::Dumpxml),
+    Import(text::Import),
+    Console(console::Console),
+    Setmem(resize::Setmem),
+    Setvcpus(resize::Setvcpus),
+    Vcpupin(resize::Vcpupin),
+    AttachDisk(devices::AttachDisk),
+    AttachInterface(devices::AttachInterface),
+    AttachDevice(devices::AttachDevice),
+    DetachDevice(devices::DetachDevice),
+    DetachDisk(devices::DetachDisk),
+    DetachInterface(devices::DetachInterface),
+    Domblklist(statistics::Domblklist),
+    Domiflist(statistics::Domiflist),
+    Domstats(statistics::Domstats),
+    Event(event::Event),
+    Measure(text::Measure),
     Version(help::Version),
     /// Prints completions for a shell.
     Completions {
@@ -98,6 +123,24 @@ impl Cli {
             Verb::Dominfo(verb) => verb.run(&context),
             Verb::Domstate(verb) => verb.run(&context),
             Verb::Domuuid(verb) => verb.run(&context),
+            Verb::Edit(verb) => verb.run(&context),
+            Verb::Dumpxml(verb) => verb.run(&context),
+            Verb::Import(verb) => verb.run(&context),
+            Verb::Console(verb) => verb.run(&context),
+            Verb::Setmem(verb) => verb.run(&context),
+            Verb::Setvcpus(verb) => verb.run(&context),
+            Verb::Vcpupin(verb) => verb.run(&context),
+            Verb::AttachDisk(verb) => verb.run(&context),
+            Verb::AttachInterface(verb) => verb.run(&context),
+            Verb::AttachDevice(verb) => verb.run(&context),
+            Verb::DetachDevice(verb) => verb.run(&context),
+            Verb::DetachDisk(verb) => verb.run(&context),
+            Verb::DetachInterface(verb) => verb.run(&context),
+            Verb::Domblklist(verb) => verb.run(&context),
+            Verb::Domiflist(verb) => verb.run(&context),
+            Verb::Domstats(verb) => verb.run(&context),
+            Verb::Event(verb) => verb.run(&context),
+            Verb::Measure(verb) => verb.run(&context),
             Verb::BecomeVmm { .. } | Verb::Completions { .. } | Verb::Man | Verb::Version(_) => Ok(()),
         }
     }

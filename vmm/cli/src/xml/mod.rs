@@ -8,7 +8,7 @@ mod node;
 mod overlay;
 mod read;
 mod tree;
-mod units;
+pub(crate) mod units;
 mod write;
 
 #[cfg(test)]

@@ -1,9 +1,5 @@
 //! Domains are started and ended, by the verbs and by force, and `list` explains what is left.
 
-#![expect(clippy::unwrap_used, reason = "helpers outside of test functions")]
-
-mod support;
-
 use std::fs;
 use std::process::Stdio;
 use std::thread::sleep;
@@ -12,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use support::{Host, failing, kernel, wait};
+use crate::support::{Host, failing, kernel, wait};
 
 fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();

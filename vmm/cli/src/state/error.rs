@@ -72,7 +72,7 @@ pub enum StateError {
     },
     /// A domain is there with another identifier.
     #[error(
-        "domain {name:?} is defined with the uuid {uuid}: use that uuid or none to change it, or undefine it first"
+        "domain {name:?} is defined with the uuid {uuid}: write that uuid into the definition to change it, or undefine it first"
     )]
     NameTaken {
         /// The domain.

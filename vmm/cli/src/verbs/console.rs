@@ -54,10 +54,10 @@ impl Console {
         };
         let descriptor = open(console)?;
         let input = io::stdin();
-        let terminal = Terminal::raw(&input)?;
-        if terminal.is_some() {
-            output::line(&format!("Connected to domain '{name}'\r\nEscape character is ^] (Ctrl + ])\r"))?;
+        if input.is_terminal() {
+            output::line(&format!("Connected to domain '{name}'\nEscape character is ^] (Ctrl + ])"))?;
         }
+        let terminal = Terminal::raw(&input)?;
         let result = relay(input.as_fd(), io::stdout().as_fd(), &descriptor);
         let was_terminal = terminal.is_some();
         drop(terminal);

@@ -316,3 +316,38 @@ fn measurements_are_the_vmms() {
     host.redoubt(&["measure", "--config", &vm]);
     assert!(host.refusal(&["measure", "nobody"]).contains("nobody"));
 }
+
+/// A real terminal passes on every key while it is connected, and is as before afterwards.
+#[test]
+fn a_terminal_is_raw_while_it_is_a_console_and_as_before_afterwards() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{LocalModes, tcgetattr};
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let host = running();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = fs::File::options().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    let cooked = || tcgetattr(&slave).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ISIG);
+    assert!(cooked());
+    let mut command = host.command(&["console", "web"]);
+    let mut child = command.stdin(slave.try_clone().unwrap()).stdout(Stdio::piped()).spawn().unwrap();
+    wait(|| !cooked(), || "the terminal to be raw".into());
+    let mut keys = fs::File::from(master);
+    // Ctrl-C goes to the guest.
+    keys.write_all(b"a\x03b").unwrap();
+    let mut said = child.stdout.take().unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"A\x03B") {
+        let mut byte = [0];
+        said.read_exact(&mut byte).unwrap();
+        text.extend(byte);
+    }
+    assert!(text.starts_with(b"Connected to domain 'web'\nEscape character is ^]"));
+    keys.write_all(b"\x1d").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(cooked());
+}

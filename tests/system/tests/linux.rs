@@ -1,8 +1,6 @@
 //! A stock Debian kernel as a Realm guest. One boot answers every question, because a boot takes most of the time.
 
 #![cfg(target_arch = "aarch64")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 

@@ -9,9 +9,10 @@ use devices::virtio::DeviceHost;
 
 use crate::Error;
 use crate::console::Console;
+use crate::disk::Disk;
 use crate::interface::Interface;
 
-/// Consoles and network interfaces.
+/// Consoles, network interfaces and disks.
 pub struct Attachments {
     /// The other end of the serial port.
     pub serial: Option<Console>,
@@ -19,10 +20,12 @@ pub struct Attachments {
     pub console: Option<Console>,
     /// The other ends of network interfaces, in the order of the configuration.
     pub interfaces: Vec<Interface>,
+    /// The images of disks, in the order of the configuration.
+    pub disks: Vec<Disk>,
 }
 
 impl Attachments {
-    /// Opens the consoles that `config` names, whose threads ask `host` first, and takes the interfaces.
+    /// Opens the disks and consoles that `config` names, whose threads ask `host` first, and takes the interfaces.
     ///
     /// # Errors
     ///
@@ -36,6 +39,7 @@ impl Attachments {
             serial: Console::open("serial", &config.serial, host)?,
             console: Console::open("console", &config.console, host)?,
             interfaces,
+            disks: Disk::open_all(&config.disks, &config.rate_limit_groups)?,
         })
     }
 

@@ -10,7 +10,6 @@ use devices::bus::Bus;
 use devices::pci::PciBus;
 use devices::pl011::{Pl011, Pl011Input};
 use devices::pl031::Pl031;
-use devices::virtio::blk::{Block, RawFile};
 use devices::virtio::console::Console as VirtioConsole;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
@@ -155,12 +154,8 @@ impl<'a> Assembly<'a> {
 
     /// Every virtio device of the configuration, in an order that does not depend on anything else.
     fn virtio_devices(&mut self, config: &VmConfig, attachments: &Attachments) -> Result<(), Error> {
-        for (index, disk) in config.disks.iter().enumerate() {
-            let id = disk.id.clone().unwrap_or_else(|| format!("_disk{index}"));
-            let path = disk.path.as_deref().unwrap_or_else(|| Path::new(""));
-            let file = RawFile::open(path, disk.readonly).map_err(unusable("disks.path", path))?;
-            let serial = disk.serial.as_deref().unwrap_or_default();
-            self.virtio(&id, Arc::new(Block::new(Box::new(file), serial)))?;
+        for disk in &attachments.disks {
+            self.virtio(disk.id(), Arc::new(disk.device()))?;
         }
         let source = File::open(&config.rng.src).map_err(unusable("rng.src", &config.rng.src))?;
         let id = config.rng.id.clone().unwrap_or_else(|| "_rng".into());

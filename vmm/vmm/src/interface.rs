@@ -3,16 +3,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
-use api::config::{NetConfig, RateLimiterConfig, TokenBucketConfig};
-use devices::rate_limit::{BucketConfig, LimitConfig};
+use api::config::NetConfig;
 use devices::virtio::net::{GuestOffloads, Net, NetBackend, NetConfig as DeviceConfig};
 use rand::RngExt;
 use tap::{Address, Offloads, Tap};
 
 use crate::Error;
 use crate::config::hardware_address;
+use crate::rate_limit::limits;
 
 /// The other end of a network interface.
 pub struct Interface {
@@ -82,18 +81,6 @@ impl Interface {
     pub fn device(&self) -> Net {
         Net::new(Arc::clone(&self.backend) as _, &self.device)
     }
-}
-
-/// Limits as devices take them.
-fn limits(config: &RateLimiterConfig) -> LimitConfig {
-    let bucket = |bucket: Option<TokenBucketConfig>| {
-        bucket.map(|bucket| BucketConfig {
-            size: bucket.size,
-            burst: bucket.one_time_burst.unwrap_or(0),
-            refill: Duration::from_millis(bucket.refill_time),
-        })
-    };
-    LimitConfig { bandwidth: bucket(config.bandwidth), ops: bucket(config.ops) }
 }
 
 /// A hardware address that is locally administered and of one station (IEEE 802).

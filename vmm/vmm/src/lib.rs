@@ -10,12 +10,14 @@ mod board;
 pub mod config;
 mod confinement;
 mod console;
+mod disk;
 mod error;
 mod event;
 mod interface;
 mod isolation;
 pub mod launch;
 mod platform;
+mod rate_limit;
 mod vcpu;
 mod vmm;
 

@@ -116,7 +116,7 @@ impl Default for DiskConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum ImageType {
     /// To be found out. An image that looks raw must not turn into another one later, so the guest then cannot write
-    /// to its first sector.
+    /// what marks a qcow2 image to its first sector.
     #[default]
     Unknown,
     /// The bytes of the disk, nothing else.
@@ -129,9 +129,9 @@ pub enum ImageType {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum LockGranularity {
     /// The range of its bytes.
-    #[default]
     ByteRange,
     /// The whole file, whatever its size becomes.
+    #[default]
     Full,
 }
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use api::VmConfig;
 use api::config::{
-    ConsoleConfig, ConsoleMode, CpusConfig, DiskConfig, FaultName, HashName, MemoryConfig, NetConfig,
-    PlatformConfig, RealmBackendName, RealmConfig, RmmName, RngConfig, VsockConfig,
+    ConsoleConfig, ConsoleMode, CpusConfig, FaultName, HashName, MemoryConfig, NetConfig, PlatformConfig,
+    RealmBackendName, RealmConfig, RmmName, RngConfig, VsockConfig,
 };
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{ConfigError, from_file, sandbox, validate};
+use super::{ConfigError, disk, from_file, sandbox, validate};
 
 /// Flags that describe a VM; each replaces its part of `--config`.
 #[derive(Args, Clone, Debug, Default)]
@@ -33,9 +33,12 @@ pub struct VmFlags {
     /// Memory: size=N[K|M|G].
     #[arg(long, value_name = "OPTIONS")]
     memory: Option<String>,
-    /// Disk: path=FILE[,readonly=on][,serial=TEXT]; may be repeated.
+    /// Disk: path=FILE[,image_type=raw|qcow2][,readonly=on][,direct=on][,num_queues=N][,..]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     disk: Vec<String>,
+    /// Limits that disks share: id=NAME[,bw_size=SIZE,bw_refill_time=MS][,ops_size=N,ops_refill_time=MS]; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    rate_limit_group: Vec<String>,
     /// Network: tap=NAME or fd=[N,..][,mac=ADDRESS][,num_queues=N][,..]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     net: Vec<String>,
@@ -95,7 +98,11 @@ impl VmFlags {
             config.memory = memory(&text)?;
         }
         if !self.disk.is_empty() {
-            config.disks = self.disk.iter().map(|text| disk(text)).collect::<Result<_, _>>()?;
+            config.disks = self.disk.iter().map(|text| disk::disk(text)).collect::<Result<_, _>>()?;
+        }
+        if !self.rate_limit_group.is_empty() {
+            let groups = self.rate_limit_group.iter().map(|text| disk::rate_limit_group(text));
+            config.rate_limit_groups = groups.collect::<Result<_, _>>()?;
         }
         if !self.net.is_empty() {
             config.net = self.net.iter().map(|text| net(text)).collect::<Result<_, _>>()?;
@@ -143,16 +150,6 @@ fn memory(text: &str) -> Result<MemoryConfig, ConfigError> {
     options.require("size")?;
     let size = options.convert("size", "a size such as 512M", options::size)?;
     Ok(MemoryConfig { size: size.unwrap_or_default(), ..MemoryConfig::default() })
-}
-
-fn disk(text: &str) -> Result<DiskConfig, ConfigError> {
-    let options = Options::parse("--disk", text, &["path", "readonly", "serial"])?;
-    Ok(DiskConfig {
-        path: Some(options.require("path")?.into()),
-        readonly: options.switch("readonly")?,
-        serial: options.get("serial").map(Into::into),
-        ..DiskConfig::default()
-    })
 }
 
 fn net(text: &str) -> Result<NetConfig, ConfigError> {

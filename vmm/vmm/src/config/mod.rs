@@ -1,5 +1,6 @@
 //! From files and the command line to a configuration that can be run. Its types are in crate `api`.
 
+mod disk;
 mod flags;
 mod options;
 mod sandbox;

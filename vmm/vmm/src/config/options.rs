@@ -189,6 +189,16 @@ pub fn integers<T: TryFrom<u32>>(text: &str) -> Option<Vec<T>> {
     Some(numbers)
 }
 
+/// Numbers and the numbers that each is bound to: `[0@[1,3-5],1@[2]]`.
+pub fn affinities<T: TryFrom<u32>>(text: &str) -> Option<Vec<(T, Vec<u32>)>> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    let one = |part: String| {
+        let (number, bound) = part.split_once('@')?;
+        Some((T::try_from(number.parse().ok()?).ok()?, integers(bound)?))
+    };
+    split("", inner).ok()?.into_iter().map(one).collect()
+}
+
 /// Splits at the commas that stand outside of quotes and brackets, and drops the quotes.
 fn split(flag: &'static str, text: &str) -> Result<Vec<String>, OptionsError> {
     let unbalanced = || OptionsError::Unbalanced { flag, text: text.into() };
@@ -245,6 +255,14 @@ mod tests {
         );
         let wrong = parse("path=/x,readonly=maybe").unwrap().switch("readonly").unwrap_err();
         assert_eq!(wrong.to_string(), "--disk: readonly=maybe: expected on or off");
+    }
+
+    #[test]
+    fn affinities_are_pairs_of_a_number_and_numbers() {
+        assert_eq!(affinities("[0@[1,3-5],1@[2]]"), Some(vec![(0_u16, vec![1, 3, 4, 5]), (1, vec![2])]));
+        for wrong in ["0@[1]", "[0]", "[0@]", "[65536@[1]]", "[0@[1]", "[0@[3-1]]"] {
+            assert_eq!(affinities::<u16>(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Fields of the interface that this VMM refuses: each is named, none is ignored.
 
 use api::VmConfig;
-use api::config::{CpusConfig, DiskConfig, ImageType, MemoryConfig};
+use api::config::{CpusConfig, LockGranularity, MemoryConfig};
 
 use super::ConfigError;
 
@@ -16,7 +16,7 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         cpus,
         memory,
         numa,
-        rate_limit_groups,
+        rate_limit_groups: _,
         disks,
         net,
         rng,
@@ -39,19 +39,15 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
     let plain_memory = MemoryConfig { size: memory.size, ..MemoryConfig::default() };
     only(*memory == plain_memory, "memory", "size alone")?;
     only(numa.is_empty(), "numa", "nothing")?;
-    only(rate_limit_groups.is_empty(), "rate_limit_groups", "nothing")?;
     for disk in disks {
-        let plain = DiskConfig {
-            id: disk.id.clone(),
-            path: disk.path.clone(),
-            readonly: disk.readonly,
-            serial: disk.serial.clone(),
-            ..DiskConfig::default()
-        };
-        let raw = disk.image_type != ImageType::Qcow2;
-        let image_type = ImageType::Unknown;
-        only(raw, "disks.image_type", "Raw")?;
-        only(DiskConfig { image_type, ..disk.clone() } == plain, "disks", "path, readonly, serial and id")?;
+        only(!disk.vhost_user && disk.vhost_socket.is_none(), "disks.vhost_user", "false")?;
+        only(disk.lock_granularity == LockGranularity::Full, "disks.lock_granularity", "Full")?;
+        only(!disk.iommu, "disks.iommu", "false")?;
+        only(
+            disk.pci_segment == 0 && disk.pci_device_id.is_none(),
+            "disks",
+            "no pci_segment and no pci_device_id",
+        )?;
     }
     for net in net {
         only(!net.vhost_user && net.vhost_socket.is_none(), "net.vhost_user", "false")?;

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use api::VmConfig;
-use api::config::{ConsoleMode, NetConfig, RateLimiterConfig, RealmConfig};
+use api::config::{
+    ConsoleMode, DiskConfig, ImageType, NetConfig, RateLimitGroupConfig, RateLimiterConfig, RealmConfig,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use devices::virtio::blk::MAX_QUEUES;
 use devices::virtio::net::MAX_PAIRS;
 use machine::layout::{BLOCK_SIZE, MAX_VCPUS};
 use thiserror::Error;
@@ -97,12 +100,16 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
     check(size > 0 && size.is_multiple_of(BLOCK_SIZE), "memory.size", size, || {
         "a multiple of 2 MiB, in bytes".into()
     })?;
-    for disk in &config.disks {
-        check(disk.path.is_some(), "disks.path", "nothing", || "an image or block device".into())?;
-        let serial = disk.serial.as_deref().unwrap_or_default();
-        check(serial.len() <= DISK_SERIAL_LIMIT, "disks.serial", serial, || {
-            format!("at most {DISK_SERIAL_LIMIT} bytes")
+    let groups = &config.rate_limit_groups;
+    for (index, group) in groups.iter().enumerate() {
+        let earlier = groups.iter().take(index).any(|earlier| earlier.id == group.id);
+        check(!earlier && !group.id.is_empty(), "rate_limit_groups.id", &group.id, || {
+            "a name that no other group has".into()
         })?;
+        rate_limits("rate_limit_groups.rate_limiter_config", &group.rate_limiter_config)?;
+    }
+    for disk in &config.disks {
+        validate_disk(disk, groups, vcpus)?;
     }
     for net in &config.net {
         validate_net(net, vcpus)?;
@@ -132,6 +139,46 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
         personalization_value(realm)?;
     }
     sandbox::validate(config)
+}
+
+fn validate_disk(disk: &DiskConfig, groups: &[RateLimitGroupConfig], vcpus: u16) -> Result<(), ConfigError> {
+    check(disk.path.is_some(), "disks.path", "nothing", || "an image or block device".into())?;
+    let serial = disk.serial.as_deref().unwrap_or_default();
+    check(serial.len() <= DISK_SERIAL_LIMIT, "disks.serial", serial, || {
+        format!("at most {DISK_SERIAL_LIMIT} bytes")
+    })?;
+    let queues = disk.num_queues;
+    let most = vcpus.min(u16::try_from(MAX_QUEUES).unwrap_or(u16::MAX));
+    check((1..=most).contains(&queues), "disks.num_queues", queues, || {
+        format!("1 to {most}: at most one for each vCPU")
+    })?;
+    // Two descriptors of a request hold its header and its status.
+    let size = disk.queue_size;
+    check(size.is_power_of_two() && (4..=32_768).contains(&size), "disks.queue_size", size, || {
+        "a power of two from 4 to 32768".into()
+    })?;
+    for (index, affinity) in disk.queue_affinity.iter().enumerate() {
+        let queue = affinity.queue_index;
+        let earlier = disk.queue_affinity.iter().take(index).any(|earlier| earlier.queue_index == queue);
+        check(queue < queues && !earlier, "disks.queue_affinity", queue, || {
+            format!("each queue once, from 0 to {}", queues - 1)
+        })?;
+        check(!affinity.host_cpus.is_empty(), "disks.queue_affinity", "no host_cpus", || {
+            "processors of the host".into()
+        })?;
+    }
+    if let Some(group) = &disk.rate_limit_group {
+        let known = groups.iter().any(|known| known.id == *group);
+        check(known, "disks.rate_limit_group", group, || "the id of one of rate_limit_groups".into())?;
+        check(disk.rate_limiter_config.is_none(), "disks.rate_limit_group", group, || {
+            "no rate_limiter_config besides: a disk has its own limits or those of a group".into()
+        })?;
+    }
+    let raw = disk.image_type != ImageType::Raw;
+    check(raw || !disk.backing_files, "disks.backing_files", "true", || {
+        "false for an image of the type Raw, which refers to no other".into()
+    })?;
+    disk.rate_limiter_config.map_or(Ok(()), |limits| rate_limits("disks.rate_limiter_config", &limits))
 }
 
 fn validate_net(net: &NetConfig, vcpus: u16) -> Result<(), ConfigError> {
@@ -283,6 +330,28 @@ mod tests {
             (
                 r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","serial":"123456789012345678901"}]}"#,
                 "disks.serial",
+            ),
+            (r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","num_queues":2}]}"#, "disks.num_queues"),
+            (r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","queue_size":2}]}"#, "disks.queue_size"),
+            (
+                r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","queue_affinity":[{"queue_index":1,"host_cpus":[0]}]}]}"#,
+                "disks.queue_affinity",
+            ),
+            (
+                r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","queue_affinity":[{"queue_index":0,"host_cpus":[]}]}]}"#,
+                "disks.queue_affinity",
+            ),
+            (
+                r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","rate_limit_group":"none"}]}"#,
+                "disks.rate_limit_group",
+            ),
+            (
+                r#"{"payload":{"kernel":"/k"},"disks":[{"path":"/d","image_type":"Raw","backing_files":true}]}"#,
+                "disks.backing_files",
+            ),
+            (
+                r#"{"payload":{"kernel":"/k"},"rate_limit_groups":[{"id":"a","rate_limiter_config":{}},{"id":"a","rate_limiter_config":{}}]}"#,
+                "rate_limit_groups.id",
             ),
             (
                 r#"{"payload":{"kernel":"/k"},"serial":{"mode":"Tty"},"console":{"mode":"Tty"}}"#,

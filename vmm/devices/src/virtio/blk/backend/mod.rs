@@ -5,6 +5,7 @@ mod raw;
 mod structured;
 
 use std::io;
+use std::sync::Arc;
 
 pub use image::{ImageError, ImageFormat, ImageOptions, open_image};
 pub use raw::{RawFile, RawFileError};
@@ -46,6 +47,34 @@ pub trait BlockBackend: Send + Sync {
     /// # Errors
     /// The host could not, or the disk would become smaller.
     fn grow(&self, size: u64) -> io::Result<()>;
+}
+
+/// An image that stays open from one device to the next.
+impl BlockBackend for Arc<dyn BlockBackend> {
+    fn size(&self) -> u64 {
+        self.as_ref().size()
+    }
+    fn read_only(&self) -> bool {
+        self.as_ref().read_only()
+    }
+    fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        self.as_ref().read_at(offset, data)
+    }
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.as_ref().write_at(offset, data)
+    }
+    fn flush(&self) -> io::Result<()> {
+        self.as_ref().flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.as_ref().discard(offset, len)
+    }
+    fn write_zeroes(&self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        self.as_ref().write_zeroes(offset, len, unmap)
+    }
+    fn grow(&self, size: u64) -> io::Result<()> {
+        self.as_ref().grow(size)
+    }
 }
 
 /// The error of a disk that was to become smaller.

@@ -1,0 +1,18 @@
+//! Rate limits of the configuration as devices take them.
+
+use std::time::Duration;
+
+use api::config::{RateLimiterConfig, TokenBucketConfig};
+use devices::rate_limit::{BucketConfig, LimitConfig};
+
+/// Limits as devices take them.
+pub fn limits(config: &RateLimiterConfig) -> LimitConfig {
+    let bucket = |bucket: Option<TokenBucketConfig>| {
+        bucket.map(|bucket| BucketConfig {
+            size: bucket.size,
+            burst: bucket.one_time_burst.unwrap_or(0),
+            refill: Duration::from_millis(bucket.refill_time),
+        })
+    };
+    LimitConfig { bandwidth: bucket(config.bandwidth), ops: bucket(config.ops) }
+}

@@ -52,6 +52,9 @@ const QEMU: Tool = Tool {
     packages: &["qemu-system-arm"],
 };
 
+/// Says whether the disk images that we write are what QEMU understands.
+const QEMU_IMG: Tool = Tool { name: "qemu-img", present: || on_path("qemu-img"), packages: &["qemu-utils"] };
+
 /// Makes this machine ready to build the project and to run `host`; `cache` takes apt's lists for the time of an installation.
 pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     ensure_build(cache)?;
@@ -63,7 +66,7 @@ pub fn ensure(host: Host, cache: &Path) -> Result<()> {
 
 /// Makes this machine ready to build the project.
 pub fn ensure_build(cache: &Path) -> Result<()> {
-    ensure_tools(&[C_COMPILER, CROSS_COMPILER], |packages| install(packages, None, cache))?;
+    ensure_tools(&[C_COMPILER, CROSS_COMPILER, QEMU_IMG], |packages| install(packages, None, cache))?;
     ensure_rust()
 }
 

@@ -1,7 +1,7 @@
 //! A network interface between a Linux guest and a tap device of the host.
 
 #![cfg(target_arch = "aarch64")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use system_tests::{TestVm, linux};
 
-const BYTES: usize = 16 << 20;
+const BYTES: u32 = 16 << 20;
 
 /// Takes a file from the host and sends it back, by two connections.
 const SCRIPT: &str = r#"
@@ -52,7 +52,7 @@ fn exchange(vm: TestVm, tap: &str, network: &str) {
             }]),
         );
     let content: Vec<u8> =
-        (0..BYTES as u32 / 4).flat_map(|word| word.wrapping_mul(0x9e37_79b1).to_le_bytes()).collect();
+        (0..BYTES / 4).flat_map(|word| word.wrapping_mul(0x9e37_79b1).to_le_bytes()).collect();
     let digest = hex::encode(Sha256::digest(&content));
     let listen = |port: u16| TcpListener::bind(("0.0.0.0", port)).unwrap();
     let (give, take, done) = (listen(5001), listen(5002), listen(5003));
@@ -60,7 +60,7 @@ fn exchange(vm: TestVm, tap: &str, network: &str) {
     let host = thread::spawn(move || {
         give.accept().unwrap().0.write_all(&sent).unwrap();
         let mut back = Vec::new();
-        take.accept().unwrap().0.take(2 * BYTES as u64).read_to_end(&mut back).unwrap();
+        take.accept().unwrap().0.take(2 * u64::from(BYTES)).read_to_end(&mut back).unwrap();
         drop(done.accept().unwrap());
         back
     });

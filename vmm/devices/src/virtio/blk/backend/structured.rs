@@ -9,6 +9,9 @@ use imago::format::PreallocateMode;
 
 use super::{BlockBackend, shrinks};
 
+/// What is written where an image cannot just say that there are zeroes.
+static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// A disk in an image with a format of its own.
 pub(super) struct Structured {
     // Discarding changes what data lies where, for which the library wants to be alone.
@@ -60,7 +63,17 @@ impl BlockBackend for Structured {
                 result => return result,
             }
         }
-        self.access().write_zeroes(offset, len)
+        let access = self.access();
+        match access.write_zeroes(offset, len) {
+            // Version 2 of qcow2 has no mark for zeroes.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                (0..len).step_by(ZEROES.len()).try_for_each(|at| {
+                    let left = usize::try_from(len - at).unwrap_or(ZEROES.len());
+                    access.write(ZEROES.get(..left).unwrap_or(&ZEROES), offset + at)
+                })
+            }
+            result => result,
+        }
     }
     fn grow(&self, size: u64) -> io::Result<()> {
         let access = self.access();

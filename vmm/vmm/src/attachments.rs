@@ -43,6 +43,11 @@ impl Attachments {
         })
     }
 
+    /// The same for another set of interfaces.
+    pub fn with(self, interfaces: Vec<Interface>) -> Self {
+        Self { interfaces, ..self }
+    }
+
     /// The pseudo-terminals to which one attaches, by the field that asked for them.
     pub fn terminals(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         [("serial", &self.serial), ("console", &self.console)]

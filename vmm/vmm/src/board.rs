@@ -3,11 +3,10 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::bus::Bus;
-use devices::pci::PciBus;
+use devices::pci::{PciAddress, PciBus};
 use devices::pl011::{Pl011, Pl011Input};
 use devices::pl031::Pl031;
 use devices::virtio::console::Console as VirtioConsole;
@@ -26,7 +25,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegio
 use crate::attachments::Attachments;
 use crate::confinement::Confinement;
 use crate::console::Console;
-use crate::event::Event;
+use crate::control::BootEvents;
 use crate::isolation::{Isolation, Kernel, Spi};
 use crate::launch::{self, Measurement, Prepared};
 use crate::vcpu::Context;
@@ -41,6 +40,7 @@ const SPIS: u32 = 32;
 pub struct Board {
     bus: Arc<Bus>,
     isolation: Isolation,
+    virtio: Vec<(PciAddress, Arc<VirtioPci>)>,
     _gic: Gic,
     _serial_input: Option<Pl011Input>,
 }
@@ -92,13 +92,19 @@ impl Board {
         if let Some(realm) = isolation.realm() {
             realm.activate(&vm)?;
         }
-        let board = Self { bus: Arc::new(assembly.bus), isolation, _gic: gic, _serial_input: serial_input };
+        let Assembly { bus, virtio, .. } = assembly;
+        let board = Self { bus: Arc::new(bus), isolation, virtio, _gic: gic, _serial_input: serial_input };
         Ok((board, vcpus))
     }
 
     /// What the vCPU threads need of the board.
-    pub fn context(&self, events: Sender<Event>, confinement: Arc<Confinement>) -> Context {
+    pub fn context(&self, events: BootEvents, confinement: Arc<Confinement>) -> Context {
         Context { bus: Arc::clone(&self.bus), isolation: self.isolation.clone(), events, confinement }
+    }
+
+    /// The virtio devices, and where the guest finds them.
+    pub fn virtio(&self) -> &[(PciAddress, Arc<VirtioPci>)] {
+        &self.virtio
     }
 }
 
@@ -112,6 +118,7 @@ struct Assembly<'a> {
     kernel: Arc<Kernel>,
     pci: Arc<PciBus>,
     bus: Bus,
+    virtio: Vec<(PciAddress, Arc<VirtioPci>)>,
 }
 
 impl<'a> Assembly<'a> {
@@ -132,7 +139,7 @@ impl<'a> Assembly<'a> {
         bus.insert(range(layout.rtc), Arc::new(Pl031::new(seconds_since_1970)))
             .map_err(assemble("real-time clock"))?;
         let kernel = Arc::new(Kernel { vm: Arc::clone(vm), isolation: isolation.clone() });
-        Ok(Self { vm, isolation, layout, memory, host, kernel, pci, bus })
+        Ok(Self { vm, isolation, layout, memory, host, kernel, pci, bus, virtio: Vec::new() })
     }
 
     /// The serial port is part of the board; without an end it is silent.
@@ -190,6 +197,7 @@ impl<'a> Assembly<'a> {
             host: Arc::clone(&self.host),
         })
         .map_err(assemble(id))?;
+        self.virtio.push((address, Arc::clone(&function)));
         self.pci.insert(address, function).map_err(assemble(id))
     }
 }

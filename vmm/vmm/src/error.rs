@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::endpoint::Endpoint;
 use crate::launch::PrepareError;
 
 /// A VM cannot be launched or cannot go on; the sources say why.
@@ -93,6 +94,36 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The socket of the REST interface cannot be used.
+    #[error("--api-socket {target}: cannot listen")]
+    ApiSocket {
+        /// The socket.
+        target: Endpoint,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Somebody else listens on the socket of the REST interface.
+    #[error("--api-socket {}: another process listens there", path.display())]
+    ApiSocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The thread of the REST interface cannot start.
+    #[error("the REST interface cannot start")]
+    Api(#[source] std::io::Error),
+    /// The event monitor cannot be told.
+    #[error("--event-monitor {target}: cannot be opened")]
+    EventMonitor {
+        /// The file or FIFO.
+        target: Endpoint,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What the command line asks for cannot be done.
+    #[error(transparent)]
+    Refused(Box<crate::control::ControlError>),
     /// The terminal cannot be used.
     #[error("the terminal cannot be switched to raw mode")]
     Terminal(#[source] std::io::Error),

@@ -1,4 +1,4 @@
-//! What vCPU threads and the watcher of signals report to the main loop.
+//! What vCPU threads report to the thread that owns the VM.
 
 use crate::Error;
 
@@ -13,6 +13,4 @@ pub enum Event {
     Crash,
     /// The VM cannot go on.
     Failed(Error),
-    /// Somebody wants this process to end.
-    Signal(i32),
 }

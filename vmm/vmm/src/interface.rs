@@ -21,13 +21,18 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Opens the tap devices of all interfaces, in the order of the configuration. It may take `CAP_NET_ADMIN`.
+    /// The interfaces in the order of the configuration: those of `open` that have the right name, and new ones. To
+    /// open a tap device by its name may take `CAP_NET_ADMIN`.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] or [`Error::Tap`].
-    pub fn open_all(configs: &[NetConfig]) -> Result<Vec<Self>, Error> {
-        configs.iter().enumerate().map(|(index, config)| Self::open(index, config)).collect()
+    pub fn open_all(configs: &[NetConfig], mut open: Vec<Self>) -> Result<Vec<Self>, Error> {
+        let mut interface = |(index, config): (usize, &NetConfig)| {
+            let known = open.iter().position(|interface| config.id.as_ref() == Some(&interface.id));
+            known.map_or_else(|| Self::open(index, config), |known| Ok(open.swap_remove(known)))
+        };
+        configs.iter().enumerate().map(&mut interface).collect()
     }
 
     /// Opens the tap device that `config` names, or takes the descriptors that came with it.

@@ -1,7 +1,8 @@
 //! The virtual machine monitor: one process per VM.
 //!
 //! A configuration ([`config`]) becomes a launch plan ([`launch`]), the plan a board with its devices, the board a
-//! running VM ([`run`]). The same plan without a VM gives the measurement that a verifier expects ([`launch::measure`]).
+//! running VM, whose life one thread owns ([`control`]) and clients direct over a Unix socket ([`rest`]). [`run`] puts
+//! it all together. The same plan without a VM gives the measurement that a verifier expects ([`launch::measure`]).
 
 #![forbid(unsafe_code)]
 
@@ -10,18 +11,27 @@ mod board;
 pub mod config;
 mod confinement;
 mod console;
+pub mod control;
 mod disk;
+mod endpoint;
 mod error;
 mod event;
+mod host;
 mod interface;
 mod isolation;
 pub mod launch;
+mod monitor;
 mod platform;
 mod rate_limit;
+pub mod rest;
 mod vcpu;
 mod vmm;
 
+pub use control::Outcome;
+pub use endpoint::Endpoint;
 pub use error::Error;
+pub use event::Event;
+pub use monitor::EventMonitor;
 pub use platform::PlatformIdentity;
 pub use sandbox::SeccompMode;
-pub use vmm::{Outcome, RunOptions, run};
+pub use vmm::{RunOptions, Start, run};

@@ -2,17 +2,21 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use vmm::config::VmFlags;
 use vmm::launch::Measurement;
-use vmm::{Outcome, PlatformIdentity, RunOptions, SeccompMode};
+use vmm::{Endpoint, Outcome, PlatformIdentity, RunOptions, SeccompMode, Start};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +24,8 @@ Examples:
     redoubt-vmm --kernel vmlinuz --initramfs initrd.img --cmdline 'console=ttyAMA0 quiet' --memory size=1G
   The same as a software Realm with a development platform key:
     redoubt-vmm --kernel vmlinuz --initramfs initrd.img --realm soft,key=platform.pem --vsock cid=3,socket=/run/vm.sock
+  Nothing yet; a client creates and boots the VM (see docs/api.md):
+    redoubt-vmm --api-socket /run/vm/api.sock --event-monitor path=/run/vm/events
   The measurement that a verifier should expect of it:
     redoubt-vmm measure --kernel vmlinuz --initramfs initrd.img --realm soft --format json
 
@@ -28,10 +34,16 @@ Exit status:
   2 the command line is wrong         3 the guest reported a crash
   4 the guest reset (--no-reboot)     128+N ended by signal N";
 
+/// Version of Cloud Hypervisor whose v1 interface this program follows. Clients decide by it what they may ask for.
+const COMPATIBLE_VERSION: &str = "53.0.0";
+
 /// Runs one virtual machine; without a command, runs it.
 #[derive(Parser)]
-#[command(name = "redoubt-vmm", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "redoubt-vmm", after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Cli {
+    /// Print the version; called by the name cloud-hypervisor, the version of Cloud Hypervisor whose interface this is.
+    #[arg(short = 'V', long, exclusive = true)]
+    version: bool,
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -62,6 +74,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Prints the OpenAPI document of the REST interface.
+    Openapi,
     /// Prints completions for a shell.
     #[command(hide = true)]
     Completions {
@@ -77,9 +91,19 @@ enum Command {
 struct RunArgs {
     #[command(flatten)]
     vm: VmFlags,
+    /// Serve the REST interface on a Unix socket: PATH, path=PATH, or fd=N for a socket that listens already. A client can
+    /// then create the VM.
+    #[arg(long, value_name = "SOCKET")]
+    api_socket: Option<Endpoint>,
+    /// Tell a file or FIFO of events: path=FILE or fd=N.
+    #[arg(long, value_name = "FILE")]
+    event_monitor: Option<Endpoint>,
     /// End instead of launching anew when the guest asks for a reset.
     #[arg(long)]
     no_reboot: bool,
+    /// Stay when the guest has ended, so that a client can boot it again.
+    #[arg(long, requires = "api_socket")]
+    no_shutdown: bool,
     /// Write what a Realm was launched with, and its measurement, to a file in JSON.
     #[arg(long, value_name = "FILE")]
     launch_log: Option<PathBuf>,
@@ -87,6 +111,18 @@ struct RunArgs {
     /// log (log), or nothing (false). By default true, unless --sandbox unhardened=on.
     #[arg(long, value_enum)]
     seccomp: Option<Seccomp>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Args)]
+struct LogArgs {
+    /// Log to a file instead of standard error.
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
     /// Log more; repeat for still more.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -117,6 +153,10 @@ enum Format {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.version {
+        print!("{}", version_text(std::env::args_os().next().as_deref()));
+        return ExitCode::SUCCESS;
+    }
     match execute(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -143,6 +183,12 @@ fn execute(cli: Cli) -> anyhow::Result<u8> {
             print_platform(&PlatformIdentity::of(&key)?, format)?;
             Ok(0)
         }
+        Some(Command::Openapi) => {
+            let mut out = io::stdout().lock();
+            serde_json::to_writer_pretty(&mut out, &vmm::rest::document())?;
+            writeln!(out)?;
+            Ok(0)
+        }
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "redoubt-vmm", &mut io::stdout());
             Ok(0)
@@ -157,25 +203,59 @@ fn execute(cli: Cli) -> anyhow::Result<u8> {
 }
 
 fn run(arguments: RunArgs) -> anyhow::Result<u8> {
+    log_to(&arguments.log)?;
+    let start = match arguments.api_socket {
+        Some(_) => arguments.vm.into_start()?,
+        None => Start::Vm(Box::new(arguments.vm.into_config()?)),
+    };
+    let options = RunOptions {
+        no_reboot: arguments.no_reboot,
+        no_shutdown: arguments.no_shutdown,
+        launch_log: arguments.launch_log,
+        seccomp: arguments.seccomp.map(Into::into),
+        api_socket: arguments.api_socket,
+        event_monitor: arguments.event_monitor,
+    };
+    Ok(match vmm::run(start, &options)? {
+        Outcome::PoweredOff | Outcome::Dismissed => 0,
+        Outcome::Crashed => 3,
+        Outcome::Reset => 4,
+        Outcome::Stopped { signal } => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+    })
+}
+
+fn log_to(arguments: &LogArgs) -> anyhow::Result<()> {
     let level = match arguments.verbose {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).init();
-    let config = arguments.vm.into_config()?;
-    let options = RunOptions {
-        no_reboot: arguments.no_reboot,
-        launch_log: arguments.launch_log,
-        seccomp: arguments.seccomp.map(Into::into),
+    let (writer, colours) = match &arguments.log_file {
+        None => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal()),
+        Some(path) => {
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+            let file = file.with_context(|| format!("--log-file {}: cannot be opened", path.display()))?;
+            (BoxMakeWriter::new(file), false)
+        }
     };
-    Ok(match vmm::run(&config, &options)? {
-        Outcome::PoweredOff => 0,
-        Outcome::Crashed => 3,
-        Outcome::Reset => 4,
-        Outcome::Stopped { signal } => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
-    })
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(colours);
+    match arguments.log_format {
+        Format::Text => log.init(),
+        Format::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+/// The version as whoever called this program by `name` expects it: clients of Cloud Hypervisor look for its name.
+fn version_text(name: Option<&OsStr>) -> String {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let file_name = name.map(Path::new).and_then(Path::file_name);
+    if file_name == Some(OsStr::new("cloud-hypervisor")) {
+        format!("cloud-hypervisor v{COMPATIBLE_VERSION}\n")
+    } else {
+        format!("redoubt-vmm {VERSION}\n")
+    }
 }
 
 fn print_platform(platform: &PlatformIdentity, format: Format) -> anyhow::Result<()> {
@@ -224,4 +304,22 @@ fn print_measurement(measurement: &Measurement, format: Format) -> anyhow::Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn version_is_that_of_the_name_by_which_it_is_called() {
+        let text = |name: &str| version_text(Some(OsStr::new(name)));
+        assert_eq!(text("/usr/bin/cloud-hypervisor"), format!("cloud-hypervisor v{COMPATIBLE_VERSION}\n"));
+        assert!(text("./redoubt-vmm").starts_with("redoubt-vmm "));
+        assert!(version_text(None).starts_with("redoubt-vmm "));
+    }
 }

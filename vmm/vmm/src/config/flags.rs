@@ -10,10 +10,11 @@ use api::config::{
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{ConfigError, disk, from_file, sandbox, validate};
+use super::{ConfigError, ProcessBounds, disk, from_file, sandbox, validate};
+use crate::Start;
 
 /// Flags that describe a VM; each replaces its part of `--config`.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct VmFlags {
     /// JSON description of the VM.
     #[arg(long, value_name = "FILE")]
@@ -69,6 +70,27 @@ pub struct VmFlags {
 }
 
 impl VmFlags {
+    /// What the process starts with when a client can create the VM later: the VM, if there is one, or bounds alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] that names the file, the field or the flag; [`ConfigError::NothingToBoot`] when there are flags
+    /// of a VM but nothing that it boots.
+    pub fn into_start(self) -> Result<Start, ConfigError> {
+        let bounds = Self {
+            landlock: self.landlock,
+            landlock_rules: self.landlock_rules.clone(),
+            sandbox: self.sandbox.clone(),
+            ..Self::default()
+        };
+        if self != bounds {
+            return Ok(Start::Vm(Box::new(self.into_config()?)));
+        }
+        // The checks of bounds are made of a whole configuration.
+        let template = Self { kernel: Some(PathBuf::new()), ..bounds };
+        Ok(Start::Bounds(ProcessBounds::of(&template.into_config()?)))
+    }
+
     /// The VM that the file and the flags describe.
     ///
     /// # Errors

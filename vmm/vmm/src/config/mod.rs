@@ -2,6 +2,7 @@
 
 mod disk;
 mod flags;
+pub(crate) mod names;
 mod options;
 mod sandbox;
 mod unsupported;
@@ -9,4 +10,5 @@ mod validate;
 
 pub use flags::VmFlags;
 pub use options::OptionsError;
+pub use sandbox::ProcessBounds;
 pub use validate::{ConfigError, from_file, hardware_address, personalization_value, validate};

@@ -7,6 +7,50 @@ use super::ConfigError;
 use super::options::{self, Options};
 use super::validate::check;
 
+/// The bounds of the VMM, which are set before there is a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessBounds {
+    /// What keeps the VMM in bounds.
+    pub sandbox: SandboxConfig,
+    /// Whether the VMM may open only what is named.
+    pub landlock_enable: bool,
+    /// What the VMM may open besides.
+    pub landlock_rules: Vec<LandlockConfig>,
+}
+
+impl ProcessBounds {
+    /// The bounds that `config` asks for.
+    #[must_use]
+    pub fn of(config: &VmConfig) -> Self {
+        Self {
+            sandbox: config.sandbox.clone(),
+            landlock_enable: config.landlock_enable,
+            landlock_rules: config.landlock_rules.clone(),
+        }
+    }
+
+    /// Checks that a VM which comes later asks for nothing, or for the bounds that are set already.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Field`].
+    pub fn check(&self, config: &VmConfig) -> Result<(), ConfigError> {
+        let asked = Self::of(config);
+        let as_set = |field, same: bool| {
+            check(same, field, "other bounds than those of the command line", || {
+                "nothing, or the same: bounds are set when the VMM starts (--sandbox, --landlock)".into()
+            })
+        };
+        let default = Self::default();
+        as_set("sandbox", asked.sandbox == default.sandbox || asked.sandbox == self.sandbox)?;
+        as_set("landlock_enable", !asked.landlock_enable || self.landlock_enable)?;
+        as_set(
+            "landlock_rules",
+            asked.landlock_rules.is_empty() || asked.landlock_rules == self.landlock_rules,
+        )
+    }
+}
+
 /// Largest share of processor time, in percent of one processor. Beyond it the kernel would refuse the quota with an
 /// error that tells nothing.
 const MAX_CPU_PERCENT: u32 = 1_000_000;
@@ -91,6 +135,20 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_that_are_set_cannot_be_changed_by_a_vm_that_comes_later() {
+        let plain = VmConfig::booting("/k".into());
+        let mut asks = plain.clone();
+        asks.sandbox.network_namespace = true;
+        let set = ProcessBounds::of(&asks);
+        assert!(set.check(&plain).is_ok() && set.check(&asks).is_ok());
+        let error = ProcessBounds::default().check(&asks).unwrap_err().to_string();
+        assert!(error.starts_with("sandbox") && error.contains("--sandbox"), "{error}");
+        asks = VmConfig { landlock_enable: true, ..plain };
+        let error = ProcessBounds::default().check(&asks).unwrap_err().to_string();
+        assert!(error.starts_with("landlock_enable"), "{error}");
+    }
 
     #[test]
     fn flags_say_all_that_the_configuration_can() {

@@ -13,7 +13,7 @@ use devices::virtio::net::MAX_PAIRS;
 use machine::layout::{BLOCK_SIZE, MAX_VCPUS};
 use thiserror::Error;
 
-use super::{OptionsError, sandbox, unsupported};
+use super::{OptionsError, names, sandbox, unsupported};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
@@ -65,6 +65,14 @@ pub enum ConfigError {
         /// What it can be.
         expected: &'static str,
     },
+    /// Two devices have the same name.
+    #[error("{field}: found {id:?}, which another device has; expected a name of its own")]
+    DuplicateName {
+        /// Path of the field in the JSON form.
+        field: &'static str,
+        /// The name.
+        id: String,
+    },
     /// A field is out of bounds.
     #[error("{field}: found {found}, expected {expected}")]
     Field {
@@ -94,6 +102,7 @@ pub fn from_file(path: &Path) -> Result<VmConfig, ConfigError> {
 /// [`ConfigError::Field`].
 pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
     unsupported::refuse(config)?;
+    names::check(config)?;
     let vcpus = config.cpus.boot_vcpus;
     check((1..=MAX_VCPUS).contains(&vcpus), "cpus.boot_vcpus", vcpus, || format!("1 to {MAX_VCPUS}"))?;
     let size = config.memory.size;

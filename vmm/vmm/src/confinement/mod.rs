@@ -9,27 +9,33 @@ use std::io;
 use std::sync::Arc;
 
 use api::VmConfig;
-use devices::virtio::{DeviceEvent, DeviceHost, ThreadKind as DeviceThread};
+use devices::virtio::ThreadKind as DeviceThread;
 use sandbox::{Bounds, Cgroup, Filters, LandlockReport, Limits, Namespaces, SeccompMode, ThreadKind};
 
+use crate::config::ProcessBounds;
 use crate::{Error, RunOptions};
 
 /// The bounds of this process, once they are set.
 #[derive(Debug)]
 pub struct Confinement {
     filters: Filters,
+    enforced: bool,
 }
 
 impl Confinement {
-    /// Confines this process to what `config` needs, for good. What takes a privilege must be open already, and the
-    /// process must have one thread.
+    /// Confines this process to `asked`, and to what `vm` needs if there is one already, for good. What takes a privilege
+    /// must be open already, and the process must have one thread.
     ///
     /// # Errors
     ///
     /// [`Error::Sandbox`] or [`Error::Device`] that names what stands in the way. The process must then end.
-    pub fn enter(config: &VmConfig, options: &RunOptions) -> Result<Arc<Self>, Error> {
-        let mode = seccomp_mode(config, options);
-        if config.sandbox.unhardened {
+    pub fn enter(
+        asked: &ProcessBounds,
+        vm: Option<&VmConfig>,
+        options: &RunOptions,
+    ) -> Result<Arc<Self>, Error> {
+        let mode = seccomp_mode(asked, options);
+        if asked.sandbox.unhardened {
             tracing::warn!("sandbox.unhardened: this process keeps the privileges of its caller");
         }
         if mode != SeccompMode::Enforce {
@@ -38,16 +44,21 @@ impl Confinement {
                 "system call filters are not enforced: a guest that takes over this process can go on"
             );
         }
-        let report = bounds(config, options)?.enter()?;
+        let report = bounds(asked, vm, options)?.enter()?;
         if let Some(LandlockReport { abi, not_enforced }) = report {
             tracing::info!(abi, "Landlock confines this process to the paths of its configuration");
             for what in not_enforced {
                 tracing::warn!(abi, "Landlock of this kernel cannot forbid {what}");
             }
         }
-        let confinement = Self { filters: Filters::new(mode)? };
+        let confinement = Self { filters: Filters::new(mode)?, enforced: mode == SeccompMode::Enforce };
         confinement.bind(ThreadKind::Main)?;
         Ok(Arc::new(confinement))
+    }
+
+    /// Whether a system call that is not allowed ends the process.
+    pub const fn is_enforced(&self) -> bool {
+        self.enforced
     }
 
     /// Binds the calling thread to the filter of its kind, for good.
@@ -58,10 +69,13 @@ impl Confinement {
     pub fn bind(&self, kind: ThreadKind) -> Result<(), Error> {
         Ok(self.filters.apply(kind)?)
     }
-}
 
-impl DeviceHost for Confinement {
-    fn thread_starts(&self, kind: DeviceThread) -> io::Result<()> {
+    /// Binds the calling thread of a device.
+    ///
+    /// # Errors
+    ///
+    /// The thread must then end.
+    pub fn bind_device_thread(&self, kind: DeviceThread) -> io::Result<()> {
         let kind = match kind {
             DeviceThread::Block => ThreadKind::Block,
             DeviceThread::Net => ThreadKind::Net,
@@ -75,26 +89,22 @@ impl DeviceHost for Confinement {
         };
         self.bind(kind).map_err(io::Error::other)
     }
-
-    fn event(&self, id: &str, event: DeviceEvent) {
-        tracing::debug!(id, ?event, "device");
-    }
 }
 
 /// Filters are on unless somebody says otherwise, by either name.
-fn seccomp_mode(config: &VmConfig, options: &RunOptions) -> SeccompMode {
-    let default = if config.sandbox.unhardened { SeccompMode::Off } else { SeccompMode::Enforce };
+fn seccomp_mode(asked: &ProcessBounds, options: &RunOptions) -> SeccompMode {
+    let default = if asked.sandbox.unhardened { SeccompMode::Off } else { SeccompMode::Enforce };
     options.seccomp.unwrap_or(default)
 }
 
-fn bounds(config: &VmConfig, options: &RunOptions) -> Result<Bounds, Error> {
-    let sandbox = &config.sandbox;
+fn bounds(asked: &ProcessBounds, vm: Option<&VmConfig>, options: &RunOptions) -> Result<Bounds, Error> {
+    let sandbox = &asked.sandbox;
     let cgroup = sandbox.cgroup.as_ref().map(|name| Cgroup {
         name: name.clone(),
         memory_max: sandbox.memory_max,
         cpu_percent: sandbox.cpu_percent,
     });
-    let landlock = config.landlock_enable.then(|| paths::rules(config, options)).transpose()?;
+    let landlock = asked.landlock_enable.then(|| paths::rules(asked, vm, options)).transpose()?;
     Ok(Bounds {
         unhardened: sandbox.unhardened,
         cgroup,
@@ -118,7 +128,7 @@ mod tests {
 
     #[test]
     fn filters_are_enforced_unless_somebody_says_otherwise_by_name() {
-        let hardened = VmConfig::booting("/k".into());
+        let hardened = ProcessBounds::default();
         let mut unhardened = hardened.clone();
         unhardened.sandbox.unhardened = true;
         let asked = |mode| RunOptions { seccomp: mode, ..RunOptions::default() };
@@ -133,7 +143,7 @@ mod tests {
         let json = r#"{"payload":{"kernel":"/k"},"sandbox":{"user_namespace":true,"network_namespace":true,
             "cgroup":"/vms/a","memory_max":4194304,"cpu_percent":50,"rlimits":{"nofile":64}}}"#;
         let config: VmConfig = serde_json::from_str(json).unwrap();
-        let bounds = bounds(&config, &RunOptions::default()).unwrap();
+        let bounds = bounds(&ProcessBounds::of(&config), Some(&config), &RunOptions::default()).unwrap();
         assert!(!bounds.unhardened && bounds.landlock.is_none());
         assert_eq!(bounds.namespaces, Namespaces { user: true, mount: false, network: true });
         assert_eq!(bounds.limits, Limits { nofile: Some(64), ..Limits::default() });

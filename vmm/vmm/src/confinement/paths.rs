@@ -9,75 +9,35 @@ use api::VmConfig;
 use api::config::{ConsoleConfig, ConsoleMode};
 use sandbox::{PathAccess, PathRule};
 
+use crate::config::ProcessBounds;
+use crate::endpoint::Endpoint;
 use crate::{Error, RunOptions};
 
-/// Every path that the VM is made of, for each of its launches, and what the operator allows besides.
+/// Every path that the VM is made of, if there is one, for each of its launches, and what the operator allows besides.
 ///
 /// A file that the VMM would create is created now: a rule is about a file that exists.
 ///
 /// # Errors
 ///
 /// [`Error::Device`] or [`Error::LaunchLog`] when such a file cannot be created.
-pub fn rules(config: &VmConfig, options: &RunOptions) -> Result<Vec<PathRule>, Error> {
-    // A field that is new has to be thought of here.
-    let VmConfig {
-        payload,
-        cpus: _,
-        memory,
-        numa: _,
-        rate_limit_groups: _,
-        disks,
-        // Tap devices are open by now.
-        net: _,
-        rng,
-        balloon: _,
-        // The socket of a server is connected to, which needs no right.
-        fs: _,
-        pmem,
-        serial,
-        console,
-        vsock,
-        watchdog: _,
-        landlock_enable: _,
-        landlock_rules,
-        realm,
-        sandbox: _,
-    } = config;
+pub fn rules(
+    asked: &ProcessBounds,
+    vm: Option<&VmConfig>,
+    options: &RunOptions,
+) -> Result<Vec<PathRule>, Error> {
     let mut rules = Rules(Vec::new());
-    rules.add("payload.kernel", &payload.kernel, PathAccess::Read);
-    if let Some(path) = &payload.initramfs {
-        rules.add("payload.initramfs", path, PathAccess::Read);
+    if let Some(config) = vm {
+        rules.vm(config)?;
     }
-    for file in memory.zones.iter().filter_map(|zone| zone.file.as_ref()) {
-        rules.add("memory.zones.file", file, PathAccess::ReadWrite);
-    }
-    for disk in disks {
-        if let Some(path) = &disk.path {
-            rules.add("disks.path", path, unless(disk.readonly));
-        }
-    }
-    rules.add("rng.src", &rng.src, PathAccess::Read);
-    for pmem in pmem {
-        rules.add("pmem.file", &pmem.file, unless(pmem.discard_writes));
-    }
-    rules.console("serial", serial)?;
-    rules.console("console", console)?;
-    if let Some(vsock) = vsock {
-        rules.add("vsock.socket", directory(&vsock.socket), PathAccess::Sockets);
-    }
-    if let Some(platform) = realm.as_ref().and_then(|realm| realm.platform.as_ref()) {
-        rules.add("realm.platform.key", &platform.key, PathAccess::Read);
-        if platform.components.is_empty() {
-            // The program itself is what the platform then accounts for.
-            let program = Path::new("/proc/self/exe");
-            rules.add("realm.platform.components", program, PathAccess::Read);
-        }
+    if let Some(Endpoint::Path(path)) = &options.api_socket {
+        // Its file goes when the VMM ends.
+        rules.add("--api-socket", directory(path), PathAccess::Sockets);
     }
     if let Some(path) = &options.launch_log {
         create(path).map_err(|source| Error::LaunchLog { path: path.clone(), source })?;
         rules.add("--launch-log", path, PathAccess::Write);
     }
-    for rule in landlock_rules {
+    for rule in &asked.landlock_rules {
         let access = match rule.access.as_str() {
             "r" => PathAccess::Read,
             "w" => PathAccess::Write,
@@ -91,6 +51,63 @@ pub fn rules(config: &VmConfig, options: &RunOptions) -> Result<Vec<PathRule>, E
 struct Rules(Vec<PathRule>);
 
 impl Rules {
+    fn vm(&mut self, config: &VmConfig) -> Result<(), Error> {
+        // A field that is new has to be thought of here.
+        let VmConfig {
+            payload,
+            cpus: _,
+            memory,
+            numa: _,
+            rate_limit_groups: _,
+            disks,
+            // Tap devices are open by now.
+            net: _,
+            rng,
+            balloon: _,
+            // The socket of a server is connected to, which needs no right.
+            fs: _,
+            pmem,
+            serial,
+            console,
+            vsock,
+            watchdog: _,
+            landlock_enable: _,
+            landlock_rules: _,
+            realm,
+            sandbox: _,
+        } = config;
+        self.add("payload.kernel", &payload.kernel, PathAccess::Read);
+        if let Some(path) = &payload.initramfs {
+            self.add("payload.initramfs", path, PathAccess::Read);
+        }
+        for file in memory.zones.iter().filter_map(|zone| zone.file.as_ref()) {
+            self.add("memory.zones.file", file, PathAccess::ReadWrite);
+        }
+        for disk in disks {
+            if let Some(path) = &disk.path {
+                self.add("disks.path", path, unless(disk.readonly));
+            }
+        }
+        self.add("rng.src", &rng.src, PathAccess::Read);
+        for pmem in pmem {
+            self.add("pmem.file", &pmem.file, unless(pmem.discard_writes));
+        }
+        self.console("serial", serial)?;
+        self.console("console", console)?;
+        if let Some(vsock) = vsock {
+            self.add("vsock.socket", directory(&vsock.socket), PathAccess::Sockets);
+        }
+        if let Some(platform) = realm.as_ref().and_then(|realm| realm.platform.as_ref()) {
+            self.add("realm.platform.key", &platform.key, PathAccess::Read);
+            if platform.components.is_empty() {
+                // The program itself is what the platform then accounts for.
+                let program = Path::new("/proc/self/exe");
+                self.add("realm.platform.components", program, PathAccess::Read);
+            }
+        }
+        Ok(())
+    }
+
     fn add(&mut self, field: &str, path: &Path, access: PathAccess) {
         self.0.push(PathRule { purpose: field.into(), path: path.into(), access });
     }
@@ -149,7 +166,7 @@ mod tests {
     use super::*;
 
     fn access(config: &VmConfig, path: &Path) -> Option<PathAccess> {
-        let rules = rules(config, &RunOptions::default()).unwrap();
+        let rules = rules(&ProcessBounds::of(config), Some(config), &RunOptions::default()).unwrap();
         rules.into_iter().find(|rule| rule.path == path).map(|rule| rule.access)
     }
 

@@ -1,0 +1,187 @@
+//! The threads that run the guest.
+
+mod exits;
+mod gate;
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use api::message::Counters;
+
+use devices::bus::Bus;
+use hypervisor::{Exit, Kicker, SystemEvent, Vcpu};
+use realm::MonitorCall;
+use sandbox::ThreadKind;
+
+use crate::Error;
+use crate::confinement::Confinement;
+use crate::control::BootEvents;
+use crate::event::Event;
+use crate::isolation::Isolation;
+use exits::ExitCounters;
+use gate::Gate;
+
+/// What every vCPU thread works with.
+#[derive(Clone)]
+pub struct Context {
+    /// Where MMIO goes.
+    pub bus: Arc<Bus>,
+    /// How guest addresses and calls are understood.
+    pub isolation: Isolation,
+    /// Where the fate of the VM is reported.
+    pub events: BootEvents,
+    /// What binds the threads.
+    pub confinement: Arc<Confinement>,
+}
+
+/// The running vCPUs of a VM; dropping it takes them out of the guest and waits for their threads.
+pub struct VcpuThreads {
+    gate: Arc<Gate>,
+    threads: Vec<VcpuThread>,
+}
+
+struct VcpuThread {
+    kicker: Kicker,
+    thread: JoinHandle<()>,
+    exits: Arc<ExitCounters>,
+}
+
+impl VcpuThreads {
+    /// Starts one thread a vCPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Thread`] when the system has no more threads, or [`Error::Hypervisor`].
+    pub fn start(vcpus: Vec<Vcpu>, context: &Context) -> Result<Self, Error> {
+        let mut started = Self { gate: Arc::new(Gate::new()), threads: Vec::new() };
+        for (index, vcpu) in (0..).zip(vcpus) {
+            let exits = Arc::<ExitCounters>::default();
+            let runner = Runner {
+                vcpu,
+                index,
+                context: context.clone(),
+                gate: Arc::clone(&started.gate),
+                exits: Arc::clone(&exits),
+            };
+            let (ready, kicker) = sync_channel(1);
+            let thread = thread::Builder::new()
+                .name(format!("vcpu{index}"))
+                .spawn(move || runner.run(&ready))
+                .map_err(Error::Thread)?;
+            let kicker = kicker.recv().map_err(|_| Error::VcpuVanished { vcpu: index })??;
+            started.threads.push(VcpuThread { kicker, thread, exits });
+        }
+        Ok(started)
+    }
+
+    /// Takes the vCPUs out of the guest. When this returns, none of them does anything until [`VcpuThreads::resume`].
+    pub fn pause(&self) {
+        self.gate.close();
+        self.kick();
+        self.gate.wait_until_still();
+    }
+
+    /// Lets the vCPUs run again.
+    pub fn resume(&self) {
+        self.gate.open();
+    }
+
+    /// Why they came back from the guest, by vCPU.
+    pub fn counters(&self) -> Counters {
+        let counters =
+            |exits: &ExitCounters| exits.read().map(|(name, count)| (name.into(), count)).collect();
+        let named = |(index, vcpu): (usize, &VcpuThread)| (format!("vcpu{index}"), counters(&vcpu.exits));
+        self.threads.iter().enumerate().map(named).collect()
+    }
+
+    fn kick(&self) {
+        self.threads.iter().for_each(|vcpu| vcpu.kicker.kick());
+    }
+}
+
+impl Drop for VcpuThreads {
+    fn drop(&mut self) {
+        self.gate.end();
+        self.kick();
+        for vcpu in self.threads.drain(..) {
+            if vcpu.thread.join().is_err() {
+                tracing::error!("a vCPU thread panicked");
+            }
+        }
+    }
+}
+
+/// What a vCPU thread has.
+struct Runner {
+    vcpu: Vcpu,
+    index: u16,
+    context: Context,
+    gate: Arc<Gate>,
+    exits: Arc<ExitCounters>,
+}
+
+impl Runner {
+    fn run(mut self, ready: &SyncSender<Result<Kicker, Error>>) {
+        let gate = Arc::clone(&self.gate);
+        // Counted in before anybody can ask it to stand still.
+        let pass = gate.enter();
+        // The kicker installs a signal handler, which the filter does not allow.
+        let kicker = self
+            .vcpu
+            .kicker()
+            .map_err(Error::from)
+            .and_then(|kicker| self.context.confinement.bind(ThreadKind::Vcpu).map(|()| kicker));
+        let failed = kicker.is_err();
+        if ready.send(kicker).is_err() || failed {
+            return;
+        }
+        let event = loop {
+            if !pass.may_run() {
+                return;
+            }
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(event)) => break event,
+                Err(error) => break Event::Failed(error),
+            }
+        };
+        self.context.events.send(event);
+    }
+
+    /// Runs the guest once and serves what it wanted; an event ends the VM.
+    fn step(&mut self) -> Result<Option<Event>, Error> {
+        let Self { vcpu, index, context, exits, .. } = self;
+        let (index, isolation) = (*index, &context.isolation);
+        let exit = vcpu.run()?;
+        exits.count(&exit);
+        match exit {
+            Exit::MmioRead { addr, data } => {
+                context.bus.read(isolation.board_address(addr), data);
+            }
+            Exit::MmioWrite { addr, data } => {
+                context.bus.write(isolation.board_address(addr), data);
+            }
+            Exit::Hypercall { function, smc } => match isolation.realm() {
+                Some(realm) => realm.call(index, MonitorCall { function, smc }, vcpu)?,
+                // SMCCC: a function that does not exist answers -1.
+                None => vcpu.set_gpr(0, u64::MAX)?,
+            },
+            Exit::SystemEvent(SystemEvent::Off) => return Ok(Some(Event::Off)),
+            Exit::SystemEvent(SystemEvent::Reset) => return Ok(Some(Event::Reset)),
+            Exit::SystemEvent(SystemEvent::Crash) => return Ok(Some(Event::Crash)),
+            Exit::SystemEvent(SystemEvent::Other(kind)) => {
+                tracing::warn!(kind, "system event of a newer kernel ignored");
+            }
+            Exit::MemoryFault(fault) => match isolation.realm() {
+                Some(realm) => realm.convert(fault)?,
+                None => return Err(Error::GuestFault { gpa: fault.gpa }),
+            },
+            Exit::Interrupted => vcpu.clear_kick(),
+            Exit::Failed { reason, meaning } => {
+                return Err(Error::VcpuFailed { vcpu: index, reason, meaning });
+            }
+        }
+        Ok(None)
+    }
+}

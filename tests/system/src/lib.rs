@@ -18,6 +18,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use client::Client;
 use p384::ecdsa::SigningKey;
 use p384::elliptic_curve::Generate;
 use p384::pkcs8::{EncodePrivateKey, LineEnding};
@@ -118,6 +119,16 @@ impl TestVm {
         RunningVm { vm: self, child: Some(child) }
     }
 
+    /// Starts the VMM without a VM; it listens at [`RunningVm::api`] and tells `events` what happens.
+    #[must_use]
+    pub fn serve(self) -> RunningVm {
+        let mut command = self.command();
+        command.arg(format!("--api-socket=path={}", self.path("api.sock").display()));
+        command.arg(format!("--event-monitor=path={}", self.path("events").display()));
+        let child = command.args(&self.flags).spawn().expect("redoubt-vmm starts");
+        RunningVm { vm: self, child: Some(child) }
+    }
+
     /// Runs the VM until it ends.
     #[must_use]
     pub fn run(self) -> EndedVm {
@@ -166,6 +177,34 @@ impl RunningVm {
         }
     }
 
+    /// A client of the VMM, which listens by now.
+    #[must_use]
+    pub fn api(&self) -> Client {
+        drop(self.connect("api.sock"));
+        Client::new(self.vm.path("api.sock"))
+    }
+
+    /// The configuration that the VM was to have.
+    #[must_use]
+    pub const fn config(&self) -> &Value {
+        &self.vm.config
+    }
+
+    /// Waits until a file of the VM satisfies `wanted`.
+    pub fn wait_for_file(&mut self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = serial(&self.vm.path(name));
+            if wanted(&text) {
+                return text;
+            }
+            assert!(Instant::now() < deadline, "{name} stays:\n{text}");
+            let ended = self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_some());
+            assert!(!ended, "the VM ended with this in {name}:\n{text}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
     /// A field of `/proc/pid/task/tid/status` (proc(5)) for every thread of the VMM, by the thread's name.
     #[must_use]
     pub fn threads(&self, field: &str) -> BTreeMap<String, String> {
@@ -179,6 +218,12 @@ impl RunningVm {
             (value("Name"), value(field))
         };
         tasks.map(|task| status(task.expect("a thread").path())).collect()
+    }
+
+    /// A file of the VM.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.vm.path(name)
     }
 
     /// Process identifier of the VMM.

@@ -75,6 +75,7 @@ mod log_limit;
 pub mod pci;
 pub mod pl011;
 pub mod pl031;
+pub mod pl061;
 mod poller;
 pub mod rate_limit;
 #[cfg(test)]

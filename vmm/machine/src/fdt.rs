@@ -13,11 +13,17 @@ pub const MAX_CMDLINE_SIZE: usize = 2048;
 const PHANDLE_GIC: u32 = 1;
 const PHANDLE_ITS: u32 = 2;
 const PHANDLE_CLOCK: u32 = 3;
+const PHANDLE_GPIO: u32 = 4;
 const PHANDLE_CPU0: u32 = 0x100;
 
 const IRQ_SPI: u32 = 0;
 const IRQ_PPI: u32 = 1;
 const IRQ_LEVEL_HIGH: u32 = 4;
+/// Pin of the power button on the GPIO controller, as on QEMU's board.
+const POWER_BUTTON_PIN: u32 = 3;
+const GPIO_ACTIVE_HIGH: u32 = 0;
+/// `KEY_POWER` of Linux's input event codes.
+const KEY_POWER: u32 = 116;
 /// Secure physical, non-secure physical, virtual and hypervisor timer.
 const TIMER_PPIS: [u32; 4] = [13, 14, 11, 10];
 
@@ -86,6 +92,7 @@ pub fn build(layout: &Layout, boot: &BootArgs<'_>) -> Result<Vec<u8>, FdtError> 
     clock(&mut fdt)?;
     uart(&mut fdt, layout)?;
     rtc(&mut fdt, layout)?;
+    gpio(&mut fdt, layout)?;
     pcie(&mut fdt, layout)?;
     fdt.end_node(root)?;
     Ok(fdt.finish()?)
@@ -226,6 +233,25 @@ fn rtc(fdt: &mut FdtWriter, layout: &Layout) -> Written {
     fdt.end_node(node)
 }
 
+fn gpio(fdt: &mut FdtWriter, layout: &Layout) -> Written {
+    let node = begin_primecell(fdt, "pl061", layout.gpio.region)?;
+    fdt.property_array_u32("interrupts", &[IRQ_SPI, layout.gpio.spi, IRQ_LEVEL_HIGH])?;
+    fdt.property_u32("#gpio-cells", 2)?;
+    fdt.property_null("gpio-controller")?;
+    fdt.property_u32("clocks", PHANDLE_CLOCK)?;
+    fdt.property_string("clock-names", "apb_pclk")?;
+    fdt.property_phandle(PHANDLE_GPIO)?;
+    fdt.end_node(node)?;
+    let keys = fdt.begin_node("gpio-keys")?;
+    fdt.property_string("compatible", "gpio-keys")?;
+    let button = fdt.begin_node("poweroff")?;
+    fdt.property_string("label", "Power button")?;
+    fdt.property_u32("linux,code", KEY_POWER)?;
+    fdt.property_array_u32("gpios", &[PHANDLE_GPIO, POWER_BUTTON_PIN, GPIO_ACTIVE_HIGH])?;
+    fdt.end_node(button)?;
+    fdt.end_node(keys)
+}
+
 fn pcie(fdt: &mut FdtWriter, layout: &Layout) -> Written {
     let pcie = &layout.pcie;
     let last_bus = u32::try_from(pcie.buses().saturating_sub(1)).unwrap_or(u32::MAX);
@@ -334,12 +360,15 @@ mod tests {
             ("/memory@40000000", layout.ram),
             ("/pl011@9000000", layout.uart.region),
             ("/pl031@9010000", layout.rtc),
+            ("/pl061@9030000", layout.gpio.region),
             ("/pcie@3f000000", layout.pcie.ecam),
             ("/intc@8000000/its@8080000", layout.gic.its),
         ] {
             assert_eq!(cells_of(&node(&tree, path), "reg"), region(expected), "{path}");
         }
         assert_eq!(cells_of(&node(&tree, "/pl011@9000000"), "interrupts"), [0, 1, 4]);
+        let gpio = cells_of(&node(&tree, "/pl061@9030000"), "phandle")[0];
+        assert_eq!(cells_of(&node(&tree, "/gpio-keys/poweroff"), "gpios"), [gpio, 3, 0]);
         assert!(node(&tree, "/pl031@9010000").property("interrupts").is_none(), "no alarm that never rings");
         assert_eq!(cells_of(&node(&tree, "/timer"), "interrupts"), [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
         assert_eq!(text_of(&node(&tree, "/chosen"), "stdout-path"), "/pl011@9000000");

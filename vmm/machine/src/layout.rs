@@ -148,6 +148,8 @@ pub struct Layout {
     pub uart: MmioDevice,
     /// PL031, the real-time clock. Its alarm is not wired, so it has no interrupt.
     pub rtc: Region,
+    /// PL061, with the power button.
+    pub gpio: MmioDevice,
     /// PCIe host bridge.
     pub pcie: Pcie,
     /// Guest memory.
@@ -193,6 +195,7 @@ impl Layout {
             },
             uart: MmioDevice { region: Region::new(0x900_0000, 0x1000), spi: 1 },
             rtc: Region::new(0x901_0000, 0x1000),
+            gpio: MmioDevice { region: Region::new(0x903_0000, 0x1000), spi: 7 },
             pcie: Pcie {
                 ecam: Region::new(0x3F00_0000, 0x100_0000),
                 mmio32: Region::new(0x1000_0000, 0x2EFF_0000),
@@ -212,7 +215,7 @@ impl Layout {
     }
 
     /// Every range in which a device answers: all of the board except RAM, in ascending order.
-    pub fn device_regions(&self) -> [Region; 11] {
+    pub fn device_regions(&self) -> [Region; 12] {
         [
             self.flash[0],
             self.flash[1],
@@ -221,6 +224,7 @@ impl Layout {
             self.gic.redistributors,
             self.uart.region,
             self.rtc,
+            self.gpio.region,
             self.pcie.mmio32,
             self.pcie.io,
             self.pcie.ecam,

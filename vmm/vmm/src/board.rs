@@ -1,5 +1,6 @@
 //! A VM put together: memory, processors, interrupt controller, devices, and what lies in memory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use devices::bus::Bus;
 use devices::pci::{PciAddress, PciBus};
 use devices::pl011::{Pl011, Pl011Input};
 use devices::pl031::Pl031;
+use devices::pl061::Pl061;
+use devices::virtio::blk::Block;
 use devices::virtio::console::Console as VirtioConsole;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
@@ -41,6 +44,8 @@ pub struct Board {
     bus: Arc<Bus>,
     isolation: Isolation,
     virtio: Vec<(PciAddress, Arc<VirtioPci>)>,
+    disks: BTreeMap<String, Arc<Block>>,
+    gpio: Arc<Pl061>,
     _gic: Gic,
     _serial_input: Option<Pl011Input>,
 }
@@ -75,6 +80,7 @@ impl Board {
 
         let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()), host)?;
         let serial_input = assembly.serial(attachments)?;
+        let gpio = assembly.gpio()?;
         assembly.virtio_devices(config, attachments)?;
 
         load(config, &isolation, &memory, &layout, &plan, launch_log)?;
@@ -92,8 +98,16 @@ impl Board {
         if let Some(realm) = isolation.realm() {
             realm.activate(&vm)?;
         }
-        let Assembly { bus, virtio, .. } = assembly;
-        let board = Self { bus: Arc::new(bus), isolation, virtio, _gic: gic, _serial_input: serial_input };
+        let Assembly { bus, virtio, disks, .. } = assembly;
+        let board = Self {
+            bus: Arc::new(bus),
+            isolation,
+            virtio,
+            disks,
+            gpio,
+            _gic: gic,
+            _serial_input: serial_input,
+        };
         Ok((board, vcpus))
     }
 
@@ -105,6 +119,16 @@ impl Board {
     /// The virtio devices, and where the guest finds them.
     pub fn virtio(&self) -> &[(PciAddress, Arc<VirtioPci>)] {
         &self.virtio
+    }
+
+    /// The disk of that name.
+    pub fn disk(&self, id: &str) -> Option<&Arc<Block>> {
+        self.disks.get(id)
+    }
+
+    /// The controller of the power button.
+    pub const fn gpio(&self) -> &Arc<Pl061> {
+        &self.gpio
     }
 }
 
@@ -119,6 +143,7 @@ struct Assembly<'a> {
     pci: Arc<PciBus>,
     bus: Bus,
     virtio: Vec<(PciAddress, Arc<VirtioPci>)>,
+    disks: BTreeMap<String, Arc<Block>>,
 }
 
 impl<'a> Assembly<'a> {
@@ -139,7 +164,8 @@ impl<'a> Assembly<'a> {
         bus.insert(range(layout.rtc), Arc::new(Pl031::new(seconds_since_1970)))
             .map_err(assemble("real-time clock"))?;
         let kernel = Arc::new(Kernel { vm: Arc::clone(vm), isolation: isolation.clone() });
-        Ok(Self { vm, isolation, layout, memory, host, kernel, pci, bus, virtio: Vec::new() })
+        let (virtio, disks) = (Vec::new(), BTreeMap::new());
+        Ok(Self { vm, isolation, layout, memory, host, kernel, pci, bus, virtio, disks })
     }
 
     /// The serial port is part of the board; without an end it is silent.
@@ -159,10 +185,24 @@ impl<'a> Assembly<'a> {
         Ok(input)
     }
 
+    /// The power button is part of the board, too.
+    fn gpio(&mut self) -> Result<Arc<Pl061>, Error> {
+        let gpio = self.layout.gpio;
+        let line = Arc::new(Spi { vm: Arc::clone(self.vm), spi: gpio.spi });
+        let device = Arc::new(Pl061::new(line));
+        let region = gpio.region;
+        self.bus
+            .insert(region.base..region.end(), Arc::clone(&device) as _)
+            .map_err(assemble("power button"))?;
+        Ok(device)
+    }
+
     /// Every virtio device of the configuration, in an order that does not depend on anything else.
     fn virtio_devices(&mut self, config: &VmConfig, attachments: &Attachments) -> Result<(), Error> {
         for disk in &attachments.disks {
-            self.virtio(disk.id(), Arc::new(disk.device()))?;
+            let device = Arc::new(disk.device());
+            self.disks.insert(disk.id().to_owned(), Arc::clone(&device));
+            self.virtio(disk.id(), device)?;
         }
         let source = File::open(&config.rng.src).map_err(unusable("rng.src", &config.rng.src))?;
         let id = config.rng.id.clone().unwrap_or_else(|| "_rng".into());

@@ -34,6 +34,15 @@ pub enum Error {
         #[source]
         source: tap::Error,
     },
+    /// A disk cannot have that size.
+    #[error("disk {id}")]
+    DiskSize {
+        /// Name of the disk.
+        id: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Guest memory cannot be had.
     #[error("memory.size: {size} bytes of guest memory cannot be mapped")]
     Memory {

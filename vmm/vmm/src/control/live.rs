@@ -156,9 +156,13 @@ impl Machine for LiveMachine {
     }
 
     fn power_button(&mut self) -> Result<(), ControlError> {
+        if self.board.gpio().press_power_button() {
+            return Ok(());
+        }
         Self::refuse(
             "vm.power-button",
-            "this board has no power button; ask the guest itself, or use vm.shutdown",
+            "the guest does not listen to its power button, because it has not booted so far or has no driver \
+             gpio-keys; try again later, or use vm.shutdown",
         )
     }
 
@@ -166,8 +170,12 @@ impl Machine for LiveMachine {
         Self::refuse("desired_balloon", "this VM has no balloon")
     }
 
-    fn resize_disk(&mut self, id: &str, _bytes: u64) -> Result<(), ControlError> {
-        Self::refuse(id, "the size of this disk is fixed while the VM runs")
+    fn resize_disk(&mut self, id: &str, bytes: u64) -> Result<(), ControlError> {
+        let disk = self.board.disk(id).ok_or_else(|| ControlError::NoDevice { id: id.into() })?;
+        disk.grow(bytes).map_err(|source| {
+            let source = Box::new(Error::DiskSize { id: id.into(), source });
+            ControlError::Failed { action: "vm.resize-disk", source }
+        })
     }
 
     fn plug(&mut self, id: &str, device: &NewDevice) -> Result<PciDeviceInfo, ControlError> {

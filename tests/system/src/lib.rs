@@ -148,9 +148,15 @@ impl RunningVm {
         let deadline = Instant::now() + PATIENCE;
         while serial(&self.vm.path("serial.log")).matches(text).count() < times {
             assert!(Instant::now() < deadline, "no {text:?} in:\n{}", serial(&self.vm.path("serial.log")));
-            let ended = self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_some());
-            assert!(!ended, "the VM ended without {text:?}:\n{}", serial(&self.vm.path("serial.log")));
+            self.assert_running(&format!("without {text:?}:\n{}", serial(&self.vm.path("serial.log"))));
             sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn assert_running(&mut self, how: &str) {
+        if self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_some()) {
+            let output = self.child.take().expect("a child").wait_with_output().expect("its output");
+            panic!("the VM ended {how}\n{}", String::from_utf8_lossy(&output.stderr));
         }
     }
 
@@ -199,8 +205,7 @@ impl RunningVm {
                 return text;
             }
             assert!(Instant::now() < deadline, "{name} stays:\n{text}");
-            let ended = self.child.as_mut().is_some_and(|child| child.try_wait().expect("a child").is_some());
-            assert!(!ended, "the VM ended with this in {name}:\n{text}");
+            self.assert_running(&format!("with this in {name}:\n{text}"));
             sleep(Duration::from_millis(20));
         }
     }

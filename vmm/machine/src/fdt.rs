@@ -5,6 +5,7 @@
 use vm_fdt::{FdtWriter, FdtWriterNode};
 
 use crate::layout::{Layout, Region, VmKind, mpidr};
+use crate::topology::{distance, node_of_vcpu};
 
 /// Longest kernel command line in bytes, its final NUL included (`COMMAND_LINE_SIZE` on arm64). Linux cuts a longer
 /// one silently, and would then run with other options than those that were measured.
@@ -129,8 +130,28 @@ fn chosen(fdt: &mut FdtWriter, layout: &Layout, boot: &BootArgs<'_>) -> Written 
 }
 
 fn memory(fdt: &mut FdtWriter, layout: &Layout) -> Written {
-    let node = begin_at(fdt, "memory", layout.ram)?;
-    fdt.property_string("device_type", "memory")?;
+    if layout.nodes.is_empty() {
+        let node = begin_at(fdt, "memory", layout.ram)?;
+        fdt.property_string("device_type", "memory")?;
+        return fdt.end_node(node);
+    }
+    for (numa, region) in
+        layout.nodes.iter().flat_map(|node| node.memory.iter().map(move |&region| (node, region)))
+    {
+        let node = begin_at(fdt, "memory", region)?;
+        fdt.property_string("device_type", "memory")?;
+        fdt.property_u32("numa-node-id", numa.id)?;
+        fdt.end_node(node)?;
+    }
+    let mut matrix = Vec::new();
+    for from in &layout.nodes {
+        for to in &layout.nodes {
+            matrix.extend([from.id, to.id, u32::from(distance(from, to))]);
+        }
+    }
+    let node = fdt.begin_node("distance-map")?;
+    fdt.property_string("compatible", "numa-distance-map-v1")?;
+    fdt.property_array_u32("distance-matrix", &matrix)?;
     fdt.end_node(node)
 }
 
@@ -146,21 +167,40 @@ fn cpus(fdt: &mut FdtWriter, layout: &Layout) -> Written {
         fdt.property_string("enable-method", "psci")?;
         fdt.property_u64("reg", affinity)?;
         fdt.property_phandle(PHANDLE_CPU0 + u32::from(index))?;
+        if let Some(numa) = node_of_vcpu(&layout.nodes, index) {
+            fdt.property_u32("numa-node-id", numa)?;
+        }
         fdt.end_node(cpu)?;
     }
-    // Stated, because Linux would read groups of 16 vCPUs from the affinity values as clusters that share a cache.
-    let map = fdt.begin_node("cpu-map")?;
-    let socket = fdt.begin_node("socket0")?;
-    let cluster = fdt.begin_node("cluster0")?;
-    for index in 0..layout.vcpus {
-        let core = fdt.begin_node(&format!("core{index}"))?;
-        fdt.property_u32("cpu", PHANDLE_CPU0 + u32::from(index))?;
-        fdt.end_node(core)?;
-    }
-    fdt.end_node(cluster)?;
-    fdt.end_node(socket)?;
-    fdt.end_node(map)?;
+    cpu_map(fdt, layout)?;
     fdt.end_node(node)
+}
+
+/// Stated, because Linux would read groups of 16 vCPUs from the affinity values as clusters that share a cache.
+fn cpu_map(fdt: &mut FdtWriter, layout: &Layout) -> Written {
+    let topology = layout.topology;
+    let mut vcpus = (PHANDLE_CPU0..).take(usize::from(layout.vcpus));
+    let map = fdt.begin_node("cpu-map")?;
+    for socket in 0..topology.packages {
+        let socket = fdt.begin_node(&format!("socket{socket}"))?;
+        let cluster = fdt.begin_node("cluster0")?;
+        for core in 0..topology.cores {
+            let core = fdt.begin_node(&format!("core{core}"))?;
+            for (thread, phandle) in (0..topology.threads).zip(vcpus.by_ref()) {
+                if topology.threads == 1 {
+                    fdt.property_u32("cpu", phandle)?;
+                } else {
+                    let thread = fdt.begin_node(&format!("thread{thread}"))?;
+                    fdt.property_u32("cpu", phandle)?;
+                    fdt.end_node(thread)?;
+                }
+            }
+            fdt.end_node(core)?;
+        }
+        fdt.end_node(cluster)?;
+        fdt.end_node(socket)?;
+    }
+    fdt.end_node(map)
 }
 
 fn psci(fdt: &mut FdtWriter, layout: &Layout) -> Written {
@@ -304,6 +344,7 @@ mod tests {
     use dtoolkit::{Node, Property};
 
     use super::*;
+    use crate::topology::{CpuTopology, NumaNode};
 
     fn layout(kind: VmKind, vcpus: u16) -> Layout {
         Layout::new(kind, 1 << 30, vcpus, 40).unwrap()
@@ -348,6 +389,39 @@ mod tests {
         assert!(tree.find_node("/cpus/cpu@70b").is_none());
         let gic = node(&tree, "/intc@8000000");
         assert_eq!(cells_of(&gic, "reg"), [0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, 123 * 0x2_0000]);
+    }
+
+    #[test]
+    fn packages_cores_and_threads_are_told_apart() {
+        let topology = CpuTopology { packages: 2, cores: 3, threads: 2 };
+        let layout = Layout { topology, ..layout(VmKind::Plain, 12) };
+        let blob = build(&layout, &BootArgs::default()).unwrap();
+        let tree = Fdt::new(&blob).unwrap();
+        let vcpu = |path: &str| cells_of(&node(&tree, &format!("/cpus/cpu-map/{path}")), "cpu")[0];
+        assert_eq!(vcpu("socket0/cluster0/core0/thread1"), PHANDLE_CPU0 + 1);
+        assert_eq!(vcpu("socket0/cluster0/core2/thread0"), PHANDLE_CPU0 + 4);
+        assert_eq!(vcpu("socket1/cluster0/core2/thread1"), PHANDLE_CPU0 + 11);
+        assert!(tree.find_node("/cpus/cpu-map/socket2").is_none());
+    }
+
+    #[test]
+    fn numa_nodes_have_their_memory_their_vcpus_and_distances() {
+        let mut layout = layout(VmKind::Plain, 2);
+        let half = layout.ram.size / 2;
+        let numa = |id: u32, vcpu: u16, distances: &[(u32, u8)]| NumaNode {
+            id,
+            memory: vec![Region::new(layout.ram.base + u64::from(id) * half, half)],
+            vcpus: vec![vcpu],
+            distances: distances.into(),
+        };
+        layout.nodes = vec![numa(0, 1, &[(1, 25)]), numa(1, 0, &[])];
+        let blob = build(&layout, &BootArgs::default()).unwrap();
+        let tree = Fdt::new(&blob).unwrap();
+        let id = |path: &str| cells_of(&node(&tree, path), "numa-node-id");
+        assert_eq!((id("/memory@40000000"), id("/memory@60000000")), (vec![0], vec![1]));
+        assert_eq!((id("/cpus/cpu@0"), id("/cpus/cpu@1")), (vec![1], vec![0]));
+        let map = node(&tree, "/distance-map");
+        assert_eq!(cells_of(&map, "distance-matrix"), [0, 0, 10, 0, 1, 25, 1, 0, 25, 1, 1, 10]);
     }
 
     #[test]

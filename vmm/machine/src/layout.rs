@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::topology::{CpuTopology, NumaNode};
+
 /// 4 KiB: the granule in which a Realm is loaded and measured, whatever page size host and guest use.
 pub const PAGE_SIZE: u64 = 0x1000;
 
@@ -154,6 +156,10 @@ pub struct Layout {
     pub pcie: Pcie,
     /// Guest memory.
     pub ram: Region,
+    /// How the guest sees its vCPUs grouped.
+    pub topology: CpuTopology,
+    /// NUMA nodes; none when the guest is not to see any.
+    pub nodes: Vec<NumaNode>,
 }
 
 impl Layout {
@@ -203,6 +209,8 @@ impl Layout {
                 io: Region::new(0x3EFF_0000, 0x1_0000),
             },
             ram,
+            topology: CpuTopology::flat(vcpus),
+            nodes: Vec::new(),
         })
     }
 

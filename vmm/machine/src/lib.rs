@@ -10,3 +10,4 @@ pub mod fdt;
 pub mod kernel;
 pub mod launch;
 pub mod layout;
+pub mod topology;

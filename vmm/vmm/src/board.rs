@@ -23,7 +23,7 @@ use machine::layout::{Layout, Region};
 use rand::Rng as _;
 use realm::RealmBackend;
 use realm::soft::{Fault, SoftRealm};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::attachments::Attachments;
 use crate::confinement::Confinement;
@@ -32,7 +32,7 @@ use crate::control::BootEvents;
 use crate::isolation::{Isolation, Kernel, Spi};
 use crate::launch::{self, Measurement, Prepared};
 use crate::vcpu::Context;
-use crate::{Error, platform};
+use crate::{Error, memory, platform};
 use api::VmConfig;
 use api::config::{FaultName, RealmConfig};
 
@@ -73,7 +73,13 @@ impl Board {
         if let Some(realm) = isolation.realm() {
             realm.configure(&vm)?;
         }
-        let memory = map_ram(&vm, &isolation, layout.ram)?;
+        let memory = memory::map(&config.memory, &layout, |region| {
+            match isolation.realm() {
+                Some(realm) => realm.map_ram(&vm, region)?,
+                None => vm.map_memory(region.start_addr().0, region)?,
+            }
+            Ok(())
+        })?;
         let mut vcpus =
             (0..layout.vcpus).map(|index| vm.create_vcpu(index)).collect::<Result<Vec<_>, _>>()?;
         let gic = vm.create_gic(isolation.gic_addresses(&layout.gic), SPIS)?;
@@ -112,8 +118,14 @@ impl Board {
     }
 
     /// What the vCPU threads need of the board.
-    pub fn context(&self, events: BootEvents, confinement: Arc<Confinement>) -> Context {
-        Context { bus: Arc::clone(&self.bus), isolation: self.isolation.clone(), events, confinement }
+    pub fn context(&self, config: &VmConfig, events: BootEvents, confinement: Arc<Confinement>) -> Context {
+        Context {
+            bus: Arc::clone(&self.bus),
+            isolation: self.isolation.clone(),
+            events,
+            confinement,
+            affinity: config.cpus.affinity.clone().into(),
+        }
     }
 
     /// The virtio devices, and where the guest finds them.
@@ -240,21 +252,6 @@ impl<'a> Assembly<'a> {
         self.virtio.push((address, Arc::clone(&function)));
         self.pci.insert(address, function).map_err(assemble(id))
     }
-}
-
-fn map_ram(vm: &Vm, isolation: &Isolation, ram: Region) -> Result<GuestMemoryMmap, Error> {
-    let unavailable =
-        |source: Box<dyn std::error::Error + Send + Sync>| Error::Memory { size: ram.size, source };
-    let size = usize::try_from(ram.size).map_err(|error| unavailable(error.into()))?;
-    let mapping = MmapRegion::new(size).map_err(|error| unavailable(error.into()))?;
-    let region = GuestRegionMmap::new(mapping, GuestAddress(ram.base))
-        .ok_or_else(|| unavailable("it does not fit the address space".into()))?;
-    let region = Arc::new(region);
-    match isolation.realm() {
-        Some(realm) => realm.map_ram(vm, &region)?,
-        None => vm.map_memory(ram.base, &region)?,
-    }
-    GuestMemoryMmap::from_arc_regions(vec![region]).map_err(|error| unavailable(error.into()))
 }
 
 /// Puts the plan into memory, and writes the launch log of a Realm.

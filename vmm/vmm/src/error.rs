@@ -43,11 +43,23 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A vCPU cannot run where it is to run.
+    #[error(
+        "cpus.affinity: vCPU {vcpu} cannot be bound to processors of the host; are they online, and in the \
+             control group's cpuset?"
+    )]
+    Affinity {
+        /// Number of the vCPU.
+        vcpu: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Guest memory cannot be had.
-    #[error("memory.size: {size} bytes of guest memory cannot be mapped")]
+    #[error("{field} cannot be had")]
     Memory {
-        /// Bytes asked for.
-        size: u64,
+        /// Field of the configuration.
+        field: String,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -12,6 +12,7 @@ use realm::soft;
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::memory;
 use api::VmConfig;
 use api::config::{HashName, RealmConfig, RmmName};
 
@@ -77,7 +78,8 @@ pub fn prepare(config: &VmConfig, seeds: Option<Seeds>) -> Result<Prepared, Prep
         Some(_) => (VmKind::Realm, soft::IPA_BITS, None),
         None => (VmKind::Plain, PLAIN_IPA_BITS, seeds),
     };
-    let layout = Layout::new(kind, config.memory.size, config.cpus.boot_vcpus, ipa_bits)?;
+    let mut layout = Layout::new(kind, config.memory.total_size(), config.cpus.boot_vcpus, ipa_bits)?;
+    memory::describe(&mut layout, config);
     let path = &config.payload.kernel;
     let kernel = Kernel::load(read("payload.kernel", path)?)
         .map_err(|source| PrepareError::Kernel { path: path.clone(), source })?;

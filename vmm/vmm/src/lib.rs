@@ -20,6 +20,7 @@ mod host;
 mod interface;
 mod isolation;
 pub mod launch;
+mod memory;
 mod monitor;
 mod platform;
 mod rate_limit;

@@ -56,6 +56,14 @@ impl Default for MemoryConfig {
     }
 }
 
+impl MemoryConfig {
+    /// Size of all memory in bytes, whether it is said for all or for each zone.
+    #[must_use]
+    pub fn total_size(&self) -> u64 {
+        self.zones.iter().fold(self.size, |total, zone| total.saturating_add(zone.size))
+    }
+}
+
 /// A part of the memory with a backing of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use api::VmConfig;
 use api::config::{
-    ConsoleConfig, ConsoleMode, CpusConfig, FaultName, HashName, MemoryConfig, NetConfig, PlatformConfig,
+    ConsoleConfig, ConsoleMode, FaultName, HashName, MemoryConfig, NetConfig, PlatformConfig,
     RealmBackendName, RealmConfig, RmmName, RngConfig, VsockConfig,
 };
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{ConfigError, ProcessBounds, disk, from_file, sandbox, validate};
+use super::{ConfigError, ProcessBounds, disk, from_file, memory, sandbox, validate};
 use crate::Start;
 
 /// Flags that describe a VM; each replaces its part of `--config`.
@@ -28,12 +28,18 @@ pub struct VmFlags {
     /// Kernel command line.
     #[arg(long, value_name = "TEXT")]
     cmdline: Option<String>,
-    /// Processors: boot=N.
+    /// Processors: boot=N[,topology=THREADS:CORES:DIES:PACKAGES][,affinity=[VCPU@[CPU,..],..]].
     #[arg(long, value_name = "OPTIONS")]
     cpus: Option<String>,
-    /// Memory: size=N[K|M|G].
+    /// Memory: size=N[K|M|G][,shared=on][,hugepages=on[,hugepage_size=N]][,prefault=on][,reserve=on][,mergeable=on][,thp=off].
     #[arg(long, value_name = "OPTIONS")]
     memory: Option<String>,
+    /// Part of the memory: id=NAME,size=N[,file=PATH][,host_numa_node=N][,shared=on][,hugepages=on][,..]; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    memory_zone: Vec<String>,
+    /// NUMA node: guest_numa_id=N,cpus=[N,..],memory_zones=[NAME,..][,distances=[N@DISTANCE,..]]; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    numa: Vec<String>,
     /// Disk: path=FILE[,image_type=raw|qcow2][,readonly=on][,direct=on][,num_queues=N][,..]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     disk: Vec<String>,
@@ -114,10 +120,18 @@ impl VmFlags {
             config.payload.cmdline = cmdline;
         }
         if let Some(text) = self.cpus {
-            config.cpus = cpus(&text)?;
+            config.cpus = memory::cpus(&text)?;
         }
         if let Some(text) = self.memory {
-            config.memory = memory(&text)?;
+            config.memory = memory::memory(&text)?;
+        }
+        if !self.memory_zone.is_empty() {
+            let zones = self.memory_zone.iter().map(|text| memory::zone(text));
+            let zones = zones.collect::<Result<_, _>>()?;
+            config.memory = MemoryConfig { size: 0, zones, ..config.memory };
+        }
+        if !self.numa.is_empty() {
+            config.numa = self.numa.iter().map(|text| memory::numa(text)).collect::<Result<_, _>>()?;
         }
         if !self.disk.is_empty() {
             config.disks = self.disk.iter().map(|text| disk::disk(text)).collect::<Result<_, _>>()?;
@@ -158,20 +172,6 @@ impl VmFlags {
         validate(&config)?;
         Ok(config)
     }
-}
-
-fn cpus(text: &str) -> Result<CpusConfig, ConfigError> {
-    let options = Options::parse("--cpus", text, &["boot"])?;
-    options.require("boot")?;
-    let boot = options.convert("boot", "a number of vCPUs", |value| value.parse().ok())?;
-    Ok(CpusConfig { boot_vcpus: boot.unwrap_or_default(), ..CpusConfig::default() })
-}
-
-fn memory(text: &str) -> Result<MemoryConfig, ConfigError> {
-    let options = Options::parse("--memory", text, &["size"])?;
-    options.require("size")?;
-    let size = options.convert("size", "a size such as 512M", options::size)?;
-    Ok(MemoryConfig { size: size.unwrap_or_default(), ..MemoryConfig::default() })
 }
 
 fn net(text: &str) -> Result<NetConfig, ConfigError> {

@@ -2,8 +2,10 @@
 
 mod disk;
 mod flags;
+mod memory;
 pub(crate) mod names;
 mod options;
+mod resources;
 mod sandbox;
 mod unsupported;
 mod validate;

@@ -124,9 +124,9 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
         })?;
     }
     if let Some(most) = sandbox.memory_max {
-        let size = config.memory.size;
+        let size = config.memory.total_size();
         check(most > size, "sandbox.memory_max", most, || {
-            format!("more than memory.size, {size}: the VMM needs some for itself")
+            format!("more than the guest's memory, {size}: the VMM needs some for itself")
         })?;
     }
     Ok(())

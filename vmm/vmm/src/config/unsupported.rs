@@ -1,7 +1,7 @@
 //! Fields of the interface that this VMM refuses: each is named, none is ignored.
 
 use api::VmConfig;
-use api::config::{CpusConfig, LockGranularity, MemoryConfig};
+use api::config::LockGranularity;
 
 use super::ConfigError;
 
@@ -14,8 +14,8 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
     let VmConfig {
         payload: _,
         cpus,
-        memory,
-        numa,
+        memory: _,
+        numa: _,
         rate_limit_groups: _,
         disks,
         net,
@@ -32,13 +32,8 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         realm: _,
         sandbox: _,
     } = config;
-    let plain_cpus = CpusConfig { boot_vcpus: cpus.boot_vcpus, ..CpusConfig::default() };
     let same_max = cpus.max_vcpus.is_none_or(|max| max == cpus.boot_vcpus);
     only(same_max, "cpus.max_vcpus", "the number of cpus.boot_vcpus")?;
-    only(CpusConfig { max_vcpus: None, ..cpus.clone() } == plain_cpus, "cpus", "boot_vcpus alone")?;
-    let plain_memory = MemoryConfig { size: memory.size, ..MemoryConfig::default() };
-    only(*memory == plain_memory, "memory", "size alone")?;
-    only(numa.is_empty(), "numa", "nothing")?;
     for disk in disks {
         only(!disk.vhost_user && disk.vhost_socket.is_none(), "disks.vhost_user", "false")?;
         only(disk.lock_granularity == LockGranularity::Full, "disks.lock_granularity", "Full")?;

@@ -10,10 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use devices::virtio::blk::MAX_QUEUES;
 use devices::virtio::net::MAX_PAIRS;
-use machine::layout::{BLOCK_SIZE, MAX_VCPUS};
 use thiserror::Error;
 
-use super::{OptionsError, names, sandbox, unsupported};
+use super::{OptionsError, names, resources, sandbox, unsupported};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
@@ -103,12 +102,8 @@ pub fn from_file(path: &Path) -> Result<VmConfig, ConfigError> {
 pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
     unsupported::refuse(config)?;
     names::check(config)?;
+    resources::validate(config)?;
     let vcpus = config.cpus.boot_vcpus;
-    check((1..=MAX_VCPUS).contains(&vcpus), "cpus.boot_vcpus", vcpus, || format!("1 to {MAX_VCPUS}"))?;
-    let size = config.memory.size;
-    check(size > 0 && size.is_multiple_of(BLOCK_SIZE), "memory.size", size, || {
-        "a multiple of 2 MiB, in bytes".into()
-    })?;
     let groups = &config.rate_limit_groups;
     for (index, group) in groups.iter().enumerate() {
         let earlier = groups.iter().take(index).any(|earlier| earlier.id == group.id);
@@ -172,9 +167,7 @@ fn validate_disk(disk: &DiskConfig, groups: &[RateLimitGroupConfig], vcpus: u16)
         check(queue < queues && !earlier, "disks.queue_affinity", queue, || {
             format!("each queue once, from 0 to {}", queues - 1)
         })?;
-        check(!affinity.host_cpus.is_empty(), "disks.queue_affinity", "no host_cpus", || {
-            "processors of the host".into()
-        })?;
+        resources::host_cpus("disks.queue_affinity", &affinity.host_cpus)?;
     }
     if let Some(group) = &disk.rate_limit_group {
         let known = groups.iter().any(|known| known.id == *group);

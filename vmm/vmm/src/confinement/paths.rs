@@ -83,6 +83,16 @@ impl Rules {
         for file in memory.zones.iter().filter_map(|zone| zone.file.as_ref()) {
             self.add("memory.zones.file", file, PathAccess::ReadWrite);
         }
+        // What the host has of huge pages and nodes; a kernel without them has no such directory.
+        let huge = memory.hugepages || memory.zones.iter().any(|zone| zone.hugepages);
+        let bound = memory.zones.iter().any(|zone| zone.host_numa_node.is_some());
+        for (wanted, path) in
+            [(huge, "/sys/kernel/mm/hugepages"), (huge, "/proc/meminfo"), (bound, "/sys/devices/system/node")]
+        {
+            if wanted && Path::new(path).exists() {
+                self.add("memory", Path::new(path), PathAccess::Read);
+            }
+        }
         for disk in disks {
             if let Some(path) = &disk.path {
                 self.add("disks.path", path, unless(disk.readonly));

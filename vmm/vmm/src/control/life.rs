@@ -296,7 +296,7 @@ impl<R: VmRuntime> Control<R> {
 
     fn resize(&mut self, size: VmResize) -> Result<(), ControlError> {
         let config = &self.vm.as_ref().ok_or(ControlError::NoVm)?.config;
-        let (vcpus, memory) = (config.cpus.boot_vcpus, config.memory.size);
+        let (vcpus, memory) = (config.cpus.boot_vcpus, config.memory.total_size());
         let refuse = |what: &str, reason| Err(ControlError::Unsupported { what: what.into(), reason });
         if size.desired_vcpus.is_some_and(|desired| desired != vcpus) {
             return refuse("desired_vcpus", "the number of vCPUs is fixed when the VM is created");
@@ -366,7 +366,9 @@ impl<R: VmRuntime> Control<R> {
         Ok(Answer::Info(Box::new(VmInfo {
             config,
             state: vm.state,
-            memory_actual_size: Some(machine.map_or(vm.config.memory.size, Machine::memory_actual_size)),
+            memory_actual_size: Some(
+                machine.map_or(vm.config.memory.total_size(), Machine::memory_actual_size),
+            ),
             device_tree: machine.map(Machine::devices).into_iter().flatten().map(named).collect(),
         })))
     }

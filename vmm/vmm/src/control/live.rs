@@ -96,8 +96,9 @@ impl VmRuntime for LiveRuntime {
         let host = Arc::clone(&self.host) as Arc<dyn DeviceHost>;
         let launch_log = self.launch_log.as_deref();
         let (board, vcpus) = Board::build(&self.hypervisor, config, attachments, host, launch_log)?;
-        let threads = VcpuThreads::start(vcpus, &board.context(events, Arc::clone(&self.confinement)))?;
-        Ok(LiveMachine { threads, board, memory: config.memory.size })
+        let threads =
+            VcpuThreads::start(vcpus, &board.context(config, events, Arc::clone(&self.confinement)))?;
+        Ok(LiveMachine { threads, board, memory: config.memory.total_size() })
     }
 }
 

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use api::config::CpuAffinity;
 use api::message::Counters;
 
 use devices::bus::Bus;
 use hypervisor::{Exit, Kicker, SystemEvent, Vcpu};
 use realm::MonitorCall;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use sandbox::ThreadKind;
 
 use crate::Error;
@@ -33,6 +35,8 @@ pub struct Context {
     pub events: BootEvents,
     /// What binds the threads.
     pub confinement: Arc<Confinement>,
+    /// Processors of the host on which vCPUs may run.
+    pub affinity: Arc<[CpuAffinity]>,
 }
 
 /// The running vCPUs of a VM; dropping it takes them out of the guest and waits for their threads.
@@ -56,6 +60,7 @@ impl VcpuThreads {
     pub fn start(vcpus: Vec<Vcpu>, context: &Context) -> Result<Self, Error> {
         let mut started = Self { gate: Arc::new(Gate::new()), threads: Vec::new() };
         for (index, vcpu) in (0..).zip(vcpus) {
+            let affinity = context.affinity.iter().find(|affinity| affinity.vcpu == index);
             let exits = Arc::<ExitCounters>::default();
             let runner = Runner {
                 vcpu,
@@ -63,6 +68,7 @@ impl VcpuThreads {
                 context: context.clone(),
                 gate: Arc::clone(&started.gate),
                 exits: Arc::clone(&exits),
+                host_cpus: affinity.map(|affinity| affinity.host_cpus.clone()),
             };
             let (ready, kicker) = sync_channel(1);
             let thread = thread::Builder::new()
@@ -119,6 +125,7 @@ struct Runner {
     context: Context,
     gate: Arc<Gate>,
     exits: Arc<ExitCounters>,
+    host_cpus: Option<Vec<u32>>,
 }
 
 impl Runner {
@@ -126,11 +133,10 @@ impl Runner {
         let gate = Arc::clone(&self.gate);
         // Counted in before anybody can ask it to stand still.
         let pass = gate.enter();
-        // The kicker installs a signal handler, which the filter does not allow.
+        // The kicker installs a signal handler, which the filter does not allow, no more than another affinity.
         let kicker = self
-            .vcpu
-            .kicker()
-            .map_err(Error::from)
+            .pin()
+            .and_then(|()| Ok(self.vcpu.kicker()?))
             .and_then(|kicker| self.context.confinement.bind(ThreadKind::Vcpu).map(|()| kicker));
         let failed = kicker.is_err();
         if ready.send(kicker).is_err() || failed {
@@ -147,6 +153,16 @@ impl Runner {
             }
         };
         self.context.events.send(event);
+    }
+
+    /// Lets the thread run where the configuration says.
+    fn pin(&self) -> Result<(), Error> {
+        let Some(host_cpus) = &self.host_cpus else { return Ok(()) };
+        let mut set = CpuSet::new();
+        let cpus = host_cpus.iter().filter_map(|&cpu| usize::try_from(cpu).ok());
+        cpus.filter(|&cpu| cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
+        let failed = |errno: rustix::io::Errno| Error::Affinity { vcpu: self.index, source: errno.into() };
+        sched_setaffinity(None, &set).map_err(failed)
     }
 
     /// Runs the guest once and serves what it wanted; an event ends the VM.

@@ -32,7 +32,7 @@ pub(super) fn rules() -> Rules {
         .allow_values(SYS_ioctl, 1, REQUESTS)
         // Files.
         .allow([SYS_openat, SYS_newfstatat, SYS_fstat, SYS_statx, SYS_readlinkat, SYS_unlinkat, SYS_flock])
-        .allow([SYS_fstatfs, SYS_statfs, SYS_getcwd])
+        .allow([SYS_fstatfs, SYS_statfs, SYS_getcwd, SYS_getdents64, SYS_ftruncate])
         // Guest memory: made of a file, filled ahead, bound to nodes of the host; vCPUs, bound to its processors.
         .allow([SYS_memfd_create, SYS_mbind, SYS_set_mempolicy, SYS_mlock2, SYS_sched_setaffinity])
         .allow([SYS_pipe2, SYS_io_uring_setup, SYS_io_uring_register])

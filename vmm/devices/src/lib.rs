@@ -81,3 +81,4 @@ pub mod rate_limit;
 #[cfg(test)]
 mod testing;
 pub mod virtio;
+pub mod watchdog;

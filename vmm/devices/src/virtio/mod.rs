@@ -1,5 +1,6 @@
 //! Virtio 1.2 devices on PCI. Each device is a folder; [`VirtioPci`] carries any of them.
 
+pub mod balloon;
 pub mod blk;
 pub mod console;
 mod host;

@@ -137,6 +137,11 @@ impl Chain {
         Ok(Reader::new(self.memory.as_ref(), self.chain.clone())?)
     }
 
+    /// Where the device-writable parts lie, which are neither read nor written by this.
+    pub fn writable_ranges(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.chain.clone().writable().map(|part| (part.addr().0, part.len()))
+    }
+
     /// The device-writable bytes.
     ///
     /// # Errors

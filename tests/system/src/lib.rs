@@ -119,6 +119,13 @@ impl TestVm {
         RunningVm { vm: self, child: Some(child) }
     }
 
+    /// Starts the VM in a VMM that listens at [`RunningVm::api`] and tells `events` what happens.
+    #[must_use]
+    pub fn serve_with_vm(self) -> RunningVm {
+        let config = format!("--config={}", self.path("vm.json").display());
+        self.flag(&config).serve()
+    }
+
     /// Starts the VMM without a VM; it listens at [`RunningVm::api`] and tells `events` what happens.
     #[must_use]
     pub fn serve(self) -> RunningVm {
@@ -150,6 +157,16 @@ impl RunningVm {
             assert!(Instant::now() < deadline, "no {text:?} in:\n{}", serial(&self.vm.path("serial.log")));
             self.assert_running(&format!("without {text:?}:\n{}", serial(&self.vm.path("serial.log"))));
             sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until `holds`.
+    pub fn wait_until(&mut self, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "what was waited for did not come");
+            self.assert_running("meanwhile");
+            sleep(Duration::from_millis(50));
         }
     }
 

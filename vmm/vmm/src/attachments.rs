@@ -1,10 +1,13 @@
 //! What of the host a VM is attached to: it outlives the boots of the VM, so that nobody on the other side notices that
 //! the guest was launched anew.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use api::VmConfig;
+use devices::rate_limit::Limits;
 use devices::virtio::DeviceHost;
 
 use crate::Error;
@@ -12,16 +15,20 @@ use crate::console::Console;
 use crate::disk::Disk;
 use crate::interface::Interface;
 
-/// Consoles, network interfaces and disks.
+/// Consoles, network interfaces and disks. Clones are the same ones.
+#[derive(Clone)]
 pub struct Attachments {
     /// The other end of the serial port.
-    pub serial: Option<Console>,
+    pub serial: Option<Arc<Console>>,
     /// The other end of the virtio console.
-    pub console: Option<Console>,
+    pub console: Option<Arc<Console>>,
     /// The other ends of network interfaces, in the order of the configuration.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<Arc<Interface>>,
     /// The images of disks, in the order of the configuration.
-    pub disks: Vec<Disk>,
+    pub disks: Vec<Arc<Disk>>,
+    /// Whether the watchdog has reset the VM.
+    pub watchdog_fired: Arc<AtomicBool>,
+    groups: BTreeMap<String, Limits>,
 }
 
 impl Attachments {
@@ -32,20 +39,29 @@ impl Attachments {
     /// [`Error`] that names the field.
     pub fn open(
         config: &VmConfig,
-        interfaces: Vec<Interface>,
+        interfaces: Vec<Arc<Interface>>,
         host: &Arc<dyn DeviceHost>,
     ) -> Result<Self, Error> {
+        let console = |field, config| Console::open(field, config, host).map(|console| console.map(Arc::new));
+        let groups = crate::rate_limit::groups(&config.rate_limit_groups);
         Ok(Self {
-            serial: Console::open("serial", &config.serial, host)?,
-            console: Console::open("console", &config.console, host)?,
+            serial: console("serial", &config.serial)?,
+            console: console("console", &config.console)?,
             interfaces,
-            disks: Disk::open_all(&config.disks, &config.rate_limit_groups)?,
+            disks: Disk::open_all(&config.disks, &groups, &[])?,
+            watchdog_fired: Arc::default(),
+            groups,
         })
     }
 
-    /// The same for another set of interfaces.
-    pub fn with(self, interfaces: Vec<Interface>) -> Self {
-        Self { interfaces, ..self }
+    /// The same for another configuration: what it has in common with the earlier one stays open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] that names the field.
+    pub fn for_config(&self, config: &VmConfig, interfaces: Vec<Arc<Interface>>) -> Result<Self, Error> {
+        let disks = Disk::open_all(&config.disks, &self.groups, &self.disks)?;
+        Ok(Self { interfaces, disks, ..self.clone() })
     }
 
     /// The pseudo-terminals to which one attaches, by the field that asked for them.

@@ -1,10 +1,10 @@
 //! A disk of the VM: an image of the host, and how the guest sees it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use api::config::{DiskConfig, ImageType, RateLimitGroupConfig};
+use api::config::{DiskConfig, ImageType};
 use devices::rate_limit::{LimitConfig, Limits};
 use devices::virtio::blk::{
     Block, BlockBackend, BlockOptions, ImageFormat, ImageOptions, MAX_QUEUES, open_image,
@@ -16,25 +16,34 @@ use crate::rate_limit::limits;
 /// The other end of a disk, which stays open and locked from one boot to the next.
 pub struct Disk {
     id: String,
+    config: DiskConfig,
     image: Arc<dyn BlockBackend>,
     options: BlockOptions,
 }
 
 impl Disk {
-    /// Opens and locks the images of all disks, in the order of the configuration.
+    /// Opens and locks the images of all disks, in the order of the configuration, unless they are among those of
+    /// `open`. `groups` are the limits that disks share.
     ///
     /// # Errors
     ///
     /// [`Error::Device`].
-    pub fn open_all(configs: &[DiskConfig], groups: &[RateLimitGroupConfig]) -> Result<Vec<Self>, Error> {
-        let groups: HashMap<&str, Limits> = groups
-            .iter()
-            .map(|group| (group.id.as_str(), Limits::new(&limits(&group.rate_limiter_config))))
-            .collect();
-        configs.iter().enumerate().map(|(index, config)| Self::open(index, config, &groups)).collect()
+    pub fn open_all(
+        configs: &[DiskConfig],
+        groups: &BTreeMap<String, Limits>,
+        open: &[Arc<Self>],
+    ) -> Result<Vec<Arc<Self>>, Error> {
+        let disk = |(index, config): (usize, &DiskConfig)| {
+            let known = open.iter().find(|disk| disk.config == *config);
+            known.map_or_else(
+                || Self::open(index, config, groups).map(Arc::new),
+                |known| Ok(Arc::clone(known)),
+            )
+        };
+        configs.iter().enumerate().map(disk).collect()
     }
 
-    fn open(index: usize, config: &DiskConfig, groups: &HashMap<&str, Limits>) -> Result<Self, Error> {
+    fn open(index: usize, config: &DiskConfig, groups: &BTreeMap<String, Limits>) -> Result<Self, Error> {
         let path = config.path.as_deref().unwrap_or_else(|| Path::new(""));
         let format = match config.image_type {
             ImageType::Unknown => ImageFormat::Probe,
@@ -61,7 +70,7 @@ impl Disk {
         };
         let id = config.id.clone().unwrap_or_else(|| format!("_disk{index}"));
         tracing::info!(id, path = %path.display(), bytes = image.size(), "disk");
-        Ok(Self { id, image: image.into(), options })
+        Ok(Self { id, config: config.clone(), image: image.into(), options })
     }
 
     /// Name of the disk.
@@ -110,7 +119,7 @@ mod tests {
             r#"{"num_queues":2,"queue_size":64,"queue_affinity":[{"queue_index":1,"host_cpus":[0,3]}]}"#;
         let config = config(&file, json);
         assert_eq!(queues(&config), [vec![], vec![0, 3]]);
-        let disks = Disk::open_all(&[config], &[]).unwrap();
+        let disks = Disk::open_all(&[config], &BTreeMap::new(), &[]).unwrap();
         assert_eq!(disks[0].device().queue_sizes(), [64, 64]);
         assert_eq!(disks[0].id(), "_disk0");
     }
@@ -119,17 +128,21 @@ mod tests {
     fn disk_stays_locked_between_boots() {
         let file = image(1 << 20);
         let config = config(&file, "{}");
-        let disks = Disk::open_all(std::slice::from_ref(&config), &[]).unwrap();
+        let disks = Disk::open_all(std::slice::from_ref(&config), &BTreeMap::new(), &[]).unwrap();
         drop(disks[0].device());
-        let error = Disk::open_all(std::slice::from_ref(&config), &[]).err().unwrap();
+        let error = Disk::open_all(std::slice::from_ref(&config), &BTreeMap::new(), &[]).err().unwrap();
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("in use"), "{error}");
-        drop(disks);
-        assert_eq!(Disk::open_all(&[config], &[]).unwrap().len(), 1);
+        let again = Disk::open_all(std::slice::from_ref(&config), &BTreeMap::new(), &disks).unwrap();
+        assert!(Arc::ptr_eq(&again[0], &disks[0]), "what is open stays open");
+        drop((disks, again));
+        assert_eq!(Disk::open_all(&[config], &BTreeMap::new(), &[]).unwrap().len(), 1);
     }
 
     #[test]
     fn image_that_is_no_qcow2_is_refused_when_the_format_is_given() {
         let file = image(1 << 20);
-        assert!(Disk::open_all(&[config(&file, r#"{"image_type":"Qcow2"}"#)], &[]).is_err());
+        assert!(
+            Disk::open_all(&[config(&file, r#"{"image_type":"Qcow2"}"#)], &BTreeMap::new(), &[]).is_err()
+        );
     }
 }

@@ -1,8 +1,8 @@
-//! What vCPU threads report to the thread that owns the VM.
+//! What a boot of the VM reports to the thread that owns the VM.
 
 use crate::Error;
 
-/// Something that ends a boot of the VM.
+/// Something that happened in a boot of the VM. Most end it.
 #[derive(Debug)]
 pub enum Event {
     /// The guest powered itself off.
@@ -11,6 +11,10 @@ pub enum Event {
     Reset,
     /// The guest reported its own crash.
     Crash,
+    /// The guest did not start its watchdog over in time.
+    Watchdog,
+    /// The guest let the device of that name go; the boot goes on.
+    Ejected(String),
     /// The VM cannot go on.
     Failed(Error),
 }

@@ -16,23 +16,24 @@ use crate::rate_limit::limits;
 /// The other end of a network interface.
 pub struct Interface {
     id: String,
+    config: NetConfig,
     backend: Arc<TapBackend>,
     device: DeviceConfig,
 }
 
 impl Interface {
-    /// The interfaces in the order of the configuration: those of `open` that have the right name, and new ones. To
+    /// The interfaces in the order of the configuration: those of `open` that have the same configuration, and new ones. To
     /// open a tap device by its name may take `CAP_NET_ADMIN`.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] or [`Error::Tap`].
-    pub fn open_all(configs: &[NetConfig], mut open: Vec<Self>) -> Result<Vec<Self>, Error> {
-        let mut interface = |(index, config): (usize, &NetConfig)| {
-            let known = open.iter().position(|interface| config.id.as_ref() == Some(&interface.id));
-            known.map_or_else(|| Self::open(index, config), |known| Ok(open.swap_remove(known)))
+    pub fn open_all(configs: &[NetConfig], open: &[Arc<Self>]) -> Result<Vec<Arc<Self>>, Error> {
+        let interface = |(index, config): (usize, &NetConfig)| {
+            let known = open.iter().find(|interface| interface.config == *config);
+            known.map_or_else(|| Self::open(index, config).map(Arc::new), |known| Ok(Arc::clone(known)))
         };
-        configs.iter().enumerate().map(&mut interface).collect()
+        configs.iter().enumerate().map(interface).collect()
     }
 
     /// Opens the tap device that `config` names, or takes the descriptors that came with it.
@@ -74,7 +75,7 @@ impl Interface {
             ufo: config.offload_ufo,
             limits: config.rate_limiter_config.as_ref().map(limits).unwrap_or_default(),
         };
-        Ok(Self { id, backend: Arc::new(TapBackend(tap)), device })
+        Ok(Self { id, config: config.clone(), backend: Arc::new(TapBackend(tap)), device })
     }
 
     /// Name of the interface.

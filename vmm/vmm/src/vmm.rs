@@ -66,7 +66,7 @@ pub fn run(start: Start, options: &RunOptions) -> Result<Outcome, Error> {
         }
         Start::Bounds(bounds) => (None, bounds),
     };
-    let interfaces = vm.as_ref().map(|vm| Interface::open_all(&vm.net, Vec::new())).transpose()?;
+    let interfaces = vm.as_ref().map(|vm| Interface::open_all(&vm.net, &[])).transpose()?;
     let listener = options.api_socket.as_ref().map(Listener::open).transpose()?;
     let monitor = options.event_monitor.as_ref().map(|target| {
         EventMonitor::open(target).map_err(|source| Error::EventMonitor { target: target.clone(), source })

@@ -1,4 +1,4 @@
-//! Configuration space of a type 0 function (PCI Local Bus 3.0, chapter 6).
+//! Configuration space of a function (PCI Local Bus 3.0, chapter 6) or bridge (PCI-to-PCI Bridge 1.2, chapter 3).
 
 use super::Bar;
 
@@ -10,6 +10,7 @@ const COMMAND: usize = 0x04;
 const STATUS: usize = 0x06;
 const REVISION: usize = 0x08;
 const CLASS: usize = 0x09;
+const HEADER_TYPE: usize = 0x0e;
 const BAR0: usize = 0x10;
 const SUBSYSTEM: usize = 0x2c;
 const CAPABILITIES: usize = 0x34;
@@ -58,11 +59,30 @@ impl ConfigSpace {
         config.set(REVISION, &[header.revision]);
         config.set(CLASS, header.class.to_le_bytes().get(..3).unwrap_or_default());
         config.set(SUBSYSTEM, &header.subsystem.to_le_bytes());
-        config.allow(COMMAND, &[COMMAND_MEMORY | COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE]);
-        // Cache line size and interrupt line are scratch registers for firmware and operating system.
-        config.allow(0x0c, &[0xff]);
-        config.allow(0x3c, &[0xff]);
+        config.allow_common();
         config
+    }
+
+    /// Configuration space of a bridge with a memory window and a 64-bit prefetchable one, and without I/O ports. What it
+    /// forwards is not looked at: a device behind it answers where its BARs are.
+    pub(crate) fn bridge(header: &Header) -> Self {
+        let mut config = Self::new(&Header { subsystem: 0, ..*header });
+        config.set(HEADER_TYPE, &[1]);
+        // Bus numbers, memory window, prefetchable window, its upper halves, bridge control.
+        config.allow(0x18, &[0xff; 3]);
+        config.allow(0x20, &[0xf0, 0xff, 0xf0, 0xff, 0xf0, 0xff, 0xf0, 0xff]);
+        config.set(0x24, &[1, 0, 1, 0]);
+        config.allow(0x28, &[0xff; 8]);
+        config.allow(0x3e, &[0xff; 2]);
+        config
+    }
+
+    /// What the guest may change in the header of any function.
+    fn allow_common(&mut self) {
+        self.allow(COMMAND, &[COMMAND_MEMORY | COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE]);
+        // Cache line size and interrupt line are scratch registers for firmware and operating system.
+        self.allow(0x0c, &[0xff]);
+        self.allow(0x3c, &[0xff]);
     }
 
     /// Adds a 64-bit memory BAR of `size` bytes (a power of two, at least 16) at registers `index` and `index + 1`.
@@ -108,6 +128,18 @@ impl ConfigSpace {
         let mut data = [0; 2];
         self.read(u16::from(offset), &mut data);
         u16::from_le_bytes(data)
+    }
+
+    /// The bytes at `offset`.
+    pub(crate) fn bytes<const N: usize>(&self, offset: u8) -> [u8; N] {
+        let mut data = [0; N];
+        self.read(u16::from(offset), &mut data);
+        data
+    }
+
+    /// Sets the 16-bit register at `offset`, past the guest's mask.
+    pub(crate) fn set16(&mut self, offset: u8, value: u16) {
+        self.set(usize::from(offset), &value.to_le_bytes());
     }
 
     /// The 32-bit register at `offset`.

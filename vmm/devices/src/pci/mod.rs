@@ -1,24 +1,29 @@
-//! A PCI Express host with one bus, its configuration space (ECAM) and message-signalled interrupts.
+//! A PCI Express host with a bus, root ports with a slot each on that bus, its configuration space (ECAM) and message-signalled interrupts.
 
 mod bus;
 mod config;
 mod host_bridge;
 mod msix;
+mod root_port;
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use bus::{PciBus, PciError};
 pub(crate) use config::{ConfigSpace, Header};
 pub(crate) use msix::Msix;
+pub use root_port::Ejected;
 
 /// Bytes of configuration space per function in the ECAM window.
 pub const ECAM_FUNCTION_SIZE: u64 = 4096;
 /// Device slots on a bus, the host bridge in slot 0 included.
 pub const SLOTS: u8 = 32;
 
-/// Where a single-function device sits on bus 0.
+/// Where a single-function device sits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PciAddress {
+    bus: u8,
     slot: u8,
 }
 
@@ -29,14 +34,40 @@ impl PciAddress {
     }
 
     /// The requester id with which the device's messages reach the ITS.
-    pub fn requester_id(self) -> u32 {
-        u32::from(self.slot) << 3
+    pub fn requester(self) -> Requester {
+        Requester(Arc::new((u32::from(self.bus) << 8 | u32::from(self.slot) << 3).into()))
+    }
+}
+
+/// The id with which a function's messages reach the ITS. That of a function behind a root port changes with the number
+/// that the guest gives to the port's bus.
+#[derive(Clone, Debug)]
+pub struct Requester(Arc<AtomicU32>);
+
+impl Requester {
+    /// Of the function behind a port, whose bus has no number so far.
+    fn behind_port() -> Self {
+        Self(Arc::default())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(id: u32) -> Self {
+        Self(Arc::new(id.into()))
+    }
+
+    fn set_bus(&self, bus: u8) {
+        self.0.store(u32::from(bus) << 8, Ordering::Relaxed);
+    }
+
+    /// Bus, slot and function.
+    pub fn id(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "0000:00:{:02x}.0", self.slot)
+        write!(f, "0000:{:02x}:{:02x}.0", self.bus, self.slot)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
+use super::Requester;
 use crate::bus::value32;
 use crate::interrupt::{MsiMessage, MsiSink};
 use crate::log_limit::LogLimit;
@@ -35,17 +36,17 @@ struct State {
 pub(crate) struct Msix {
     state: Mutex<State>,
     sink: Arc<dyn MsiSink>,
-    device_id: u32,
+    requester: Requester,
     failures: LogLimit,
 }
 
 impl Msix {
     /// `vectors` entries, masked as after reset.
-    pub(crate) fn new(vectors: u16, device_id: u32, sink: Arc<dyn MsiSink>) -> Self {
+    pub(crate) fn new(vectors: u16, requester: Requester, sink: Arc<dyn MsiSink>) -> Self {
         let entry = Entry { address: 0, data: 0, masked: true, pending: false };
         let entries = vec![entry; usize::from(vectors)];
         let state = State { enabled: false, function_masked: false, entries };
-        Self { state: Mutex::new(state), sink, device_id, failures: LogLimit::default() }
+        Self { state: Mutex::new(state), sink, requester, failures: LogLimit::default() }
     }
 
     /// The capability's body and its writable bits, for a table and a pending array in BAR 0.
@@ -161,7 +162,7 @@ impl Msix {
     }
 
     fn send(&self, entry: Entry) {
-        let message = MsiMessage { address: entry.address, data: entry.data, device_id: self.device_id };
+        let message = MsiMessage { address: entry.address, data: entry.data, device_id: self.requester.id() };
         if let Err(error) = self.sink.signal(message)
             && let Some(count) = self.failures.hit()
         {
@@ -192,7 +193,7 @@ mod tests {
 
     fn msix() -> (Msix, Arc<RecordingMsi>) {
         let sink = Arc::new(RecordingMsi::default());
-        (Msix::new(3, 0x18, sink.clone()), sink)
+        (Msix::new(3, Requester::of(0x18), sink.clone()), sink)
     }
 
     fn program(msix: &Msix, vector: u64, address: u64, data: u32) {

@@ -89,7 +89,7 @@ impl Machine {
         let device = VirtioPci::new(VirtioPciConfig {
             id: "_test0".into(),
             device,
-            address,
+            requester: address.requester(),
             memory: self.memory.clone(),
             dma: self.dma.clone(),
             msi: self.msi.clone(),

@@ -61,6 +61,12 @@ pub struct VmFlags {
     /// Socket to the guest: cid=N,socket=PATH.
     #[arg(long, value_name = "OPTIONS")]
     vsock: Option<String>,
+    /// Balloon: size=N[,deflate_on_oom=on][,free_page_reporting=on].
+    #[arg(long, value_name = "OPTIONS")]
+    balloon: Option<String>,
+    /// Reset the guest when it does not feed its watchdog (6300ESB).
+    #[arg(long)]
+    watchdog: bool,
     /// Run as a Realm: soft[,key=PEM][,instance_id=HEX][,hash=sha256|sha512][,rpv=BASE64][,rmm=1.0|2.0][,fault=challenge|signature].
     #[arg(long, value_name = "BACKEND[,OPTIONS]")]
     realm: Option<String>,
@@ -158,6 +164,10 @@ impl VmFlags {
         if let Some(text) = self.vsock {
             config.vsock = Some(vsock(&text)?);
         }
+        if let Some(text) = self.balloon {
+            config.balloon = Some(memory::balloon(&text)?);
+        }
+        config.watchdog |= self.watchdog;
         if let Some(text) = self.realm {
             config.realm = Some(realm(&text)?);
         }

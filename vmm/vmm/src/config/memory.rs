@@ -1,7 +1,8 @@
-//! Processors, memory and NUMA nodes on the command line.
+//! Processors, memory, NUMA nodes and the balloon on the command line.
 
 use api::config::{
-    CpuAffinity, CpuTopology, CpusConfig, MemoryConfig, MemoryZoneConfig, NumaConfig, NumaDistance,
+    BalloonConfig, CpuAffinity, CpuTopology, CpusConfig, MemoryConfig, MemoryZoneConfig, NumaConfig,
+    NumaDistance,
 };
 
 use super::ConfigError;
@@ -101,6 +102,20 @@ pub fn numa(text: &str) -> Result<NumaConfig, ConfigError> {
         cpus: cpus.unwrap_or_default(),
         distances: distances.unwrap_or_default(),
         memory_zones: zones.unwrap_or_default(),
+    })
+}
+
+/// `--balloon`.
+pub fn balloon(text: &str) -> Result<BalloonConfig, ConfigError> {
+    let known = ["id", "size", "deflate_on_oom", "free_page_reporting"];
+    let options = Options::parse("--balloon", text, &known)?;
+    options.require("size")?;
+    Ok(BalloonConfig {
+        id: options.get("id").map(Into::into),
+        size: options.convert("size", SIZE, options::size)?.unwrap_or_default(),
+        deflate_on_oom: options.switch("deflate_on_oom")?,
+        free_page_reporting: options.switch("free_page_reporting")?,
+        ..BalloonConfig::default()
     })
 }
 

@@ -26,7 +26,7 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         serial: _,
         console: _,
         vsock,
-        watchdog,
+        watchdog: _,
         landlock_enable: _,
         landlock_rules: _,
         realm: _,
@@ -53,10 +53,12 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
             "no pci_segment and no pci_device_id",
         )?;
     }
-    only(balloon.is_none(), "balloon", "nothing")?;
+    if let Some(balloon) = balloon {
+        let free = balloon.pci_segment == 0 && balloon.pci_device_id.is_none();
+        only(free, "balloon", "no pci_segment and no pci_device_id")?;
+    }
     only(fs.is_empty(), "fs", "nothing")?;
     only(pmem.is_empty(), "pmem", "nothing")?;
-    only(!watchdog, "watchdog", "false")?;
 
     only(!rng.iommu, "rng.iommu", "false")?;
     let placed = [

@@ -139,6 +139,13 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
     }
     let two_ttys = config.serial.mode == ConsoleMode::Tty && config.console.mode == ConsoleMode::Tty;
     check(!two_ttys, "console.mode", "Tty", || "another mode, as serial has the terminal already".into())?;
+    if let Some(balloon) = &config.balloon {
+        let most = config.memory.total_size();
+        check(balloon.size < most, "balloon.size", balloon.size, || format!("less than the memory, {most}"))?;
+        check(config.realm.is_none(), "balloon", "a balloon in a Realm", || {
+            "no balloon: the host cannot take pages from a Realm, which would lose their content".into()
+        })?;
+    }
     if let Some(realm) = &config.realm {
         personalization_value(realm)?;
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use api::VmConfig;
 use api::message::{Counters, DeviceNode, PciDeviceInfo};
 
-use super::{BootEvents, ControlError, Machine, NewDevice, VmRuntime};
+use super::{BootEvents, ControlError, Machine, VmRuntime};
 use crate::Error;
 use crate::config::ConfigError;
 use crate::event::Event;
@@ -59,7 +59,7 @@ impl VmRuntime for FakeRuntime {
     fn attach(
         &mut self,
         config: &VmConfig,
-        before: Option<FakeAttachments>,
+        before: Option<&FakeAttachments>,
     ) -> Result<FakeAttachments, Error> {
         self.log(if before.is_some() { "attach again" } else { "attach" });
         let pty = config.serial.mode == api::config::ConsoleMode::Pty;
@@ -125,7 +125,7 @@ impl FakeMachine {
     }
 }
 
-impl Machine for FakeMachine {
+impl Machine<FakeAttachments> for FakeMachine {
     fn pause(&mut self) -> Result<(), Error> {
         assert!(!self.paused, "paused twice");
         self.paused = true;
@@ -175,8 +175,15 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
-    fn plug(&mut self, id: &str, _device: &NewDevice) -> Result<PciDeviceInfo, ControlError> {
+    fn plug(
+        &mut self,
+        id: &str,
+        config: &VmConfig,
+        _attachments: &FakeAttachments,
+    ) -> Result<PciDeviceInfo, ControlError> {
         self.can_plug(id)?;
+        let known = config.disks.iter().any(|disk| disk.id.as_deref() == Some(id));
+        assert!(known || config.net.iter().any(|net| net.id.as_deref() == Some(id)));
         self.log(format!("plug {id}"));
         Ok(PciDeviceInfo { id: id.into(), bdf: "0000:01:00.0".into() })
     }
@@ -185,6 +192,10 @@ impl Machine for FakeMachine {
         self.can_plug(id)?;
         self.log(format!("unplug {id}"));
         Ok(())
+    }
+
+    fn ejected(&mut self, id: &str) {
+        self.log(format!("ejected {id}"));
     }
 }
 

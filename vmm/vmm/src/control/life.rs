@@ -188,6 +188,17 @@ impl<R: VmRuntime> Control<R> {
 
     /// The guest, or a vCPU of it, ended the boot.
     fn guest(&mut self, event: Event) -> Result<Next, Error> {
+        let event = match event {
+            Event::Ejected(id) => {
+                self.ejected(&id)?;
+                return Ok(Next::GoOn);
+            }
+            Event::Watchdog => {
+                self.monitor.event("guest", "watchdog", &[("event", "the guest did not feed its watchdog")]);
+                Event::Reset
+            }
+            event => event,
+        };
         let outcome = match event {
             Event::Off => Outcome::PoweredOff,
             Event::Crash => {
@@ -195,8 +206,8 @@ impl<R: VmRuntime> Control<R> {
                 Outcome::Crashed
             }
             Event::Reset if self.policy.no_reboot => Outcome::Reset,
-            Event::Reset => {
-                tracing::info!("the guest asked for a reset; launching it anew");
+            Event::Reset | Event::Watchdog | Event::Ejected(_) => {
+                tracing::info!("the guest is reset; launching it anew");
                 return match self.reboot() {
                     Ok(()) => Ok(Next::GoOn),
                     Err(error) => self.end_with(error),
@@ -223,7 +234,7 @@ impl<R: VmRuntime> Control<R> {
 
     fn launch(&mut self) -> Result<(), Error> {
         let Some(vm) = &mut self.vm else { return Ok(()) };
-        let attachments = self.runtime.attach(&vm.config, vm.attachments.take())?;
+        let attachments = self.runtime.attach(&vm.config, vm.attachments.as_ref())?;
         let attachments = vm.attachments.insert(attachments);
         self.launches += 1;
         let events = BootEvents::new(self.launches, self.handle.inputs().clone());
@@ -330,7 +341,13 @@ impl<R: VmRuntime> Control<R> {
         validate(&config)?;
         self.runtime.check(&config)?;
         let answer = match &mut vm.machine {
-            Some(machine) => Answer::Device(machine.plug(&id, &device)?),
+            Some(machine) => {
+                let failed = ControlError::failed(device.call());
+                let attachments = self.runtime.attach(&config, vm.attachments.as_ref()).map_err(failed)?;
+                let plugged = machine.plug(&id, &config, &attachments)?;
+                vm.attachments = Some(attachments);
+                Answer::Device(plugged)
+            }
             None => Answer::Done,
         };
         vm.config = config;
@@ -347,9 +364,23 @@ impl<R: VmRuntime> Control<R> {
         if let Some(machine) = &mut vm.machine {
             return machine.unplug(id);
         }
-        // What came with a request for this device alone is closed.
-        vm.descriptors.retain(|fd| config.net.iter().any(|net| net.fds.contains(&fd.as_raw_fd())));
-        vm.config = config;
+        vm.forget(config);
+        self.monitor.event("vm", "device-removed", &[("id", id)]);
+        Ok(())
+    }
+
+    /// The guest has let the device of that name go.
+    fn ejected(&mut self, id: &str) -> Result<(), Error> {
+        let Some(vm) = &mut self.vm else { return Ok(()) };
+        if let Some(machine) = &mut vm.machine {
+            machine.ejected(id);
+        }
+        let mut config = vm.config.clone();
+        if devices::remove(&mut config, id).is_ok() {
+            let attachments = self.runtime.attach(&config, vm.attachments.as_ref())?;
+            vm.attachments = Some(attachments);
+            vm.forget(config);
+        }
         self.monitor.event("vm", "device-removed", &[("id", id)]);
         Ok(())
     }
@@ -423,6 +454,12 @@ impl<R: VmRuntime> Control<R> {
 }
 
 impl<R: VmRuntime> Vm<R> {
+    /// Takes a configuration without a device that there was. What came with a request for it alone is closed.
+    fn forget(&mut self, config: VmConfig) {
+        self.descriptors.retain(|fd| config.net.iter().any(|net| net.fds.contains(&fd.as_raw_fd())));
+        self.config = config;
+    }
+
     fn expect(
         &self,
         action: &'static str,

@@ -9,7 +9,7 @@ use api::message::{Counters, DeviceNode, PciDeviceInfo};
 use devices::virtio::DeviceHost;
 use hypervisor::Hypervisor;
 
-use super::{BootEvents, ControlError, Machine, NewDevice, VmRuntime};
+use super::{BootEvents, ControlError, Machine, VmRuntime};
 use crate::Error;
 use crate::attachments::Attachments;
 use crate::board::Board;
@@ -28,7 +28,7 @@ pub struct LiveRuntime {
     /// What binds threads.
     pub confinement: Arc<Confinement>,
     /// Interfaces that were opened before the process was confined; the first VM takes them.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<Arc<Interface>>,
     /// Names of interfaces that are open, which therefore need not be opened.
     pub open: BTreeSet<String>,
     /// Bounds of the process.
@@ -59,18 +59,13 @@ impl VmRuntime for LiveRuntime {
         })
     }
 
-    fn attach(&mut self, config: &VmConfig, before: Option<Attachments>) -> Result<Attachments, Error> {
-        let (attached, open) = match before {
-            None => (None, std::mem::take(&mut self.interfaces)),
-            Some(mut attachments) => {
-                let open = std::mem::take(&mut attachments.interfaces);
-                (Some(attachments), open)
-            }
-        };
+    fn attach(&mut self, config: &VmConfig, before: Option<&Attachments>) -> Result<Attachments, Error> {
+        let first = std::mem::take(&mut self.interfaces);
+        let open = before.map_or(&first, |before| &before.interfaces);
         let interfaces = Interface::open_all(&config.net, open)?;
         self.open = interfaces.iter().map(|interface| interface.id().to_owned()).collect();
-        match attached {
-            Some(attachments) => Ok(attachments.with(interfaces)),
+        match before {
+            Some(attachments) => attachments.for_config(config, interfaces),
             None => {
                 let host = Arc::clone(&self.host) as Arc<dyn DeviceHost>;
                 Attachments::open(config, interfaces, &host)
@@ -95,7 +90,7 @@ impl VmRuntime for LiveRuntime {
     ) -> Result<LiveMachine, Error> {
         let host = Arc::clone(&self.host) as Arc<dyn DeviceHost>;
         let launch_log = self.launch_log.as_deref();
-        let (board, vcpus) = Board::build(&self.hypervisor, config, attachments, host, launch_log)?;
+        let (board, vcpus) = Board::build(&self.hypervisor, config, attachments, host, &events, launch_log)?;
         let threads =
             VcpuThreads::start(vcpus, &board.context(config, events, Arc::clone(&self.confinement)))?;
         Ok(LiveMachine { threads, board, memory: config.memory.total_size() })
@@ -115,37 +110,25 @@ impl LiveMachine {
     }
 }
 
-impl Machine for LiveMachine {
+impl Machine<Attachments> for LiveMachine {
     fn pause(&mut self) -> Result<(), Error> {
         self.threads.pause();
-        for (_, device) in self.board.virtio() {
-            device.pause();
-        }
+        self.board.devices().pause();
         Ok(())
     }
 
     fn resume(&mut self) -> Result<(), Error> {
-        for (_, device) in self.board.virtio() {
-            device.resume();
-        }
+        self.board.devices().resume();
         self.threads.resume();
         Ok(())
     }
 
     fn devices(&self) -> Vec<DeviceNode> {
-        let node = |(address, device): &(_, Arc<devices::virtio::VirtioPci>)| DeviceNode {
-            id: device.id().into(),
-            children: Vec::new(),
-            pci_bdf: Some(devices::pci::PciAddress::to_string(address)),
-        };
-        self.board.virtio().iter().map(node).collect()
+        self.board.devices().nodes()
     }
 
     fn device_counters(&self) -> Counters {
-        let counted = |device: &devices::virtio::VirtioPci| {
-            device.device().counters().into_iter().map(|(name, count)| (name.into(), count)).collect()
-        };
-        self.board.virtio().iter().map(|(_, device)| (device.id().into(), counted(device))).collect()
+        self.board.devices().counters()
     }
 
     fn vcpu_counters(&self) -> Counters {
@@ -153,7 +136,8 @@ impl Machine for LiveMachine {
     }
 
     fn memory_actual_size(&self) -> u64 {
-        self.memory
+        let given_up = self.board.devices().balloon_device().map_or(0, |balloon| balloon.actual());
+        self.memory.saturating_sub(given_up)
     }
 
     fn power_button(&mut self) -> Result<(), ControlError> {
@@ -167,27 +151,42 @@ impl Machine for LiveMachine {
         )
     }
 
-    fn resize_balloon(&mut self, _bytes: u64) -> Result<(), ControlError> {
-        Self::refuse("desired_balloon", "this VM has no balloon")
+    fn resize_balloon(&mut self, bytes: u64) -> Result<(), ControlError> {
+        let Some(balloon) = self.board.devices().balloon_device() else {
+            return Self::refuse("desired_balloon", "this VM has no balloon; give it one when it is created");
+        };
+        if bytes >= self.memory {
+            return Self::refuse("desired_balloon", "the guest would have no memory left");
+        }
+        balloon.set_target(bytes);
+        Ok(())
     }
 
     fn resize_disk(&mut self, id: &str, bytes: u64) -> Result<(), ControlError> {
-        let disk = self.board.disk(id).ok_or_else(|| ControlError::NoDevice { id: id.into() })?;
+        let disk = self.board.devices().disk(id).ok_or_else(|| ControlError::NoDevice { id: id.into() })?;
         disk.grow(bytes).map_err(|source| {
             let source = Box::new(Error::DiskSize { id: id.into(), source });
             ControlError::Failed { action: "vm.resize-disk", source }
         })
     }
 
-    fn plug(&mut self, id: &str, device: &NewDevice) -> Result<PciDeviceInfo, ControlError> {
-        let what = format!("{}: {id}", device.call());
-        Self::refuse(
-            &what,
-            "the device cannot be added to a running VM; shut the VM down, add it and boot again",
-        )
+    fn plug(
+        &mut self,
+        id: &str,
+        config: &VmConfig,
+        attachments: &Attachments,
+    ) -> Result<PciDeviceInfo, ControlError> {
+        let failed = |source| ControlError::Failed { action: "adding the device", source: Box::new(source) };
+        let address = self.board.devices_mut().plug(id, config, attachments).map_err(failed)?;
+        Ok(PciDeviceInfo { id: id.into(), bdf: address.to_string() })
     }
 
     fn unplug(&mut self, id: &str) -> Result<(), ControlError> {
-        Self::refuse(id, "the device cannot be removed from a running VM; shut the VM down first")
+        let failed = |source| ControlError::Failed { action: "vm.remove-device", source: Box::new(source) };
+        self.board.devices().request_unplug(id).map_err(failed)
+    }
+
+    fn ejected(&mut self, id: &str) {
+        self.board.devices_mut().forget(id);
     }
 }

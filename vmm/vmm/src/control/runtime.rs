@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use api::VmConfig;
 use api::message::{Counters, DeviceNode, PciDeviceInfo};
 
-use super::{ControlError, Input, NewDevice};
+use super::{ControlError, Input};
 use crate::Error;
 use crate::config::ConfigError;
 use crate::event::Event;
@@ -16,7 +16,7 @@ pub trait VmRuntime {
     /// What of the host a VM is attached to: it outlives boots.
     type Attachments;
     /// A VM that was launched.
-    type Machine: Machine;
+    type Machine: Machine<Self::Attachments>;
 
     /// Refuses what a VM of this process cannot be made of, whatever the host.
     ///
@@ -25,7 +25,7 @@ pub trait VmRuntime {
     /// [`ConfigError`] that names the field.
     fn check(&self, config: &VmConfig) -> Result<(), ConfigError>;
 
-    /// Opens what `config` names, and keeps what is open already.
+    /// Opens what `config` names, and keeps what is open already. What was there before stays as it is.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ pub trait VmRuntime {
     fn attach(
         &mut self,
         config: &VmConfig,
-        before: Option<Self::Attachments>,
+        before: Option<&Self::Attachments>,
     ) -> Result<Self::Attachments, Error>;
 
     /// Takes back what a VM that is forgotten was attached to.
@@ -58,7 +58,7 @@ pub trait VmRuntime {
 }
 
 /// A VM that was launched; dropping it takes it down.
-pub trait Machine {
+pub trait Machine<A> {
     /// Makes vCPUs and devices stand still.
     ///
     /// # Errors
@@ -106,12 +106,12 @@ pub trait Machine {
     /// [`ControlError`] that says why that cannot be.
     fn resize_disk(&mut self, id: &str, bytes: u64) -> Result<(), ControlError>;
 
-    /// Plugs a device in while the guest runs.
+    /// Plugs the device of that name, which `config` and `attachments` have, in while the guest runs.
     ///
     /// # Errors
     ///
     /// [`ControlError`] that says why that cannot be.
-    fn plug(&mut self, id: &str, device: &NewDevice) -> Result<PciDeviceInfo, ControlError>;
+    fn plug(&mut self, id: &str, config: &VmConfig, attachments: &A) -> Result<PciDeviceInfo, ControlError>;
 
     /// Asks the guest to let go of the device of that name.
     ///
@@ -119,6 +119,9 @@ pub trait Machine {
     ///
     /// [`ControlError`] that says why that cannot be.
     fn unplug(&mut self, id: &str) -> Result<(), ControlError>;
+
+    /// Takes the device away that the guest has let go.
+    fn ejected(&mut self, id: &str);
 }
 
 /// Takes the events of one boot. Those of an earlier one, which may still be on their way, mean nothing to the next.

@@ -279,7 +279,13 @@ fn devices_of_a_running_vm_are_plugged_where_the_board_can() {
     assert_eq!((device.id.as_str(), device.bdf.as_str()), ("_disk1", "0000:01:00.0"));
     assert_eq!(rig.info().config.disks.len(), 2);
     rig.ask(remove("_disk0")).unwrap();
-    assert_eq!(rig.director.calls(), ["plug _disk1", "unplug _disk0"]);
+    assert_eq!(rig.director.calls(), ["attach again", "attach again", "plug _disk1", "unplug _disk0"]);
+    assert_eq!(rig.info().config.disks.len(), 2, "the guest still has it");
+    rig.director.guest(Event::Ejected("_disk0".into()));
+    let ids: Vec<_> = rig.info().config.disks.into_iter().map(|disk| disk.id.unwrap()).collect();
+    assert_eq!(ids, ["_disk1"]);
+    assert_eq!(rig.director.calls(), ["ejected _disk0", "attach again"]);
+    assert_eq!(rig.events().last().unwrap(), "vm device-removed");
     assert_eq!(rig.status(remove("nothing")), 404);
 }
 

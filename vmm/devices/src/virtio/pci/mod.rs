@@ -20,7 +20,7 @@ use crate::dma::{DmaMemory, DmaPolicy};
 use crate::doorbell::IoEvents;
 use crate::interrupt::MsiSink;
 use crate::log_limit::LogLimit;
-use crate::pci::{Bar, ConfigSpace, Header, Msix, PciAddress, PciDevice};
+use crate::pci::{Bar, ConfigSpace, Header, Msix, PciDevice, Requester};
 
 const VENDOR: u16 = 0x1af4;
 /// Device ids of modern devices start here.
@@ -77,8 +77,8 @@ pub struct VirtioPciConfig {
     pub id: String,
     /// The device.
     pub device: Arc<dyn VirtioDevice>,
-    /// Its place, from [`PciBus::free_address`](crate::pci::PciBus::free_address).
-    pub address: PciAddress,
+    /// With what its interrupts reach the ITS: that of its place on the bus, or of its port.
+    pub requester: Requester,
     /// Guest RAM.
     pub memory: Arc<GuestMemoryMmap>,
     /// What the device may touch of it.
@@ -124,7 +124,7 @@ impl VirtioPci {
     /// # Errors
     /// [`VirtioPciError`].
     pub fn new(config: VirtioPciConfig) -> Result<Arc<Self>, VirtioPciError> {
-        let VirtioPciConfig { id, device, address, memory, dma, msi, io_events, access_platform, host } =
+        let VirtioPciConfig { id, device, requester, memory, dma, msi, io_events, access_platform, host } =
             config;
         let sizes = device.queue_sizes().to_vec();
         let usable = |size: &u16| size.is_power_of_two();
@@ -132,7 +132,7 @@ impl VirtioPci {
             return Err(VirtioPciError::Queues { name: id, sizes });
         }
         let vectors = u16::try_from(sizes.len()).unwrap_or(u16::MAX).saturating_add(1);
-        let msix = Msix::new(vectors, address.requester_id(), msi);
+        let msix = Msix::new(vectors, requester, msi);
         let signals = Arc::new(Signals::new(msix, sizes.len()));
         let doorbells = sizes
             .iter()

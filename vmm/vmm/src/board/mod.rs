@@ -1,21 +1,18 @@
 //! A VM put together: memory, processors, interrupt controller, devices, and what lies in memory.
 
+mod device_manager;
+
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::bus::Bus;
-use devices::pci::{PciAddress, PciBus};
+use devices::pci::{Ejected, PciBus};
 use devices::pl011::{Pl011, Pl011Input};
 use devices::pl031::Pl031;
 use devices::pl061::Pl061;
-use devices::virtio::blk::Block;
-use devices::virtio::console::Console as VirtioConsole;
-use devices::virtio::rng::Rng;
-use devices::virtio::vsock::Vsock;
-use devices::virtio::{DeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
+use devices::virtio::DeviceHost;
 use hypervisor::{Gic, Hypervisor, Vcpu, Vm, VmType};
 use machine::fdt::Seeds;
 use machine::launch::LaunchPlan;
@@ -25,10 +22,12 @@ use realm::RealmBackend;
 use realm::soft::{Fault, SoftRealm};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestMemoryRegion};
 
+pub use self::device_manager::DeviceManager;
 use crate::attachments::Attachments;
 use crate::confinement::Confinement;
 use crate::console::Console;
 use crate::control::BootEvents;
+use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
 use crate::launch::{self, Measurement, Prepared};
 use crate::vcpu::Context;
@@ -39,12 +38,14 @@ use api::config::{FaultName, RealmConfig};
 /// Shared peripheral interrupts: the wired devices need two, and KVM counts in steps of 32.
 const SPIS: u32 = 32;
 
+/// Root ports into which devices can be plugged while the guest runs. Each takes the guest some time to find.
+const HOTPLUG_SLOTS: u8 = 8;
+
 /// A VM that is ready to run, without its vCPUs, which belong to their threads.
 pub struct Board {
     bus: Arc<Bus>,
     isolation: Isolation,
-    virtio: Vec<(PciAddress, Arc<VirtioPci>)>,
-    disks: BTreeMap<String, Arc<Block>>,
+    devices: DeviceManager,
     gpio: Arc<Pl061>,
     _gic: Gic,
     _serial_input: Option<Pl011Input>,
@@ -61,6 +62,7 @@ impl Board {
         config: &VmConfig,
         attachments: &Attachments,
         host: Arc<dyn DeviceHost>,
+        events: &BootEvents,
         launch_log: Option<&Path>,
     ) -> Result<(Self, Vec<Vcpu>), Error> {
         let Prepared { layout, plan } = launch::prepare(config, Some(seeds()))?;
@@ -84,10 +86,11 @@ impl Board {
             (0..layout.vcpus).map(|index| vm.create_vcpu(index)).collect::<Result<Vec<_>, _>>()?;
         let gic = vm.create_gic(isolation.gic_addresses(&layout.gic), SPIS)?;
 
-        let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()), host)?;
+        let mut assembly = Assembly::new(&vm, &isolation, &layout, Arc::new(memory.clone()), host, events)?;
         let serial_input = assembly.serial(attachments)?;
         let gpio = assembly.gpio()?;
-        assembly.virtio_devices(config, attachments)?;
+        let expired = events.clone();
+        assembly.devices.assemble(config, attachments, move || expired.send(Event::Watchdog))?;
 
         load(config, &isolation, &memory, &layout, &plan, launch_log)?;
         let entry = plan.entry();
@@ -104,16 +107,9 @@ impl Board {
         if let Some(realm) = isolation.realm() {
             realm.activate(&vm)?;
         }
-        let Assembly { bus, virtio, disks, .. } = assembly;
-        let board = Self {
-            bus: Arc::new(bus),
-            isolation,
-            virtio,
-            disks,
-            gpio,
-            _gic: gic,
-            _serial_input: serial_input,
-        };
+        let Assembly { bus, devices, .. } = assembly;
+        let board =
+            Self { bus: Arc::new(bus), isolation, devices, gpio, _gic: gic, _serial_input: serial_input };
         Ok((board, vcpus))
     }
 
@@ -128,14 +124,14 @@ impl Board {
         }
     }
 
-    /// The virtio devices, and where the guest finds them.
-    pub fn virtio(&self) -> &[(PciAddress, Arc<VirtioPci>)] {
-        &self.virtio
+    /// The devices, and where more can be plugged in.
+    pub const fn devices(&self) -> &DeviceManager {
+        &self.devices
     }
 
-    /// The disk of that name.
-    pub fn disk(&self, id: &str) -> Option<&Arc<Block>> {
-        self.disks.get(id)
+    /// The devices, to be plugged in and out.
+    pub const fn devices_mut(&mut self) -> &mut DeviceManager {
+        &mut self.devices
     }
 
     /// The controller of the power button.
@@ -147,27 +143,26 @@ impl Board {
 /// Devices on their way to the board.
 struct Assembly<'a> {
     vm: &'a Arc<Vm>,
-    isolation: &'a Isolation,
     layout: &'a Layout,
-    memory: Arc<GuestMemoryMmap>,
-    host: Arc<dyn DeviceHost>,
-    kernel: Arc<Kernel>,
-    pci: Arc<PciBus>,
     bus: Bus,
-    virtio: Vec<(PciAddress, Arc<VirtioPci>)>,
-    disks: BTreeMap<String, Arc<Block>>,
+    devices: DeviceManager,
 }
 
 impl<'a> Assembly<'a> {
     fn new(
         vm: &'a Arc<Vm>,
-        isolation: &'a Isolation,
+        isolation: &Isolation,
         layout: &'a Layout,
         memory: Arc<GuestMemoryMmap>,
         host: Arc<dyn DeviceHost>,
+        events: &BootEvents,
     ) -> Result<Self, Error> {
         let range = |region: Region| region.base..region.end();
-        let pci = PciBus::new(vec![range(layout.pcie.mmio32), range(layout.pcie.mmio64)]);
+        let kernel = Arc::new(Kernel { vm: Arc::clone(vm), isolation: isolation.clone() });
+        let let_go = events.clone();
+        let ejected: Ejected = Arc::new(move |id| let_go.send(Event::Ejected(id.to_owned())));
+        let windows = vec![range(layout.pcie.mmio32), range(layout.pcie.mmio64)];
+        let pci = PciBus::with_ports(windows, HOTPLUG_SLOTS, &(Arc::clone(&kernel) as _), &ejected);
         let mut bus = Bus::new();
         bus.insert(range(layout.pcie.ecam), pci.ecam()).map_err(assemble("PCI host bridge"))?;
         for (window, device) in pci.windows() {
@@ -175,22 +170,31 @@ impl<'a> Assembly<'a> {
         }
         bus.insert(range(layout.rtc), Arc::new(Pl031::new(seconds_since_1970)))
             .map_err(assemble("real-time clock"))?;
-        let kernel = Arc::new(Kernel { vm: Arc::clone(vm), isolation: isolation.clone() });
-        let (virtio, disks) = (Vec::new(), BTreeMap::new());
-        Ok(Self { vm, isolation, layout, memory, host, kernel, pci, bus, virtio, disks })
+        let devices = DeviceManager {
+            isolation: isolation.clone(),
+            memory,
+            host,
+            kernel,
+            pci,
+            functions: Vec::new(),
+            disks: BTreeMap::new(),
+            balloon: None,
+            watchdog: None,
+        };
+        Ok(Self { vm, layout, bus, devices })
     }
 
     /// The serial port is part of the board; without an end it is silent.
     fn serial(&mut self, attachments: &Attachments) -> Result<Option<Pl011Input>, Error> {
         const DEVICE: &str = "serial port";
-        let ends = attachments.serial.as_ref().map(Console::ends).transpose()?;
+        let ends = attachments.serial.as_deref().map(Console::ends).transpose()?;
         let line = Arc::new(Spi { vm: Arc::clone(self.vm), spi: self.layout.uart.spi });
         let (output, input): (Box<dyn std::io::Write + Send>, _) = match ends {
             Some(ends) => (Box::new(ends.output), ends.input),
             None => (Box::new(std::io::sink()), None),
         };
         let uart = Pl011::new(line, output).map_err(assemble(DEVICE))?;
-        let connect = |input| uart.connect_input(input, Arc::clone(&self.host));
+        let connect = |input| uart.connect_input(input, Arc::clone(&self.devices.host));
         let input = input.map(connect).transpose().map_err(assemble(DEVICE))?;
         let region = self.layout.uart.region;
         self.bus.insert(region.base..region.end(), uart).map_err(assemble(DEVICE))?;
@@ -207,50 +211,6 @@ impl<'a> Assembly<'a> {
             .insert(region.base..region.end(), Arc::clone(&device) as _)
             .map_err(assemble("power button"))?;
         Ok(device)
-    }
-
-    /// Every virtio device of the configuration, in an order that does not depend on anything else.
-    fn virtio_devices(&mut self, config: &VmConfig, attachments: &Attachments) -> Result<(), Error> {
-        for disk in &attachments.disks {
-            let device = Arc::new(disk.device());
-            self.disks.insert(disk.id().to_owned(), Arc::clone(&device));
-            self.virtio(disk.id(), device)?;
-        }
-        let source = File::open(&config.rng.src).map_err(unusable("rng.src", &config.rng.src))?;
-        let id = config.rng.id.clone().unwrap_or_else(|| "_rng".into());
-        self.virtio(&id, Arc::new(Rng::new(source)))?;
-        for interface in &attachments.interfaces {
-            self.virtio(interface.id(), Arc::new(interface.device()))?;
-        }
-        if let Some(vsock) = &config.vsock {
-            let device = Vsock::new(u64::from(vsock.cid), &vsock.socket)
-                .map_err(unusable("vsock.socket", &vsock.socket))?;
-            let id = vsock.id.clone().unwrap_or_else(|| "_vsock".into());
-            self.virtio(&id, Arc::new(device))?;
-        }
-        if let Some(console) = &attachments.console {
-            let ends = console.ends()?;
-            self.virtio("_console", Arc::new(VirtioConsole::new(ends.input, ends.output.into())))?;
-        }
-        Ok(())
-    }
-
-    fn virtio(&mut self, id: &str, device: Arc<dyn VirtioDevice>) -> Result<(), Error> {
-        let address = self.pci.free_address().map_err(assemble(id))?;
-        let function = VirtioPci::new(VirtioPciConfig {
-            id: id.into(),
-            device,
-            address,
-            memory: Arc::clone(&self.memory),
-            dma: self.isolation.dma_policy(),
-            msi: Arc::clone(&self.kernel) as _,
-            io_events: Arc::clone(&self.kernel) as _,
-            access_platform: self.isolation.realm().is_some(),
-            host: Arc::clone(&self.host),
-        })
-        .map_err(assemble(id))?;
-        self.virtio.push((address, Arc::clone(&function)));
-        self.pci.insert(address, function).map_err(assemble(id))
     }
 }
 

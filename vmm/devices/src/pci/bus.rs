@@ -526,7 +526,7 @@ mod tests {
         assert_eq!(address.to_string(), "0000:03:00.0");
         assert_eq!(ported.messages.0.lock().unwrap()[0].device_id, 30 << 3);
         assert_eq!(ported.interrupts(), 1);
-        assert_eq!(ported.events(), 1 << 6 | 1 << 3);
+        assert_eq!(ported.events(), 1 << 6 | 1 << 3 | 1 << 0);
         assert_eq!(read32(&*ported.ecam, BUS), 0xffff_ffff, "it has no power so far");
 
         ported.write16(SLOT_CONTROL, LISTENS);

@@ -149,7 +149,8 @@ impl RootPort {
             return Err(PciError::NoPort);
         }
         state.occupant = Some(Occupant { id: id.to_owned(), device, leaving: false });
-        self.happened(&mut state, PRESENCE_CHANGED);
+        // Linux does not listen to changes of presence where there is a button, and looks for them when it is pressed.
+        self.happened(&mut state, PRESENCE_CHANGED | BUTTON);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod cca;
 pub mod envelope;
 pub mod hash;
 pub mod rmm;
+pub mod tmm;
 
 /// Foreign text for an error message: escaped, and short whatever the sender wrote.
 fn quote(text: &str) -> String {

@@ -11,7 +11,7 @@
 //! let hypervisor = Hypervisor::open()?;
 //! let vm = hypervisor.create_vm(VmType::normal(40))?;
 //! let mut vcpu = vm.create_vcpu(0)?;
-//! vcpu.init(true)?;
+//! vcpu.init(true, 0)?;
 //! while let Exit::Interrupted = vcpu.run()? {}
 //! # Ok(())
 //! # }
@@ -23,6 +23,7 @@ mod exit;
 mod kvm;
 #[cfg(not(target_arch = "aarch64"))]
 mod other;
+pub mod realm;
 
 pub use error::{Error, Result};
 pub use exit::{Exit, MemoryFault, SystemEvent};
@@ -40,6 +41,12 @@ impl VmType {
     #[must_use]
     pub fn normal(ipa_bits: u8) -> Self {
         Self(u64::from(ipa_bits))
+    }
+
+    /// A type whose meaning a Realm back-end knows.
+    #[must_use]
+    pub const fn of(raw: u64) -> Self {
+        Self(raw)
     }
 
     /// The value that the kernel takes.

@@ -1,10 +1,13 @@
 //! The same interface where no arm64 guest can run: nothing here can be constructed.
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use vm_memory::GuestRegionMmap;
+use vmm_sys_util::errno::Error as Errno;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::realm::{MemfdRange, RealmHost, RealmVcpu, RealmVm};
 use crate::{Error, Exit, GicAddresses, Result, SmcccRange, VmType};
 
 /// KVM's system file; see the crate's documentation.
@@ -80,7 +83,7 @@ impl Vm {
 
 #[expect(missing_docs, clippy::missing_errors_doc, reason = "documented where they can be called")]
 impl Vcpu {
-    pub fn init(&mut self, _: bool) -> Result<()> {
+    pub fn init(&mut self, _: bool, _: u32) -> Result<()> {
         match *self {}
     }
 
@@ -112,6 +115,59 @@ impl Vcpu {
 #[expect(missing_docs, reason = "documented where they can be called")]
 impl Kicker {
     pub fn kick(&self) {
+        match *self {}
+    }
+}
+
+impl RealmVm for Vm {
+    fn check_extension(&self, _: u32) -> i32 {
+        match *self {}
+    }
+    fn enable_capability(&self, _: u32, _: u64, _: Option<&[u8]>) -> std::result::Result<(), Errno> {
+        match *self {}
+    }
+    fn populate(
+        &self,
+        _: u64,
+        _: &GuestRegionMmap,
+        _: std::ops::Range<u64>,
+        _: u32,
+    ) -> std::result::Result<u64, Errno> {
+        match *self {}
+    }
+    fn load_user_data(&self, _: &[u8]) -> std::result::Result<(), Errno> {
+        match *self {}
+    }
+    fn create_guest_memfd(&self, _: u64) -> std::result::Result<OwnedFd, Errno> {
+        match *self {}
+    }
+    fn map_private(
+        &self,
+        _: &Arc<GuestRegionMmap>,
+        _: BorrowedFd<'_>,
+        _: MemfdRange,
+    ) -> std::result::Result<(), Errno> {
+        match *self {}
+    }
+    fn set_private(&self, _: BorrowedFd<'_>, _: MemfdRange, _: bool) -> std::result::Result<(), Errno> {
+        match *self {}
+    }
+}
+
+impl RealmVcpu for Vcpu {
+    fn finalize(&self, _: u32) -> std::result::Result<(), Errno> {
+        match *self {}
+    }
+}
+
+impl RealmHost for Hypervisor {
+    fn ipa_limit(&self) -> u32 {
+        match *self {}
+    }
+    fn can_create(&self, _: u64) -> bool {
+        match *self {}
+    }
+    fn check_extension(&self, _: u32) -> i32 {
         match *self {}
     }
 }

@@ -189,6 +189,47 @@ impl LaunchPlan {
         Self::new(vec![layout.ram], segments, entry)
     }
 
+    /// A kernel started the way virtCCA's TMM wants it: a stub at the start of RAM, the kernel behind it, RAM disk and
+    /// device tree from 128 MiB on, all of them in whole blocks and measured.
+    ///
+    /// Source: `hw/arm/boot.c` of openEuler's QEMU, and the reference value tool of the virtCCA SDK.
+    ///
+    /// # Errors
+    /// [`LaunchError`] when the parts do not fit into RAM or the command line is unfit.
+    pub fn virtcca_direct_boot(
+        layout: &Layout,
+        kernel: Kernel,
+        initrd: Option<Vec<u8>>,
+        cmdline: &str,
+    ) -> Result<Self, LaunchError> {
+        let base = layout.ram.base;
+        let kernel_at = base.saturating_add(BLOCK_SIZE);
+        let initrd_at = base.saturating_add(VIRTCCA_INITRD_OFFSET);
+        let initrd_len = initrd.as_ref().map_or(0, Vec::len) as u64;
+        // One byte more, as the original counts.
+        let blocks = |len: u64| (len + 1).next_multiple_of(BLOCK_SIZE);
+        let dtb_at = if initrd.is_some() { initrd_at.saturating_add(blocks(initrd_len)) } else { initrd_at };
+        let boot = BootArgs {
+            cmdline,
+            initrd: initrd.is_some().then(|| Region::new(initrd_at, initrd_len)),
+            seeds: None,
+        };
+        let dtb = fdt::build(layout, &boot)?;
+        if blocks(dtb.len() as u64) > MAX_DTB_SIZE {
+            return Err(LaunchError::DtbTooLarge(dtb.len() as u64));
+        }
+        let memory_size = kernel.memory_size().next_multiple_of(PAGE_SIZE);
+        let mut segments = vec![
+            padded("stub", base, stub(dtb_at, kernel_at), BLOCK_SIZE),
+            padded("kernel", kernel_at, kernel.into_image(), memory_size),
+        ];
+        if let Some(bytes) = initrd {
+            segments.push(padded("initrd", initrd_at, bytes, blocks(initrd_len)));
+        }
+        segments.push(padded("dtb", dtb_at, dtb, MAX_DTB_SIZE));
+        Self::new(vec![layout.ram], segments, VcpuEntry { pc: base, gprs: [0; 8] })
+    }
+
     /// The ranges of guest RAM.
     pub fn ram(&self) -> &[Region] {
         &self.ram
@@ -224,6 +265,30 @@ impl LaunchPlan {
             entry: self.entry,
         }
     }
+}
+
+/// Where the RAM disk of a virtCCA guest lies in RAM.
+const VIRTCCA_INITRD_OFFSET: u64 = 0x800_0000;
+
+/// A segment whose content is followed by zeros up to `size` bytes.
+fn padded(name: &'static str, gpa: u64, mut bytes: Vec<u8>, size: u64) -> Segment {
+    let len = usize::try_from(size).unwrap_or(usize::MAX).max(bytes.len());
+    bytes.resize(len, 0);
+    Segment::new(name, gpa, bytes, true)
+}
+
+/// The stub that QEMU starts arm64 kernels with: x0 is the device tree, x1 to x3 are zero.
+fn stub(dtb: u64, kernel: u64) -> Vec<u8> {
+    const CODE: [u32; 6] = [
+        0x5800_00c0, // ldr x0, the device tree
+        0xaa1f_03e1, // mov x1, xzr
+        0xaa1f_03e2, // mov x2, xzr
+        0xaa1f_03e3, // mov x3, xzr
+        0x5800_0084, // ldr x4, the kernel
+        0xd61f_0080, // br x4
+    ];
+    let code = CODE.iter().flat_map(|word| word.to_le_bytes());
+    code.chain(dtb.to_le_bytes()).chain(kernel.to_le_bytes()).collect()
 }
 
 /// The launch plan as a record: enough to see which part of two launches differs.
@@ -318,6 +383,30 @@ mod tests {
         );
         assert_eq!(*plan.entry(), VcpuEntry { pc: 0x4008_0000, gprs: [dtb.base, 0, 0, 0, 0, 0, 0, 0] });
         assert_eq!(plan.ram(), [Region::new(0x4000_0000, 64 * MIB)]);
+    }
+
+    #[test]
+    fn virtcca_guest_starts_in_a_stub_and_everything_is_in_whole_blocks() {
+        let kernel = kernel(0, 3 * MIB);
+        let plan =
+            LaunchPlan::virtcca_direct_boot(&layout(512 * MIB), kernel, Some(vec![7; 2 << 20]), "quiet")
+                .unwrap();
+        assert_eq!(
+            places(&plan),
+            [
+                ("stub", 0x4000_0000, 0x20_0000),
+                ("kernel", 0x4020_0000, 0x30_0000),
+                // A whole block more than its size, which is a multiple already.
+                ("initrd", 0x4800_0000, 0x40_0000),
+                ("dtb", 0x4840_0000, 0x20_0000),
+            ]
+        );
+        let stub = &plan.segments()[0].bytes()[..40];
+        assert_eq!(stub[..4], [0xc0, 0, 0, 0x58]);
+        assert_eq!(stub[24..32], 0x4840_0000_u64.to_le_bytes());
+        assert_eq!(stub[32..], 0x4020_0000_u64.to_le_bytes());
+        assert_eq!(*plan.entry(), VcpuEntry { pc: 0x4000_0000, gprs: [0; 8] });
+        assert_eq!(plan.pages().count() as u64, (2 + 3 + 4 + 2) * MIB / 4096);
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub const BLOCK_SIZE: u64 = 0x20_0000;
 /// How many redistributors fit between the GIC's first redistributor and the UART (one is 128 KiB).
 pub const MAX_VCPUS: u16 = 123;
 
+/// Where RAM starts, unless somebody needs it elsewhere: 1 GiB.
+pub const RAM_BASE: u64 = 0x4000_0000;
+
 const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
 const MMIO64_MAX_SIZE: u64 = 512 << 30;
 const MMIO64_MIN_SIZE: u64 = 1 << 30;
@@ -31,6 +34,9 @@ pub enum LayoutError {
     /// The RAM size is zero or not a multiple of [`BLOCK_SIZE`].
     #[error("{0:#x} bytes of RAM asked for; the size must be a multiple of 2 MiB and not zero: round it")]
     RamSize(u64),
+    /// RAM would lie where devices are.
+    #[error("RAM from {0:#x} on asked for; it starts at a multiple of 1 GiB")]
+    RamBase(u64),
     /// The IPA width is not one that KVM offers.
     #[error("IPA width {0} asked for; expected 32 to 52 bits")]
     IpaBits(u8),
@@ -170,6 +176,23 @@ impl Layout {
     /// # Errors
     /// [`LayoutError`] when a number is out of range or the board does not fit.
     pub fn new(kind: VmKind, ram_size: u64, vcpus: u16, ipa_bits: u8) -> Result<Self, LayoutError> {
+        Self::with_ram_at(RAM_BASE, kind, ram_size, vcpus, ipa_bits)
+    }
+
+    /// The same with RAM from `ram_base` on, a multiple of 1 GiB from [`RAM_BASE`] on.
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn with_ram_at(
+        ram_base: u64,
+        kind: VmKind,
+        ram_size: u64,
+        vcpus: u16,
+        ipa_bits: u8,
+    ) -> Result<Self, LayoutError> {
+        if ram_base < RAM_BASE || !ram_base.is_multiple_of(MMIO64_MIN_SIZE) {
+            return Err(LayoutError::RamBase(ram_base));
+        }
         if vcpus == 0 || vcpus > MAX_VCPUS {
             return Err(LayoutError::Vcpus(vcpus));
         }
@@ -183,7 +206,7 @@ impl Layout {
             VmKind::Plain => 1 << ipa_bits,
             VmKind::Realm => 1 << (ipa_bits - 1),
         };
-        let ram = Region::new(0x4000_0000, ram_size);
+        let ram = Region::new(ram_base, ram_size);
         let mmio64 = place_mmio64(ram, limit).ok_or(LayoutError::DoesNotFit {
             ram_base: ram.base,
             ram_size,

@@ -2,6 +2,7 @@
 
 mod gic;
 mod kick;
+mod realm;
 mod vcpu;
 mod vm;
 
@@ -52,6 +53,12 @@ impl Hypervisor {
             Ok(limit) if limit > 0 => limit,
             _ => FIXED_WIDTH,
         }
+    }
+
+    /// `KVM_CHECK_EXTENSION` for a number that the bindings do not know.
+    #[must_use]
+    pub fn check_extension_number(&self, capability: u32) -> i32 {
+        self.kvm.check_extension_raw(capability.into())
     }
 
     /// Creates an empty VM.

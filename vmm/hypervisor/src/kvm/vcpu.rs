@@ -21,17 +21,22 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
+    pub(super) const fn file(&self) -> &VcpuFd {
+        &self.fd
+    }
+
     pub(super) fn new(fd: VcpuFd, target: kvm_vcpu_init) -> Self {
         Self { fd, target }
     }
 
-    /// Gives the vCPU the host's CPU type and PSCI; one that is not `runnable` waits for PSCI `CPU_ON`.
+    /// Gives the vCPU the host's CPU type, PSCI and the feature bits of `features`; one that is not `runnable` waits for
+    /// PSCI `CPU_ON`.
     ///
     /// # Errors
     ///
     /// [`Error::Kvm`].
-    pub fn init(&mut self, runnable: bool) -> Result<()> {
-        self.target.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2;
+    pub fn init(&mut self, runnable: bool, features: u32) -> Result<()> {
+        self.target.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2 | features;
         if !runnable {
             self.target.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF;
         }

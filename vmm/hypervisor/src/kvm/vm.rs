@@ -34,6 +34,14 @@ pub struct Vm {
 }
 
 impl Vm {
+    pub(super) const fn file(&self) -> &VmFd {
+        &self.fd
+    }
+
+    pub(super) const fn slots(&self) -> &Mutex<Vec<Arc<GuestRegionMmap>>> {
+        &self.slots
+    }
+
     pub(super) fn new(fd: VmFd) -> Self {
         Self { fd, slots: Mutex::new(Vec::new()) }
     }

@@ -3,13 +3,20 @@
 //! A back-end decides how a VM is created, how its memory is mapped and loaded, which calls of the guest it answers,
 //! and what the launch measurement must be. The VMM drives it through [`RealmBackend`], in the order of its methods.
 //!
+//! [`cca`] and [`virtcca`] are for kernels with Arm CCA and Huawei virtCCA. No test has such hardware, so they make their
+//! calls through [`hypervisor::realm`], behind which a simulated kernel can stand.
 //! [`soft`] is a software RMM on plain KVM: it gives function, not confidentiality, and is never chosen by itself.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod cca;
+mod kernel;
 mod measure;
+#[cfg(test)]
+mod sim;
 pub mod soft;
+pub mod virtcca;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -33,12 +40,20 @@ pub trait RealmBackend: Debug + Send + Sync {
     /// Type with which the VM is to be created.
     fn vm_type(&self) -> VmType;
 
+    /// Feature bits with which each vCPU is initialised (`KVM_ARM_VCPU_INIT`).
+    fn vcpu_features(&self) -> u32 {
+        0
+    }
+
+    /// What is measured besides the content of memory.
+    fn launch_parameters(&self) -> LaunchParameters;
+
     /// Prepares a VM that has neither memory nor vCPUs yet.
     ///
     /// # Errors
     ///
     /// [`Error::Hypervisor`] when the host cannot do what the back-end needs.
-    fn configure(&self, vm: &Vm) -> Result<(), Error>;
+    fn configure(&self, vm: &Arc<Vm>) -> Result<(), Error>;
 
     /// Gives the VM a region of RAM at the address that the region carries.
     ///
@@ -58,7 +73,7 @@ pub trait RealmBackend: Debug + Send + Sync {
     /// # Errors
     ///
     /// [`Error`] when the plan does not fit the memory or cannot be measured, or on a second load.
-    fn load(&self, memory: &GuestMemoryMmap, plan: &LaunchPlan) -> Result<Digest, Error>;
+    fn load(&self, vm: &Vm, memory: &GuestMemoryMmap, plan: &LaunchPlan) -> Result<Digest, Error>;
 
     /// Completes a vCPU whose entry state is set.
     ///
@@ -152,6 +167,65 @@ pub enum Error {
         #[source]
         source: vm_memory::GuestMemoryError,
     },
+    /// The host has no such Realms.
+    #[error(
+        "realm.backend {backend}: this host cannot run such VMs; it takes {needed} (realm.backend soft runs anywhere)"
+    )]
+    NoHost {
+        /// Name of the back-end.
+        backend: &'static str,
+        /// What it needs.
+        needed: &'static str,
+    },
+    /// The host's Realms have a narrower address space.
+    #[error(
+        "realm.ipa_bits: the host's Realms have an address space of at most {widest} bits, and {asked} are asked for; \
+         say realm.ipa_bits={widest}, and have the measurement made anew"
+    )]
+    IpaWidth {
+        /// Bits asked for.
+        asked: u8,
+        /// Bits that the host has.
+        widest: u8,
+    },
+    /// The configuration asks for what such a Realm cannot have.
+    #[error("realm.{field}: realm.backend {backend} cannot have it: {reason}")]
+    Refused {
+        /// Name of the back-end.
+        backend: &'static str,
+        /// Field of the configuration.
+        field: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A call for Realms failed.
+    #[error("KVM cannot {action}")]
+    Kernel {
+        /// What was attempted, as a verb phrase.
+        action: &'static str,
+        /// Reason that the kernel gave.
+        #[source]
+        source: vmm_sys_util::errno::Error,
+    },
+    /// The kernel did not go on with a load.
+    #[error(
+        "the kernel makes no progress with the load at {gpa:#x} (it says that it has dealt with {done} bytes)"
+    )]
+    NoProgress {
+        /// Guest physical address.
+        gpa: u64,
+        /// What it says it has done.
+        done: u64,
+    },
+    /// What was loaded could not be removed from shared memory.
+    #[error("memory that the Realm made private cannot be given back")]
+    Discard(#[source] guest_memory::Error),
+    /// A part of the plan is missing.
+    #[error("the launch plan has no {0}, which this back-end needs")]
+    Incomplete(&'static str),
+    /// The launch breaks a rule of virtCCA's monitor.
+    #[error("the launch cannot be measured")]
+    MeasureTmm(#[from] evidence::tmm::Error),
     /// The Realm was loaded twice.
     #[error("a Realm is loaded once; tear it down and build a new one")]
     AlreadyLoaded,

@@ -2,19 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use evidence::hash::{Digest, HashAlgorithm};
-use evidence::rmm::RmmVersion;
+use evidence::hash::Digest;
 use machine::fdt::Seeds;
 use machine::kernel::{Kernel, KernelError};
 use machine::launch::{LaunchError, LaunchLog, LaunchPlan};
-use machine::layout::{Layout, LayoutError, VmKind};
-use realm::soft;
+use machine::layout::{Layout, LayoutError, RAM_BASE, VmKind};
+use realm::LaunchParameters;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::memory;
+use crate::{memory, realm_backend};
 use api::VmConfig;
-use api::config::{HashName, RealmConfig, RmmName};
+use api::config::{RealmBackendName, RealmConfig, RmmName};
 
 /// Width of an ordinary VM's address space in bits: what every arm64 KVM host can do.
 const PLAIN_IPA_BITS: u8 = 40;
@@ -74,18 +73,31 @@ pub struct Prepared {
 ///
 /// [`PrepareError`] that names the field.
 pub fn prepare(config: &VmConfig, seeds: Option<Seeds>) -> Result<Prepared, PrepareError> {
-    let (kind, ipa_bits, seeds) = match config.realm {
-        Some(_) => (VmKind::Realm, soft::IPA_BITS, None),
+    let (kind, ipa_bits, seeds) = match &config.realm {
+        Some(realm) => (VmKind::Realm, realm_backend::ipa_bits(realm), None),
         None => (VmKind::Plain, PLAIN_IPA_BITS, seeds),
     };
-    let mut layout = Layout::new(kind, config.memory.total_size(), config.cpus.boot_vcpus, ipa_bits)?;
+    let virtcca = config.realm.as_ref().filter(|realm| realm.backend == RealmBackendName::VirtCca);
+    let virtcca = virtcca.map(realm_backend::virtcca_config);
+    let ram_base = virtcca.as_ref().map_or(RAM_BASE, |virtcca| virtcca.ram_base);
+    let (ram_size, vcpus) = (config.memory.total_size(), config.cpus.boot_vcpus);
+    let mut layout = Layout::with_ram_at(ram_base, kind, ram_size, vcpus, ipa_bits)?;
     memory::describe(&mut layout, config);
     let path = &config.payload.kernel;
     let kernel = Kernel::load(read("payload.kernel", path)?)
         .map_err(|source| PrepareError::Kernel { path: path.clone(), source })?;
     let initrd =
         config.payload.initramfs.as_deref().map(|path| read("payload.initramfs", path)).transpose()?;
-    let plan = LaunchPlan::direct_boot(&layout, kernel, initrd, &config.payload.cmdline, seeds)?;
+    let cmdline = &config.payload.cmdline;
+    let plan = match virtcca {
+        None => LaunchPlan::direct_boot(&layout, kernel, initrd, cmdline, seeds)?,
+        Some(virtcca) => {
+            // Without them the guest does not know what it is. They are logged, and the guest shows them in /proc/cmdline.
+            let cmdline = format!("{cmdline} {}", realm::virtcca::kernel_arguments(virtcca.swiotlb));
+            tracing::info!(cmdline, "kernel arguments of a virtCCA guest");
+            LaunchPlan::virtcca_direct_boot(&layout, kernel, initrd, cmdline.trim())?
+        }
+    };
     Ok(Prepared { layout, plan })
 }
 
@@ -100,10 +112,16 @@ pub struct Measurement {
     pub rim: Digest,
     /// Name of the hash algorithm.
     pub hash_algorithm: &'static str,
-    /// Version of the RMM whose rules were followed.
-    pub rmm: RmmName,
+    /// The back-end.
+    pub backend: RealmBackendName,
+    /// Whose rules were followed: the version of an RMM, or `tmm` for virtCCA's monitor.
+    pub rmm: String,
     /// Width of the Realm's address space in bits.
     pub ipa_bits: u8,
+    /// Number of vCPUs.
+    pub vcpus: u16,
+    /// How many of them are measured; all but the first start with registers of zero.
+    pub measured_vcpus: u16,
     /// What was loaded, in the order of measurement, and the entry registers.
     #[serde(flatten)]
     pub log: LaunchLog,
@@ -117,39 +135,77 @@ pub struct Measurement {
 pub fn measure(config: &VmConfig) -> Result<Measurement, PrepareError> {
     let realm = config.realm.as_ref().ok_or(PrepareError::NotARealm)?;
     let Prepared { layout, plan } = prepare(config, None)?;
-    let rim = realm::measure(&plan, &parameters(realm)?.launch())?;
-    Measurement::of(realm, rim, &layout, &plan)
+    let parameters = realm_backend::launch_parameters(realm, &layout)?;
+    let rim = realm::measure(&plan, &parameters)?;
+    Ok(Measurement::of(realm, &parameters, rim, &layout, &plan))
 }
 
 impl Measurement {
     /// The record of a launch whose measurement is `rim`.
     pub(crate) fn of(
         realm: &RealmConfig,
+        parameters: &LaunchParameters,
         rim: Digest,
         layout: &Layout,
         plan: &LaunchPlan,
-    ) -> Result<Self, PrepareError> {
-        Ok(Self {
+    ) -> Self {
+        let (hash, monitor, measured_vcpus) = match parameters {
+            LaunchParameters::Rmm { version, realm } => (realm.hash, version.to_string(), 1),
+            LaunchParameters::Tmm { cvm, vcpus } => (cvm.hash, "tmm".into(), *vcpus),
+        };
+        Self {
             rim,
-            hash_algorithm: parameters(realm)?.hash.name(),
-            rmm: realm.rmm,
+            hash_algorithm: hash.name(),
+            backend: realm.backend,
+            rmm: monitor,
             ipa_bits: layout.ipa_bits,
+            vcpus: layout.vcpus,
+            measured_vcpus,
             log: plan.log(),
-        })
+        }
     }
 }
 
-/// The parameters with which the Realm is created.
-pub(crate) fn parameters(realm: &RealmConfig) -> Result<soft::Parameters, PrepareError> {
-    Ok(soft::Parameters {
-        hash: match realm.measurement_algorithm {
-            HashName::Sha256 => HashAlgorithm::Sha256,
-            HashName::Sha512 => HashAlgorithm::Sha512,
-        },
-        rmm: match realm.rmm {
-            RmmName::V1_0 => RmmVersion::V1_0,
-            RmmName::V2_0 => RmmVersion::V2_0,
-        },
-        rpv: crate::config::personalization_value(realm)?,
-    })
+/// Whose rules measure a launch, for a measurement without a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Monitor {
+    /// Arm CCA with RMM 1.0.
+    #[value(name = "cca-1.0")]
+    Cca1,
+    /// Arm CCA with RMM 2.0.
+    #[value(name = "cca-2.0")]
+    Cca2,
+    /// Huawei virtCCA.
+    Virtcca,
+    /// A software Realm.
+    Soft,
+}
+
+impl Monitor {
+    /// Makes `config` one for this monitor. What belongs to another back-end alone is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`](crate::config::ConfigError) for what this monitor cannot have.
+    pub fn choose(self, config: &mut VmConfig) -> Result<(), crate::config::ConfigError> {
+        let (backend, rmm) = match self {
+            Self::Cca1 => (RealmBackendName::Cca, Some(RmmName::V1_0)),
+            Self::Cca2 => (RealmBackendName::Cca, Some(RmmName::V2_0)),
+            Self::Virtcca => (RealmBackendName::VirtCca, None),
+            Self::Soft => (RealmBackendName::Soft, None),
+        };
+        let earlier = config.realm.take().unwrap_or_else(|| RealmConfig::of(backend));
+        let soft = self == Self::Soft;
+        let virtcca = self == Self::Virtcca;
+        config.realm = Some(RealmConfig {
+            backend,
+            rmm: if soft { earlier.rmm } else { rmm },
+            ipa_bits: earlier.ipa_bits.filter(|_| backend == RealmBackendName::Cca),
+            platform: earlier.platform.filter(|_| soft),
+            fault: earlier.fault.filter(|_| soft),
+            virtcca: earlier.virtcca.filter(|_| virtcca),
+            ..earlier
+        });
+        crate::config::validate(config)
+    }
 }

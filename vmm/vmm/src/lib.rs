@@ -24,6 +24,7 @@ mod memory;
 mod monitor;
 mod platform;
 mod rate_limit;
+mod realm_backend;
 pub mod rest;
 mod vcpu;
 mod vmm;

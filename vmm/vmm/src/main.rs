@@ -56,6 +56,9 @@ enum Command {
     Measure {
         #[command(flatten)]
         vm: VmFlags,
+        /// Whose Realm to measure, whatever the configuration says.
+        #[arg(long, value_enum)]
+        backend: Option<vmm::launch::Monitor>,
         /// Form of the output.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -169,8 +172,12 @@ fn main() -> ExitCode {
 fn execute(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         None => run(cli.run),
-        Some(Command::Measure { vm, format }) => {
-            print_measurement(&vmm::launch::measure(&vm.into_config()?)?, format)?;
+        Some(Command::Measure { vm, backend, format }) => {
+            let mut config = vm.into_config()?;
+            if let Some(monitor) = backend {
+                monitor.choose(&mut config)?;
+            }
+            print_measurement(&vmm::launch::measure(&config)?, format)?;
             Ok(0)
         }
         Some(Command::Config { vm }) => {
@@ -286,8 +293,12 @@ fn print_measurement(measurement: &Measurement, format: Format) -> anyhow::Resul
             let bits = measurement.ipa_bits;
             writeln!(
                 out,
-                "Realm    {bits}-bit address space, measured by the rules of RMM {}",
-                measurement.rmm
+                "Realm    {bits}-bit address space, measured by the rules of {}",
+                if measurement.rmm == "tmm" {
+                    "virtCCA's TMM".into()
+                } else {
+                    format!("RMM {}", measurement.rmm)
+                }
             )?;
             for segment in &measurement.log.segments {
                 writeln!(
@@ -301,6 +312,9 @@ fn print_measurement(measurement: &Measurement, format: Format) -> anyhow::Resul
             }
             let entry = &measurement.log.entry;
             writeln!(out, "vCPU 0   pc {:#x}, x0 {:#x}", entry.pc, entry.gprs[0])?;
+            if measurement.measured_vcpus > 1 {
+                writeln!(out, "vCPUs    1 to {}: all registers zero", measurement.measured_vcpus - 1)?;
+            }
         }
     }
     Ok(())

@@ -24,6 +24,7 @@ pub use net::{NetConfig, VhostMode};
 pub use rate_limit::{RateLimitGroupConfig, RateLimiterConfig, TokenBucketConfig};
 pub use realm::{
     FaultName, HashName, PlatformComponent, PlatformConfig, RealmBackendName, RealmConfig, RmmName,
+    UserDataName, VirtCcaConfig,
 };
 pub use sandbox::{LandlockConfig, RlimitsConfig, SandboxConfig};
 

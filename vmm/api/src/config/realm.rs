@@ -18,15 +18,93 @@ pub struct RealmConfig {
     /// Realm personalisation value in base64, at most 64 bytes; padded with zeros.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personalization_value: Option<String>,
-    /// Version of the RMM whose rules measure the launch.
-    #[serde(default)]
-    pub rmm: RmmName,
+    /// Version of the RMM whose rules measure the launch: by default 1.0 for a software Realm and for measuring without
+    /// one, and what the host has for Arm CCA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rmm: Option<RmmName>,
+    /// Width of the address space in bits, which is measured; Arm CCA only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipa_bits: Option<u8>,
     /// The platform that a software Realm claims to run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<PlatformConfig>,
     /// A lie that a software Realm tells, to test verifiers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<FaultName>,
+    /// What only virtCCA has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtcca: Option<VirtCcaConfig>,
+}
+
+impl RealmConfig {
+    /// A Realm with everything by default.
+    #[must_use]
+    pub const fn of(backend: RealmBackendName) -> Self {
+        Self {
+            backend,
+            measurement_algorithm: HashName::Sha256,
+            personalization_value: None,
+            rmm: None,
+            ipa_bits: None,
+            platform: None,
+            fault: None,
+            virtcca: None,
+        }
+    }
+}
+
+/// A confidential VM of virtCCA.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VirtCcaConfig {
+    /// SVE vector length in bits, a multiple of 128; none without SVE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sve_vector_length: Option<u16>,
+    /// PMU counters, below 32; none without a PMU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pmu_counters: Option<u8>,
+    /// Slots of 2 KiB of the guest kernel's bounce buffer, through which all I/O goes.
+    #[serde(default = "VirtCcaConfig::default_swiotlb")]
+    pub swiotlb: u32,
+    /// Where memory starts: 1 GiB, or 3 GiB for older kernels.
+    #[serde(default = "VirtCcaConfig::default_ram_base")]
+    pub ram_base: u64,
+    /// Which structure the host's kernel takes.
+    #[serde(default)]
+    pub user_data: UserDataName,
+}
+
+impl VirtCcaConfig {
+    const fn default_swiotlb() -> u32 {
+        65536
+    }
+
+    const fn default_ram_base() -> u64 {
+        1 << 30
+    }
+}
+
+impl Default for VirtCcaConfig {
+    fn default() -> Self {
+        Self {
+            sve_vector_length: None,
+            pmu_counters: None,
+            swiotlb: Self::default_swiotlb(),
+            ram_base: Self::default_ram_base(),
+            user_data: UserDataName::default(),
+        }
+    }
+}
+
+/// Structure that tells openEuler's kernel of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UserDataName {
+    /// Of kernels that boot kernels directly only.
+    Legacy,
+    /// Of kernels that boot firmware, too.
+    #[default]
+    Uefi,
 }
 
 /// Name of a Realm back-end.
@@ -35,6 +113,10 @@ pub struct RealmConfig {
 pub enum RealmBackendName {
     /// A software RMM on plain KVM: function, not confidentiality.
     Soft,
+    /// Arm CCA.
+    Cca,
+    /// Huawei virtCCA.
+    VirtCca,
 }
 
 /// Name of a measurement hash.

@@ -50,8 +50,8 @@ impl Parameters {
     pub fn launch(&self) -> LaunchParameters {
         /// Two each, the fewest that the architecture allows; the field holds one less.
         const BREAKPOINTS: u8 = 1;
-        LaunchParameters {
-            rmm: self.rmm,
+        LaunchParameters::Rmm {
+            version: self.rmm,
             realm: RealmParams {
                 flags: 0,
                 s2sz: IPA_BITS,
@@ -124,6 +124,25 @@ impl SoftRealm {
         let sessions = (0..vcpus).map(|_| Mutex::default()).collect();
         Ok(Self { parameters, config, mint, launched: OnceLock::new(), sessions })
     }
+
+    fn load_into(&self, memory: &GuestMemoryMmap, plan: &LaunchPlan) -> Result<Digest, Error> {
+        for segment in plan.segments() {
+            memory
+                .write_slice(segment.bytes(), GuestAddress(segment.gpa()))
+                .map_err(|source| Error::Load { segment: segment.name(), gpa: segment.gpa(), source })?;
+        }
+        let ram: Vec<_> = plan.ram().iter().map(|region| region.base..region.end()).collect();
+        let ripas = RipasMap::new(&ram);
+        for range in &ram {
+            ripas.set(range.start, range.end, Ripas::Ram, |_| {});
+        }
+        let rim = measure(plan, &self.parameters.launch())?;
+        let measurements = Mutex::new(Measurements::new(self.parameters.hash, rim));
+        self.launched
+            .set(Launched { memory: memory.clone(), ripas, measurements })
+            .map_err(|_| Error::AlreadyLoaded)?;
+        Ok(rim)
+    }
 }
 
 /// The unprotected half's address bit.
@@ -142,7 +161,11 @@ impl RealmBackend for SoftRealm {
         VmType::normal(IPA_BITS)
     }
 
-    fn configure(&self, vm: &Vm) -> Result<(), Error> {
+    fn launch_parameters(&self) -> LaunchParameters {
+        self.parameters.launch()
+    }
+
+    fn configure(&self, vm: &Arc<Vm>) -> Result<(), Error> {
         let count = rsi::FUNCTIONS.end - rsi::FUNCTIONS.start;
         Ok(vm.forward_smccc(SmcccRange { base: rsi::FUNCTIONS.start, count })?)
     }
@@ -161,23 +184,8 @@ impl RealmBackend for SoftRealm {
         gpa & !UNPROTECTED
     }
 
-    fn load(&self, memory: &GuestMemoryMmap, plan: &LaunchPlan) -> Result<Digest, Error> {
-        for segment in plan.segments() {
-            memory
-                .write_slice(segment.bytes(), GuestAddress(segment.gpa()))
-                .map_err(|source| Error::Load { segment: segment.name(), gpa: segment.gpa(), source })?;
-        }
-        let ram: Vec<_> = plan.ram().iter().map(|region| region.base..region.end()).collect();
-        let ripas = RipasMap::new(&ram);
-        for range in &ram {
-            ripas.set(range.start, range.end, Ripas::Ram, |_| {});
-        }
-        let rim = measure(plan, &self.parameters.launch())?;
-        let measurements = Mutex::new(Measurements::new(self.parameters.hash, rim));
-        self.launched
-            .set(Launched { memory: memory.clone(), ripas, measurements })
-            .map_err(|_| Error::AlreadyLoaded)?;
-        Ok(rim)
+    fn load(&self, _vm: &Vm, memory: &GuestMemoryMmap, plan: &LaunchPlan) -> Result<Digest, Error> {
+        self.load_into(memory, plan)
     }
 
     fn finalise_vcpu(&self, _vcpu: &mut Vcpu) -> Result<(), Error> {

@@ -63,7 +63,7 @@ impl Guest {
         let entry = VcpuEntry { pc: RAM, gprs: [0; 8] };
         let segment = Segment::new("kernel", RAM, vec![0xaa; 100], true);
         let plan = LaunchPlan::new(vec![Region::new(RAM, RAM_SIZE)], vec![segment], entry).unwrap();
-        let rim = realm.load(&memory, &plan).unwrap();
+        let rim = realm.load_into(&memory, &plan).unwrap();
         Self { realm, memory, rim }
     }
 
@@ -295,5 +295,5 @@ fn a_realm_is_loaded_once() {
     let guest = Guest::new(None, 1);
     let entry = VcpuEntry { pc: RAM, gprs: [0; 8] };
     let plan = LaunchPlan::new(vec![Region::new(RAM, RAM_SIZE)], Vec::new(), entry).unwrap();
-    assert!(matches!(guest.realm.load(&guest.memory, &plan), Err(Error::AlreadyLoaded)));
+    assert!(matches!(guest.realm.load_into(&guest.memory, &plan), Err(Error::AlreadyLoaded)));
 }

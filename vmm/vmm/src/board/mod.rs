@@ -18,8 +18,6 @@ use machine::fdt::Seeds;
 use machine::launch::LaunchPlan;
 use machine::layout::{Layout, Region};
 use rand::Rng as _;
-use realm::RealmBackend;
-use realm::soft::{Fault, SoftRealm};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestMemoryRegion};
 
 pub use self::device_manager::DeviceManager;
@@ -31,9 +29,8 @@ use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
 use crate::launch::{self, Measurement, Prepared};
 use crate::vcpu::Context;
-use crate::{Error, memory, platform};
+use crate::{Error, memory, realm_backend};
 use api::VmConfig;
-use api::config::{FaultName, RealmConfig};
 
 /// Shared peripheral interrupts: the wired devices need two, and KVM counts in steps of 32.
 const SPIS: u32 = 32;
@@ -66,7 +63,11 @@ impl Board {
         launch_log: Option<&Path>,
     ) -> Result<(Self, Vec<Vcpu>), Error> {
         let Prepared { layout, plan } = launch::prepare(config, Some(seeds()))?;
-        let realm = config.realm.as_ref().map(|realm| soft_realm(realm, layout.vcpus)).transpose()?;
+        let realm = config
+            .realm
+            .as_ref()
+            .map(|realm| realm_backend::backend(hypervisor, realm, &layout))
+            .transpose()?;
         let isolation = Isolation::new(realm);
 
         let vm_type =
@@ -92,11 +93,11 @@ impl Board {
         let expired = events.clone();
         assembly.devices.assemble(config, attachments, move || expired.send(Event::Watchdog))?;
 
-        load(config, &isolation, &memory, &layout, &plan, launch_log)?;
+        load(config, &vm, &isolation, &memory, &layout, &plan, launch_log)?;
         let entry = plan.entry();
         for (index, vcpu) in vcpus.iter_mut().enumerate() {
             let boots = index == 0;
-            vcpu.init(boots)?;
+            vcpu.init(boots, isolation.realm().map_or(0, |realm| realm.vcpu_features()))?;
             if boots {
                 vcpu.set_entry(entry.pc, &entry.gprs)?;
             }
@@ -217,6 +218,7 @@ impl<'a> Assembly<'a> {
 /// Puts the plan into memory, and writes the launch log of a Realm.
 fn load(
     config: &VmConfig,
+    vm: &Vm,
     isolation: &Isolation,
     memory: &GuestMemoryMmap,
     layout: &Layout,
@@ -231,25 +233,15 @@ fn load(
         }
         return Ok(());
     };
-    let rim = realm.load(memory, plan)?;
+    let rim = realm.load(vm, memory, plan)?;
     tracing::info!(%rim, backend = realm.name(), "the Realm is measured");
     if let Some(path) = log {
-        let measurement = Measurement::of(realm_config, rim, layout, plan)?;
+        let measurement = Measurement::of(realm_config, &realm.launch_parameters(), rim, layout, plan);
         let json = serde_json::to_vec_pretty(&measurement).map_err(std::io::Error::other);
         json.and_then(|json| std::fs::write(path, json))
             .map_err(|source| Error::LaunchLog { path: path.into(), source })?;
     }
     Ok(())
-}
-
-fn soft_realm(config: &RealmConfig, vcpus: u16) -> Result<Arc<dyn RealmBackend>, Error> {
-    let fault = config.fault.map(|fault| match fault {
-        FaultName::Challenge => Fault::Challenge,
-        FaultName::Signature => Fault::Signature,
-    });
-    let platform = platform::load(config.platform.as_ref())?;
-    let parameters = launch::parameters(config)?;
-    Ok(Arc::new(SoftRealm::new(parameters, platform, fault, vcpus, &mut rand::rng())?))
 }
 
 fn seeds() -> Seeds {

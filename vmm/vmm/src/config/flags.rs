@@ -3,14 +3,11 @@
 use std::path::PathBuf;
 
 use api::VmConfig;
-use api::config::{
-    ConsoleConfig, ConsoleMode, FaultName, HashName, MemoryConfig, NetConfig, PlatformConfig,
-    RealmBackendName, RealmConfig, RmmName, RngConfig, VsockConfig,
-};
+use api::config::{ConsoleConfig, ConsoleMode, MemoryConfig, NetConfig, RngConfig, VsockConfig};
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{ConfigError, ProcessBounds, disk, from_file, memory, sandbox, validate};
+use super::{ConfigError, ProcessBounds, disk, from_file, memory, realm, sandbox, validate};
 use crate::Start;
 
 /// Flags that describe a VM; each replaces its part of `--config`.
@@ -67,7 +64,7 @@ pub struct VmFlags {
     /// Reset the guest when it does not feed its watchdog (6300ESB).
     #[arg(long)]
     watchdog: bool,
-    /// Run as a Realm: soft[,key=PEM][,instance_id=HEX][,hash=sha256|sha512][,rpv=BASE64][,rmm=1.0|2.0][,fault=challenge|signature].
+    /// Run as a Realm: cca[,rmm=1.0|2.0][,ipa_bits=N], virtcca[,swiotlb=N][,ram_base=1G|3G][,..] or soft[,key=PEM][,instance_id=HEX][,rmm=1.0|2.0][,fault=challenge|signature]; each with [,hash=sha256|sha512], cca and soft with [,rpv=BASE64].
     #[arg(long, value_name = "BACKEND[,OPTIONS]")]
     realm: Option<String>,
     /// Let the VMM open only what the configuration names.
@@ -169,7 +166,7 @@ impl VmFlags {
         }
         config.watchdog |= self.watchdog;
         if let Some(text) = self.realm {
-            config.realm = Some(realm(&text)?);
+            config.realm = Some(realm::realm(&text)?);
         }
         config.landlock_enable |= self.landlock;
         if !self.landlock_rules.is_empty() {
@@ -267,53 +264,11 @@ fn vsock(text: &str) -> Result<VsockConfig, ConfigError> {
     })
 }
 
-fn realm(text: &str) -> Result<RealmConfig, ConfigError> {
-    const FLAG: &str = "--realm";
-    let (backend, rest) = text.split_once(',').unwrap_or((text, ""));
-    if backend != "soft" {
-        return Err(ConfigError::RealmBackend { found: backend.into() });
-    }
-    let known = ["key", "instance_id", "hash", "rpv", "rmm", "fault"];
-    let options = Options::parse(FLAG, rest, &known)?;
-    let hash = options.convert("hash", "sha256 or sha512", |value| match value {
-        "sha256" => Some(HashName::Sha256),
-        "sha512" => Some(HashName::Sha512),
-        _ => None,
-    })?;
-    let rmm = options.convert("rmm", "1.0 or 2.0", |value| match value {
-        "1.0" => Some(RmmName::V1_0),
-        "2.0" => Some(RmmName::V2_0),
-        _ => None,
-    })?;
-    let fault = options.convert("fault", "challenge or signature", |value| match value {
-        "challenge" => Some(FaultName::Challenge),
-        "signature" => Some(FaultName::Signature),
-        _ => None,
-    })?;
-    let instance_id = options.get("instance_id").map(Into::into);
-    let platform = match &instance_id {
-        Some(_) => Some(options.require("key")?),
-        None => options.get("key"),
-    };
-    let platform = platform.map(|key| PlatformConfig {
-        key: key.into(),
-        instance_id,
-        config: String::new(),
-        components: Vec::new(),
-    });
-    Ok(RealmConfig {
-        backend: RealmBackendName::Soft,
-        measurement_algorithm: hash.unwrap_or_default(),
-        personalization_value: options.get("rpv").map(Into::into),
-        rmm: rmm.unwrap_or_default(),
-        platform,
-        fault,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+
+    use api::config::{FaultName, HashName, RmmName};
 
     use super::*;
 
@@ -349,7 +304,7 @@ mod tests {
             ConsoleConfig { file: Some("/log".into()), ..ConsoleConfig::of(ConsoleMode::File) }
         );
         let realm = config.realm.unwrap();
-        assert_eq!((realm.rmm, realm.measurement_algorithm), (RmmName::V2_0, HashName::Sha512));
+        assert_eq!((realm.rmm, realm.measurement_algorithm), (Some(RmmName::V2_0), HashName::Sha512));
         assert_eq!(realm.fault, Some(FaultName::Signature));
         assert_eq!(realm.platform.unwrap().key, PathBuf::from("/pem"));
     }

@@ -12,7 +12,7 @@ use devices::virtio::blk::MAX_QUEUES;
 use devices::virtio::net::MAX_PAIRS;
 use thiserror::Error;
 
-use super::{OptionsError, names, resources, sandbox, unsupported};
+use super::{OptionsError, names, realm, resources, sandbox, unsupported};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
@@ -51,7 +51,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Option(#[from] OptionsError),
     /// A back-end that does not exist.
-    #[error("--realm: found {found:?}, expected soft")]
+    #[error("--realm: found {found:?}, expected cca, virtcca or soft")]
     RealmBackend {
         /// What was found.
         found: String,
@@ -146,6 +146,7 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
             "no balloon: the host cannot take pages from a Realm, which would lose their content".into()
         })?;
     }
+    realm::validate(config)?;
     if let Some(realm) = &config.realm {
         personalization_value(realm)?;
     }

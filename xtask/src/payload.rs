@@ -24,14 +24,20 @@ pub fn programs(workspace: &Workspace) -> Result<Payload> {
         "-p",
         "vmm",
         "-p",
+        "cli",
+        "-p",
         "attestation-agent",
         "-p",
         "guest-init",
         "--bins",
     ])?;
     let (vmm, agent) = (named(&built, "redoubt-vmm")?, named(&built, "attestation-agent")?);
-    let asset = Asset { variable: "REDOUBT_VMM", path: "/bin/redoubt-vmm".into(), source: vmm.clone() };
-    Ok(Payload { init: named(&built, "guest-init")?, programs: vec![vmm, agent], assets: vec![asset] })
+    let cli = named(&built, "redoubt")?;
+    let assets = vec![
+        Asset { variable: "REDOUBT_VMM", path: "/bin/redoubt-vmm".into(), source: vmm.clone() },
+        Asset { variable: "REDOUBT_CLI", path: "/bin/redoubt".into(), source: cli.clone() },
+    ];
+    Ok(Payload { init: named(&built, "guest-init")?, programs: vec![vmm, agent, cli], assets })
 }
 
 /// Adds the guests: a stock kernel with an initramfs, and the bare-metal mini guest.

@@ -45,7 +45,7 @@
 //!     let device = VirtioPci::new(VirtioPciConfig {
 //!         id: id.into(),
 //!         device,
-//!         address,
+//!         requester: address.requester(),
 //!         memory: vm.memory.clone(),
 //!         dma: vm.dma.clone(),
 //!         msi: vm.msi.clone(),

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, Permissions};
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, Permissions};
 
 use super::WaitingMsi;
 use crate::bus::{Bus, value};
@@ -64,6 +64,15 @@ impl Machine {
 
     pub(crate) fn with_io_events(io_events: Arc<dyn IoEvents>) -> Self {
         Self::new(Arc::new(IdentityDma), io_events, false)
+    }
+
+    /// Memory that another process could map.
+    pub(crate) fn shared() -> Self {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(RAM_SIZE as u64).unwrap();
+        let region = (GuestAddress(RAM), RAM_SIZE, Some(FileOffset::new(file, 0)));
+        let memory = Arc::new(GuestMemoryMmap::from_ranges_with_files([region]).unwrap());
+        Self { memory, ..Self::plain() }
     }
 
     fn new(dma: Arc<dyn DmaPolicy>, io_events: Arc<dyn IoEvents>, access_platform: bool) -> Self {

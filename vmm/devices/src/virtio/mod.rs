@@ -9,6 +9,7 @@ pub mod net;
 mod pci;
 mod queue;
 pub mod rng;
+pub mod vhost_user;
 pub mod vsock;
 mod worker;
 
@@ -21,8 +22,13 @@ pub use queue::{Chain, DeviceQueue, QueueError};
 pub use worker::{EventHandler, WorkerSpec};
 
 use interrupts::Signals;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use vmm_sys_util::eventfd::EventFd;
 
 pub use crate::poller::Source;
+
+/// Features of split queues that devices of ours can do.
+const RING_FEATURES: u64 = 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
 
 /// A device type behind the virtio transport.
 ///
@@ -39,6 +45,10 @@ pub trait VirtioDevice: Send + Sync {
     fn queue_sizes(&self) -> &[u16];
     /// Device-specific feature bits (0 to 23). The transport adds the others.
     fn features(&self) -> u64;
+    /// Feature bits of the queues that it can do, a part of the default.
+    fn ring_features(&self) -> u64 {
+        RING_FEATURES
+    }
     /// Fills `data`, which is zero, from `offset` of the device-specific configuration space.
     fn read_config(&self, _offset: u64, _data: &mut [u8]) {}
     /// The driver writes to the device-specific configuration space.
@@ -88,6 +98,8 @@ pub struct Activation {
     pub features: u64,
     /// The queues in their order; `None` where the driver did not enable one.
     pub queues: Vec<Option<DeviceQueue>>,
+    /// What the driver rings, by queue, for whom the worker does not serve it.
+    pub doorbells: Vec<Arc<EventFd>>,
 }
 
 impl Activation {
@@ -125,6 +137,16 @@ pub enum ActivateError {
     /// The host refused a file descriptor or a thread.
     #[error("the host cannot start the device")]
     Host(#[from] io::Error),
+}
+
+/// An error with what caused it.
+pub(crate) struct Chained<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chained<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        self.0.source().map_or(Ok(()), |source| write!(formatter, ": {}", Self(source)))
+    }
 }
 
 /// A device id of the bindings as the transport takes it.

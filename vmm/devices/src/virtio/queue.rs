@@ -6,7 +6,9 @@ use tracing::debug;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT, Reader, Writer};
 use vm_memory::GuestAddress;
 
+use super::Chained;
 use super::interrupts::Signals;
+use super::vhost_user::ServerError;
 use crate::dma::DmaMemory;
 
 /// What ends the work on a queue. The guest must reset the device.
@@ -18,6 +20,9 @@ pub enum QueueError {
     /// An access was refused; [`DmaMemory`] has logged which.
     #[error("virtqueue: the device may not access the guest memory that it was given")]
     Dma,
+    /// The server that has the device.
+    #[error("{}", Chained(.0))]
+    Server(#[from] ServerError),
 }
 
 impl From<virtio_queue::Error> for QueueError {
@@ -105,6 +110,21 @@ impl DeviceQueue {
             self.signals.queue(self.index);
         }
         Ok(())
+    }
+
+    /// Interrupts the driver, for somebody else who has returned buffers and knows its wishes.
+    pub(crate) fn interrupt(&self) {
+        self.signals.queue(self.index);
+    }
+
+    /// Where the driver put it.
+    pub(crate) fn layout(&self) -> QueueLayout {
+        QueueLayout {
+            size: self.queue.size(),
+            descriptors: self.queue.desc_table(),
+            driver: self.queue.avail_ring(),
+            device: self.queue.used_ring(),
+        }
     }
 
     /// Returns a buffer that cannot hold what the device type demands, with nothing in it.

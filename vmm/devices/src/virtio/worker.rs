@@ -41,12 +41,41 @@ pub trait EventHandler: Send {
         Ok(())
     }
 
+    /// The thread has just started: called before anything else.
+    ///
+    /// # Errors
+    /// [`QueueError`]: the device needs a reset.
+    fn start(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// Event descriptors that are waited for from the start to the end. Asked once.
+    fn events(&self) -> Vec<Arc<EventFd>> {
+        Vec::new()
+    }
+
+    /// The event descriptor of that place in [`EventHandler::events`] was signalled, and has been read.
+    ///
+    /// # Errors
+    /// [`QueueError`]: the device needs a reset.
+    fn event(&mut self, _index: usize) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     /// The device is to stand still: nothing may touch guest memory after this returns, until the next other call.
     /// Work that was handed to somebody else (asynchronous I/O) is waited for.
     ///
     /// # Errors
     /// [`QueueError`]: the device needs a reset.
     fn pause(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// The device goes on where [`EventHandler::pause`] stopped it.
+    ///
+    /// # Errors
+    /// [`QueueError`]: the device needs a reset.
+    fn resume(&mut self) -> Result<(), QueueError> {
         Ok(())
     }
 }
@@ -100,6 +129,10 @@ impl Worker {
             poller.add(doorbell.as_ref())?;
             queues.push((queue, Arc::clone(doorbell)));
         }
+        let events = spec.handler.events();
+        for event in &events {
+            poller.add(event.as_ref())?;
+        }
         let mut name = format!("{}{}", context.id, spec.suffix);
         name.truncate(name.floor_char_boundary(THREAD_NAME));
         let mut thread = Thread {
@@ -107,6 +140,7 @@ impl Worker {
             control: Arc::clone(&control),
             poller,
             queues,
+            events,
             host_cpus: spec.host_cpus,
             handler: spec.handler,
         };
@@ -199,6 +233,8 @@ struct Thread {
     poller: Poller,
     /// Queues in the order in which the poller has their doorbells.
     queues: Vec<(usize, Arc<EventFd>)>,
+    /// Event descriptors of the handler, which the poller has behind them.
+    events: Vec<Arc<EventFd>>,
     host_cpus: Vec<usize>,
     handler: Box<dyn EventHandler>,
 }
@@ -240,6 +276,7 @@ impl Thread {
             sched_setaffinity(None, &set).map_err(|errno| WorkerError::Affinity(errno.into()))?;
         }
         self.context.host.thread_starts(self.context.kind).map_err(WorkerError::Confine)?;
+        self.handler.start()?;
         // Buffers may have been offered before the device started.
         for (queue, _) in &self.queues {
             self.handler.queue_event(*queue)?;
@@ -248,11 +285,15 @@ impl Thread {
             for ready in self.poller.wait(&self.handler.sources())? {
                 match ready {
                     Ready::Permanent(0) => {
-                        if self.control.state().order == Order::Pause {
+                        let pauses = self.control.state().order == Order::Pause;
+                        if pauses {
                             self.handler.pause()?;
                         }
                         if !self.control.obey() {
                             return Ok(());
+                        }
+                        if pauses {
+                            self.handler.resume()?;
                         }
                     }
                     Ready::Permanent(number) => {
@@ -261,6 +302,11 @@ impl Thread {
                             // empty already is no harm: the queue is served once more.
                             let _ = doorbell.read();
                             self.handler.queue_event(*queue)?;
+                        } else if let Some(index) = (number - 1).checked_sub(self.queues.len())
+                            && let Some(event) = self.events.get(index)
+                        {
+                            let _ = event.read();
+                            self.handler.event(index)?;
                         }
                     }
                     Ready::Source(token, events) => self.handler.source_event(token, events)?,

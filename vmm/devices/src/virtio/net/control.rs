@@ -17,7 +17,7 @@ use crate::virtio::{Chain, DeviceQueue, EventHandler, QueueError};
 /// Most bytes of a command that are looked at: class, command and eight bytes.
 const MAX_COMMAND: u64 = 10;
 
-pub(super) struct Control {
+pub(in crate::virtio) struct Control {
     backend: Arc<dyn NetBackend>,
     queue: DeviceQueue,
     features: u64,
@@ -26,7 +26,12 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(backend: Arc<dyn NetBackend>, queue: DeviceQueue, features: u64, pairs: usize) -> Self {
+    pub(in crate::virtio) fn new(
+        backend: Arc<dyn NetBackend>,
+        queue: DeviceQueue,
+        features: u64,
+        pairs: usize,
+    ) -> Self {
         Self { backend, queue, features, pairs }
     }
 

@@ -1,6 +1,6 @@
 //! Network device (virtio 1.2, 5.1).
 
-mod control;
+pub(super) mod control;
 mod pair;
 #[cfg(test)]
 mod tests;
@@ -143,36 +143,11 @@ impl Net {
         let mut queue_sizes = vec![config.queue_size; 2 * pairs];
         queue_sizes.push(CONTROL_QUEUE_SIZE);
 
-        let bit = |on: bool, bits: &[u32]| bits.iter().filter(|_| on).fold(0, |all, bit| all | 1 << bit);
-        let features = bit(
-            true,
-            &[
-                VIRTIO_NET_F_MAC,
-                VIRTIO_NET_F_STATUS,
-                VIRTIO_NET_F_MRG_RXBUF,
-                VIRTIO_NET_F_CTRL_VQ,
-                VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
-            ],
-        ) | bit(config.mtu.is_some(), &[VIRTIO_NET_F_MTU])
-            | bit(pairs > 1, &[VIRTIO_NET_F_MQ])
-            | bit(config.checksum, &[VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM])
-            | bit(
-                config.checksum && config.tso,
-                &[
-                    VIRTIO_NET_F_HOST_TSO4,
-                    VIRTIO_NET_F_HOST_TSO6,
-                    VIRTIO_NET_F_HOST_ECN,
-                    VIRTIO_NET_F_GUEST_TSO4,
-                    VIRTIO_NET_F_GUEST_TSO6,
-                    VIRTIO_NET_F_GUEST_ECN,
-                ],
-            )
-            | bit(config.checksum && config.ufo, &[VIRTIO_NET_F_HOST_UFO, VIRTIO_NET_F_GUEST_UFO]);
         Self {
             backend,
             pairs,
             queue_sizes,
-            features,
+            features: features(config),
             config: config_space(config, pairs),
             receive_limits: Limits::new(&config.limits),
             transmit_limits: Limits::new(&config.limits),
@@ -203,8 +178,37 @@ impl Net {
     }
 }
 
+/// The features of an interface that is all ours.
+pub(super) fn features(config: &NetConfig) -> u64 {
+    let bit = |on: bool, bits: &[u32]| bits.iter().filter(|_| on).fold(0, |all, bit| all | 1 << bit);
+    bit(
+        true,
+        &[
+            VIRTIO_NET_F_MAC,
+            VIRTIO_NET_F_STATUS,
+            VIRTIO_NET_F_MRG_RXBUF,
+            VIRTIO_NET_F_CTRL_VQ,
+            VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+        ],
+    ) | bit(config.mtu.is_some(), &[VIRTIO_NET_F_MTU])
+        | bit(config.pairs > 1, &[VIRTIO_NET_F_MQ])
+        | bit(config.checksum, &[VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM])
+        | bit(
+            config.checksum && config.tso,
+            &[
+                VIRTIO_NET_F_HOST_TSO4,
+                VIRTIO_NET_F_HOST_TSO6,
+                VIRTIO_NET_F_HOST_ECN,
+                VIRTIO_NET_F_GUEST_TSO4,
+                VIRTIO_NET_F_GUEST_TSO6,
+                VIRTIO_NET_F_GUEST_ECN,
+            ],
+        )
+        | bit(config.checksum && config.ufo, &[VIRTIO_NET_F_HOST_UFO, VIRTIO_NET_F_GUEST_UFO])
+}
+
 /// `struct virtio_net_config` up to `mtu`.
-fn config_space(config: &NetConfig, pairs: usize) -> [u8; 12] {
+pub(super) fn config_space(config: &NetConfig, pairs: usize) -> [u8; 12] {
     let [a, b, c, d, e, f] = config.mac;
     let [status, ..] = VIRTIO_NET_S_LINK_UP.to_le_bytes();
     let [pairs, ..] = pairs.to_le_bytes();

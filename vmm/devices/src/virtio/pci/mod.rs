@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{debug, warn};
 use virtio_bindings::virtio_config::{VIRTIO_F_ACCESS_PLATFORM, VIRTIO_F_VERSION_1};
-use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -15,7 +15,7 @@ use self::common::{CommonConfig, Features, StatusChange};
 use super::interrupts::Signals;
 use super::queue::DeviceQueue;
 use super::worker::{Worker, WorkerContext};
-use super::{ActivateError, Activation, ConfigNotifier, DeviceEvent, DeviceHost, VirtioDevice};
+use super::{ActivateError, Activation, Chained, ConfigNotifier, DeviceEvent, DeviceHost, VirtioDevice};
 use crate::dma::{DmaMemory, DmaPolicy};
 use crate::doorbell::IoEvents;
 use crate::interrupt::MsiSink;
@@ -140,8 +140,7 @@ impl VirtioPci {
             .collect::<Result<_, _>>()
             .map_err(VirtioPciError::Doorbell)?;
 
-        let transport =
-            1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
+        let transport = 1 << VIRTIO_F_VERSION_1 | device.ring_features();
         let access = if access_platform { 1 << VIRTIO_F_ACCESS_PLATFORM } else { 0 };
         let features = Features {
             offered: device.features() | transport | access,
@@ -252,7 +251,8 @@ impl VirtioPci {
                 queue.transpose().map_err(|source| ActivateError::Queue { index, source })
             })
             .collect::<Result<_, _>>()?;
-        let workers = self.device.activate(Activation { features, queues })?;
+        let doorbells = self.doorbells.clone();
+        let workers = self.device.activate(Activation { features, queues, doorbells })?;
         let context = Arc::new(WorkerContext {
             id: self.id.clone(),
             kind: self.device.thread_kind(),
@@ -383,16 +383,6 @@ impl PciDevice for VirtioPci {
 impl Drop for VirtioPci {
     fn drop(&mut self) {
         self.bar_moved(BAR, None);
-    }
-}
-
-/// An error with what caused it.
-struct Chained<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chained<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", self.0)?;
-        self.0.source().map_or(Ok(()), |source| write!(formatter, ": {}", Self(source)))
     }
 }
 

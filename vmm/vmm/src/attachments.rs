@@ -14,8 +14,9 @@ use crate::Error;
 use crate::console::Console;
 use crate::disk::Disk;
 use crate::interface::Interface;
+use crate::vhost_user::Served;
 
-/// Consoles, network interfaces and disks. Clones are the same ones.
+/// Consoles, network interfaces, disks and servers. Clones are the same ones.
 #[derive(Clone)]
 pub struct Attachments {
     /// The other end of the serial port.
@@ -26,6 +27,8 @@ pub struct Attachments {
     pub interfaces: Vec<Arc<Interface>>,
     /// The images of disks, in the order of the configuration.
     pub disks: Vec<Arc<Disk>>,
+    /// The servers of devices.
+    pub servers: Vec<Arc<Served>>,
     /// Whether the watchdog has reset the VM.
     pub watchdog_fired: Arc<AtomicBool>,
     groups: BTreeMap<String, Limits>,
@@ -49,6 +52,7 @@ impl Attachments {
             console: console("console", &config.console)?,
             interfaces,
             disks: Disk::open_all(&config.disks, &groups, &[])?,
+            servers: Served::open_all(config, &[])?,
             watchdog_fired: Arc::default(),
             groups,
         })
@@ -61,7 +65,8 @@ impl Attachments {
     /// [`Error`] that names the field.
     pub fn for_config(&self, config: &VmConfig, interfaces: Vec<Arc<Interface>>) -> Result<Self, Error> {
         let disks = Disk::open_all(&config.disks, &self.groups, &self.disks)?;
-        Ok(Self { interfaces, disks, ..self.clone() })
+        let servers = Served::open_all(config, &self.servers)?;
+        Ok(Self { interfaces, disks, servers, ..self.clone() })
     }
 
     /// The pseudo-terminals to which one attaches, by the field that asked for them.

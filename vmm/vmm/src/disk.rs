@@ -40,7 +40,7 @@ impl Disk {
                 |known| Ok(Arc::clone(known)),
             )
         };
-        configs.iter().enumerate().map(disk).collect()
+        configs.iter().filter(|config| !config.vhost_user).enumerate().map(disk).collect()
     }
 
     fn open(index: usize, config: &DiskConfig, groups: &BTreeMap<String, Limits>) -> Result<Self, Error> {

@@ -22,7 +22,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The interfaces in the order of the configuration: those of `open` that have the same configuration, and new ones. To
+    /// The tap devices in the order of the configuration: those of `open` that have the same configuration, and new ones. To
     /// open a tap device by its name may take `CAP_NET_ADMIN`.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Interface {
             let known = open.iter().find(|interface| interface.config == *config);
             known.map_or_else(|| Self::open(index, config).map(Arc::new), |known| Ok(Arc::clone(known)))
         };
-        configs.iter().enumerate().map(interface).collect()
+        configs.iter().filter(|config| !config.vhost_user).enumerate().map(interface).collect()
     }
 
     /// Opens the tap device that `config` names, or takes the descriptors that came with it.
@@ -62,19 +62,7 @@ impl Interface {
             Tap::adopt(&config.fds).map_err(unusable)?
         };
         tracing::info!(id, tap = tap.name(), pairs, "network interface");
-        let device = DeviceConfig {
-            mac: match &config.mac {
-                Some(text) => hardware_address("net.mac", text)?,
-                None => random_address(),
-            },
-            mtu: config.mtu,
-            pairs,
-            queue_size: config.queue_size,
-            checksum: config.offload_csum,
-            tso: config.offload_tso,
-            ufo: config.offload_ufo,
-            limits: config.rate_limiter_config.as_ref().map(limits).unwrap_or_default(),
-        };
+        let device = device_config(config)?;
         Ok(Self { id, config: config.clone(), backend: Arc::new(TapBackend(tap)), device })
     }
 
@@ -87,6 +75,27 @@ impl Interface {
     pub fn device(&self) -> Net {
         Net::new(Arc::clone(&self.backend) as _, &self.device)
     }
+}
+
+/// What the guest is told of the interface; without an address in `config`, it gets a random one.
+///
+/// # Errors
+///
+/// [`Error::Config`].
+pub fn device_config(config: &NetConfig) -> Result<DeviceConfig, Error> {
+    Ok(DeviceConfig {
+        mac: match &config.mac {
+            Some(text) => hardware_address("net.mac", text)?,
+            None => random_address(),
+        },
+        mtu: config.mtu,
+        pairs: usize::from(config.num_queues / 2),
+        queue_size: config.queue_size,
+        checksum: config.offload_csum,
+        tso: config.offload_tso,
+        ufo: config.offload_ufo,
+        limits: config.rate_limiter_config.as_ref().map(limits).unwrap_or_default(),
+    })
 }
 
 /// A hardware address that is locally administered and of one station (IEEE 802).

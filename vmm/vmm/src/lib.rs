@@ -27,6 +27,7 @@ mod rate_limit;
 mod realm_backend;
 pub mod rest;
 mod vcpu;
+mod vhost_user;
 mod vmm;
 
 pub use control::Outcome;

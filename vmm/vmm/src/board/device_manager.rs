@@ -76,6 +76,9 @@ impl DeviceManager {
             let ends = console.ends()?;
             self.put(names::CONSOLE, Arc::new(VirtioConsole::new(ends.input, ends.output.into())))?;
         }
+        for served in &attachments.servers {
+            self.put(served.id(), Arc::new(served.device(Arc::clone(&self.memory))))?;
+        }
         self.balloon(config)?;
         if config.watchdog {
             let host = Arc::clone(&self.host);
@@ -111,7 +114,7 @@ impl DeviceManager {
         Ok(())
     }
 
-    /// Plugs the device of that name in while the guest runs: a disk, an interface or the vsock. Gives its place.
+    /// Plugs the device of that name in while the guest runs: a disk, an interface, a directory or the vsock. Gives its place.
     ///
     /// # Errors
     ///
@@ -122,7 +125,7 @@ impl DeviceManager {
         config: &VmConfig,
         attachments: &Attachments,
     ) -> Result<PciAddress, Error> {
-        let plug = make(id, config, attachments)?;
+        let plug = make(id, config, attachments, &self.memory)?;
         let requester = self.pci.free_port().map_err(assemble(id))?;
         let device = match &plug {
             Plug::Virtio(device) => Arc::clone(device),
@@ -219,12 +222,20 @@ impl DeviceManager {
 }
 
 /// The device of that name, for a slot.
-fn make(id: &str, config: &VmConfig, attachments: &Attachments) -> Result<Plug, Error> {
+fn make(
+    id: &str,
+    config: &VmConfig,
+    attachments: &Attachments,
+    memory: &Arc<GuestMemoryMmap>,
+) -> Result<Plug, Error> {
     if let Some(disk) = attachments.disks.iter().find(|disk| disk.id() == id) {
         return Ok(Plug::Disk(Arc::new(disk.device())));
     }
     if let Some(interface) = attachments.interfaces.iter().find(|interface| interface.id() == id) {
         return Ok(Plug::Virtio(Arc::new(interface.device())));
+    }
+    if let Some(served) = attachments.servers.iter().find(|served| served.id() == id) {
+        return Ok(Plug::Virtio(Arc::new(served.device(Arc::clone(memory)))));
     }
     match &config.vsock {
         Some(config) if config.id.as_deref() == Some(id) => Ok(Plug::Virtio(vsock(config)?)),

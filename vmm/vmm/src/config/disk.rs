@@ -7,7 +7,7 @@ use super::options::{self, Options};
 
 /// One `--disk`.
 pub fn disk(text: &str) -> Result<DiskConfig, ConfigError> {
-    const KEYS: [&str; 19] = [
+    const KEYS: [&str; 21] = [
         "id",
         "path",
         "image_type",
@@ -17,6 +17,8 @@ pub fn disk(text: &str) -> Result<DiskConfig, ConfigError> {
         "queue_size",
         "queue_affinity",
         "serial",
+        "vhost_user",
+        "socket",
         "backing_files",
         "sparse",
         "rate_limit_group",
@@ -36,12 +38,15 @@ pub fn disk(text: &str) -> Result<DiskConfig, ConfigError> {
         "qcow2" => Some(ImageType::Qcow2),
         _ => None,
     })?;
+    let vhost_user = options.switch("vhost_user")?;
     let affinity =
         options.convert("queue_affinity", "queues and processors such as [0@[1,3]]", options::affinities)?;
     let affinity = affinity.unwrap_or_default().into_iter();
     Ok(DiskConfig {
         id: options.get("id").map(Into::into),
-        path: Some(options.require("path")?.into()),
+        path: if vhost_user { options.get("path") } else { Some(options.require("path")?) }.map(Into::into),
+        vhost_user,
+        vhost_socket: options.get("socket").map(Into::into),
         image_type: image_type.unwrap_or_default(),
         readonly: options.switch("readonly")?,
         direct: options.switch("direct")?,

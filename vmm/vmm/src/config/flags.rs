@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use api::VmConfig;
-use api::config::{ConsoleConfig, ConsoleMode, MemoryConfig, NetConfig, RngConfig, VsockConfig};
+use api::config::{ConsoleConfig, ConsoleMode, MemoryConfig, NetConfig, RngConfig, VhostMode, VsockConfig};
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{ConfigError, ProcessBounds, disk, from_file, memory, realm, sandbox, validate};
+use super::{ConfigError, ProcessBounds, disk, from_file, memory, realm, sandbox, validate, vhost_user};
 use crate::Start;
 
 /// Flags that describe a VM; each replaces its part of `--config`.
@@ -37,15 +37,18 @@ pub struct VmFlags {
     /// NUMA node: guest_numa_id=N,cpus=[N,..],memory_zones=[NAME,..][,distances=[N@DISTANCE,..]]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     numa: Vec<String>,
-    /// Disk: path=FILE[,image_type=raw|qcow2][,readonly=on][,direct=on][,num_queues=N][,..]; may be repeated.
+    /// Disk: path=FILE or vhost_user=on,socket=PATH[,image_type=raw|qcow2][,readonly=on][,direct=on][,num_queues=N][,..]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     disk: Vec<String>,
     /// Limits that disks share: id=NAME[,bw_size=SIZE,bw_refill_time=MS][,ops_size=N,ops_refill_time=MS]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     rate_limit_group: Vec<String>,
-    /// Network: tap=NAME or fd=[N,..][,mac=ADDRESS][,num_queues=N][,..]; may be repeated.
+    /// Network: tap=NAME, fd=[N,..] or vhost_user=on,socket=PATH[,mac=ADDRESS][,num_queues=N][,..]; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     net: Vec<String>,
+    /// Directory: tag=NAME,socket=PATH[,num_queues=N][,queue_size=N][,id=NAME], served by a virtiofsd; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    fs: Vec<String>,
     /// Entropy: src=FILE.
     #[arg(long, value_name = "OPTIONS")]
     rng: Option<String>,
@@ -146,6 +149,9 @@ impl VmFlags {
         if !self.net.is_empty() {
             config.net = self.net.iter().map(|text| net(text)).collect::<Result<_, _>>()?;
         }
+        if !self.fs.is_empty() {
+            config.fs = self.fs.iter().map(|text| vhost_user::fs(text)).collect::<Result<_, _>>()?;
+        }
         if let Some(text) = self.rng {
             config.rng = RngConfig {
                 src: Options::parse("--rng", &text, &["src"])?.require("src")?.into(),
@@ -182,7 +188,7 @@ impl VmFlags {
 }
 
 fn net(text: &str) -> Result<NetConfig, ConfigError> {
-    const KEYS: [&str; 19] = [
+    const KEYS: [&str; 22] = [
         "id",
         "tap",
         "fd",
@@ -193,6 +199,9 @@ fn net(text: &str) -> Result<NetConfig, ConfigError> {
         "mtu",
         "num_queues",
         "queue_size",
+        "vhost_user",
+        "vhost_mode",
+        "socket",
         "offload_csum",
         "offload_tso",
         "offload_ufo",
@@ -212,6 +221,11 @@ fn net(text: &str) -> Result<NetConfig, ConfigError> {
     let address = |key| options.convert(key, "an IPv4 address", |value| value.parse().ok());
     let number = |key| options.convert(key, "a number", |value| value.parse().ok());
     let text = |key| options.get(key).map(String::from);
+    let vhost_mode = options.convert("vhost_mode", "client or server", |value| match value {
+        "client" => Some(VhostMode::Client),
+        "server" => Some(VhostMode::Server),
+        _ => None,
+    })?;
     Ok(NetConfig {
         id: text("id"),
         tap: text("tap"),
@@ -227,6 +241,9 @@ fn net(text: &str) -> Result<NetConfig, ConfigError> {
         offload_tso: options.switch_on("offload_tso")?,
         offload_ufo: options.switch_on("offload_ufo")?,
         rate_limiter_config: options.rate_limits()?,
+        vhost_user: options.switch("vhost_user")?,
+        vhost_socket: options.get("socket").map(Into::into),
+        vhost_mode: vhost_mode.unwrap_or_default(),
         ..default
     })
 }

@@ -10,6 +10,7 @@ mod resources;
 mod sandbox;
 mod unsupported;
 mod validate;
+mod vhost_user;
 
 pub use flags::VmFlags;
 pub use options::OptionsError;

@@ -1,7 +1,7 @@
 //! Fields of the interface that this VMM refuses: each is named, none is ignored.
 
 use api::VmConfig;
-use api::config::LockGranularity;
+use api::config::{LockGranularity, VhostMode};
 
 use super::ConfigError;
 
@@ -35,7 +35,6 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
     let same_max = cpus.max_vcpus.is_none_or(|max| max == cpus.boot_vcpus);
     only(same_max, "cpus.max_vcpus", "the number of cpus.boot_vcpus")?;
     for disk in disks {
-        only(!disk.vhost_user && disk.vhost_socket.is_none(), "disks.vhost_user", "false")?;
         only(disk.lock_granularity == LockGranularity::Full, "disks.lock_granularity", "Full")?;
         only(!disk.iommu, "disks.iommu", "false")?;
         only(
@@ -45,7 +44,7 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         )?;
     }
     for net in net {
-        only(!net.vhost_user && net.vhost_socket.is_none(), "net.vhost_user", "false")?;
+        only(net.vhost_mode == VhostMode::Client, "net.vhost_mode", "Client")?;
         only(!net.iommu, "net.iommu", "false")?;
         only(
             net.pci_segment == 0 && net.pci_device_id.is_none(),
@@ -57,7 +56,9 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         let free = balloon.pci_segment == 0 && balloon.pci_device_id.is_none();
         only(free, "balloon", "no pci_segment and no pci_device_id")?;
     }
-    only(fs.is_empty(), "fs", "nothing")?;
+    for fs in fs {
+        only(fs.pci_segment == 0 && fs.pci_device_id.is_none(), "fs", "no pci_segment and no pci_device_id")?;
+    }
     only(pmem.is_empty(), "pmem", "nothing")?;
 
     only(!rng.iommu, "rng.iommu", "false")?;

@@ -12,7 +12,7 @@ use devices::virtio::blk::MAX_QUEUES;
 use devices::virtio::net::MAX_PAIRS;
 use thiserror::Error;
 
-use super::{OptionsError, names, realm, resources, sandbox, unsupported};
+use super::{OptionsError, names, realm, resources, sandbox, unsupported, vhost_user};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
@@ -112,6 +112,7 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
         })?;
         rate_limits("rate_limit_groups.rate_limiter_config", &group.rate_limiter_config)?;
     }
+    vhost_user::validate(config)?;
     for disk in &config.disks {
         validate_disk(disk, groups, vcpus)?;
     }
@@ -154,7 +155,9 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
 }
 
 fn validate_disk(disk: &DiskConfig, groups: &[RateLimitGroupConfig], vcpus: u16) -> Result<(), ConfigError> {
-    check(disk.path.is_some(), "disks.path", "nothing", || "an image or block device".into())?;
+    check(disk.path.is_some() || disk.vhost_user, "disks.path", "nothing", || {
+        "an image or block device".into()
+    })?;
     let serial = disk.serial.as_deref().unwrap_or_default();
     check(serial.len() <= DISK_SERIAL_LIMIT, "disks.serial", serial, || {
         format!("at most {DISK_SERIAL_LIMIT} bytes")

@@ -46,7 +46,7 @@ impl VmRuntime for LiveRuntime {
         // To open a tap device takes privileges and system calls that a confined process has given up.
         let closed = config.net.iter().find(|net| {
             let open = net.id.as_ref().is_some_and(|id| self.open.contains(id));
-            net.fds.is_empty() && !open && self.confinement.is_enforced()
+            !net.vhost_user && net.fds.is_empty() && !open && self.confinement.is_enforced()
         });
         closed.map_or(Ok(()), |net| {
             Err(ConfigError::Field {

@@ -40,6 +40,9 @@ pub(super) fn rules() -> Rules {
         .allow_if(SYS_socket, [int(0, AF_UNIX.cast_unsigned())])
         .allow_if(SYS_socketpair, [int(0, AF_UNIX.cast_unsigned())])
         .allow([SYS_bind, SYS_listen, SYS_connect, SYS_getsockname, SYS_getsockopt, SYS_setsockopt])
+        // vhost-user servers, which are told what they are to serve before the guest runs; one that does not answer is
+        // hung up on.
+        .allow([SYS_sendmsg, SYS_recvmsg, SYS_recvfrom, SYS_shutdown])
         // Handlers of signals: one is installed when the first vCPU starts.
         .allow([SYS_rt_sigaction])
         .and(legacy())

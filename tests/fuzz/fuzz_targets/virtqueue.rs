@@ -150,7 +150,7 @@ impl Guest {
         let config = VirtioPciConfig {
             id: "_fuzz0".into(),
             device,
-            address,
+            requester: address.requester(),
             memory: memory.clone(),
             dma: Arc::new(Policy(private.clone())),
             msi: Arc::new(NoInterrupts),

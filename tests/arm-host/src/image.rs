@@ -13,7 +13,7 @@ use crate::{Error, Result, initramfs::Initramfs, packages::Packages, qemu::Machi
 const HOST_MODULES: [&str; 6] = ["virtio_net", "virtio_rng", "configfs", "vhost_vsock", "tun", "vfio_pci"];
 
 /// What a guest of our VMM needs: its virtio devices, the CCA attestation report, the power button and the watchdog.
-const GUEST_MODULES: [&str; 12] = [
+const GUEST_MODULES: [&str; 13] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
@@ -26,6 +26,7 @@ const GUEST_MODULES: [&str; 12] = [
     "evdev",
     "virtio_balloon",
     "i6300esb",
+    "virtiofs",
 ];
 
 /// Set-up of the emulated host's network: QEMU's user network gives it 10.0.2.15 and is itself 10.0.2.2.
@@ -74,6 +75,9 @@ impl Image {
         let mut image = Self::new(packages, &payload.init, &HOST_MODULES, job)?;
         for program in &payload.programs {
             image.program(program)?;
+        }
+        for (path, source) in packages.virtiofsd()? {
+            image.files.copy(&path, 0o755, source);
         }
         let mut placed: BTreeMap<&Path, &str> = BTreeMap::new();
         for asset in &payload.assets {

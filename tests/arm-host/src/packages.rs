@@ -17,8 +17,26 @@ use crate::{
 const SUITES: [&str; 2] = ["trixie", "trixie-backports"];
 
 /// What apt is asked for, and of the resolution's result, what is kept: the rest serves a system that boots by itself.
-const WANTED: [&str; 2] = ["linux-image-arm64/trixie-backports", "busybox-static"];
-const KEPT: [&str; 5] = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-", "busybox-static"];
+const WANTED: [&str; 3] = ["linux-image-arm64/trixie-backports", "busybox-static", "virtiofsd"];
+const KEPT: [&str; 10] = [
+    "linux-image-",
+    "linux-binary-",
+    "linux-modules-",
+    "linux-base-",
+    "busybox-static",
+    "virtiofsd",
+    "libc6",
+    "libgcc-s1",
+    "libcap-ng0",
+    "libseccomp2",
+];
+
+/// The server of directories, where its package has it.
+const VIRTIOFSD: &str = "usr/libexec/virtiofsd";
+
+/// What it is linked with, and the loader.
+const VIRTIOFSD_LIBRARIES: [&str; 5] =
+    ["ld-linux-aarch64.so.1", "libc.so.6", "libgcc_s.so.1", "libcap-ng.so.0", "libseccomp.so.2"];
 
 /// Unpacked arm64 packages.
 #[derive(Debug, Clone)]
@@ -82,6 +100,24 @@ impl Packages {
         } else {
             Err(Error::PackageContent { root: self.root.clone(), what: "busybox".into() })
         }
+    }
+}
+
+impl Packages {
+    /// The server of directories and its libraries: paths in a system, and the files.
+    pub fn virtiofsd(&self) -> Result<Vec<(String, PathBuf)>> {
+        let directories = ["usr/lib/aarch64-linux-gnu", "lib/aarch64-linux-gnu", "usr/lib", "lib"];
+        let library = |name: &&str| {
+            let places = directories.map(|directory| self.root.join(directory).join(name));
+            let found = places.into_iter().find(|path| path.is_file());
+            let missing = || Error::PackageContent { root: self.root.clone(), what: (*name).to_owned() };
+            Ok((format!("/lib/{name}"), found.ok_or_else(missing)?))
+        };
+        let mut files = vec![(format!("/{VIRTIOFSD}"), self.root.join(VIRTIOFSD))];
+        for name in &VIRTIOFSD_LIBRARIES {
+            files.push(library(name)?);
+        }
+        Ok(files)
     }
 }
 

@@ -3,6 +3,7 @@
 #![cfg(target_arch = "aarch64")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,9 +72,13 @@ impl Host {
     }
 
     fn wait(&self, what: &str, holds: impl Fn() -> bool) {
+        self.wait_or(what, holds, || self.console());
+    }
+
+    fn wait_or(&self, what: &str, holds: impl Fn() -> bool, shown: impl Fn() -> String) {
         let deadline = Instant::now() + PATIENCE;
         while !holds() {
-            assert!(Instant::now() < deadline, "no {what}\n{}\n{}", self.console(), self.log());
+            assert!(Instant::now() < deadline, "no {what}\n{}\n{}", shown(), self.log());
             sleep(Duration::from_millis(50));
         }
     }
@@ -138,7 +143,12 @@ fn domain_lives_by_the_verbs_of_virsh() {
         let text = host.redoubt(&["domstats", "web", "--format", "json"]);
         serde_json::from_str::<Value>(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     };
-    host.wait("balloon", || statistics().to_string().contains(&(300 * 1024).to_string()));
+    let seen = RefCell::new(Value::Null);
+    let has_given = || {
+        *seen.borrow_mut() = statistics();
+        seen.borrow().to_string().contains(&(300 * 1024).to_string())
+    };
+    host.wait_or("balloon", has_given, || seen.borrow().to_string());
     let described = host.redoubt(&["dumpxml", "web"]);
     assert!(described.contains("<name>web</name>") && described.contains("vda"), "{described}");
 

@@ -19,7 +19,7 @@ const WORD: u32 = u64::BITS;
 ///
 /// [`Error::Range`] unless these are whole pages inside the region, or [`Error::Discard`].
 pub fn discard(region: &GuestRegionMmap, offset: u64, len: u64) -> Result<(), Error> {
-    let page = rustix::param::page_size() as u64;
+    let page = page_size();
     let inside = offset.checked_add(len).is_some_and(|end| end <= region.len());
     if !inside || len == 0 || !offset.is_multiple_of(page) || !len.is_multiple_of(page) {
         return Err(Error::Range { offset, len });
@@ -27,6 +27,14 @@ pub fn discard(region: &GuestRegionMmap, offset: u64, len: u64) -> Result<(), Er
     // What lies in a shared mapping stays in its file until it is cut out there.
     let advice = if region.is_shared() { libc::MADV_REMOVE } else { libc::MADV_DONTNEED };
     advise_range(region, offset, len, advice).map_err(|source| Error::Discard { len, source })
+}
+
+/// Size of the host's pages. From the C library, which knows it since the program started: to ask the kernel now is more
+/// than a confined thread may do.
+fn page_size() -> u64 {
+    // SAFETY: the call reads a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
 }
 
 /// Tells the kernel `advice` about all of `region`; only advice that keeps the content.

@@ -76,7 +76,8 @@ fuzz_target!(|steps: Vec<Step>| {
     let ejected = Arc::<Mutex<Vec<String>>>::default();
     let list = Arc::clone(&ejected);
     let told: Ejected = Arc::new(move |id| list.lock().expect("a list").push(id.to_owned()));
-    let pci = PciBus::with_ports(vec![WINDOW..WINDOW + 0x10_0000], 2, &(Arc::new(Nowhere) as _), &told);
+    let window = WINDOW..WINDOW + 0x10_0000;
+    let pci = PciBus::with_ports(vec![window], 2, &(Arc::new(Nowhere) as _), &told);
     let watchdog = Watchdog::new(Arc::new(NoDeviceHost), Arc::default(), || {}).expect("a thread");
     let address = pci.free_address().expect("a slot");
     pci.insert(address, watchdog as _).expect("a free slot");

@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
         let Ok(disk) = open_image(&path, &options) else { continue };
         let size = disk.size();
         let mut sector = [0; 512];
-        for offset in [0, 65536, size / 2 & !511, size.saturating_sub(512)] {
+        for offset in [0, 65536, (size / 2) & !511, size.saturating_sub(512)] {
             if offset.checked_add(512).is_some_and(|end| end <= size) {
                 let _ = disk.read_at(offset, &mut sector);
                 let _ = disk.write_at(offset, &[7; 512]);

@@ -6,11 +6,15 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod bank;
 pub mod cbor;
 pub mod cca;
 pub mod envelope;
 pub mod hash;
+pub mod ima;
+mod reader;
 pub mod rmm;
+pub mod tcg;
 pub mod tmm;
 
 /// Foreign text for an error message: escaped, and short whatever the sender wrote.

@@ -55,6 +55,13 @@ const QEMU: Tool = Tool {
 /// Says whether the disk images that we write are what QEMU understands.
 const QEMU_IMG: Tool = Tool { name: "qemu-img", present: || on_path("qemu-img"), packages: &["qemu-utils"] };
 
+/// Reads the event logs that we write, in the tests of `evidence`.
+const TPM2_EVENTLOG: Tool =
+    Tool { name: "tpm2_eventlog", present: || on_path("tpm2_eventlog"), packages: &["tpm2-tools"] };
+
+/// Reads the IMA logs that we write, in the tests of `evidence`.
+const EVMCTL: Tool = Tool { name: "evmctl", present: || on_path("evmctl"), packages: &["ima-evm-utils"] };
+
 /// Makes this machine ready to build the project and to run `host`; `cache` takes apt's lists for the time of an installation.
 pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     ensure_build(cache)?;
@@ -64,9 +71,10 @@ pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes this machine ready to build the project.
+/// Makes this machine ready to build the project and to run the tests that need no host.
 pub fn ensure_build(cache: &Path) -> Result<()> {
-    ensure_tools(&[C_COMPILER, CROSS_COMPILER, QEMU_IMG], |packages| install(packages, None, cache))?;
+    let tools = [C_COMPILER, CROSS_COMPILER, QEMU_IMG, TPM2_EVENTLOG, EVMCTL];
+    ensure_tools(&tools, |packages| install(packages, None, cache))?;
     ensure_rust()
 }
 

@@ -1,0 +1,183 @@
+//! The entries of a list, read one by one without copying anything.
+
+use std::fmt;
+
+use super::template::{Field, MAX_NAME_LEN, Template};
+use super::{ImaError, MAX_PATH_LEN};
+use crate::bank::{Bank, BankValue};
+use crate::reader::Reader;
+use crate::tcg::MAX_REGISTER;
+
+/// Bytes to which the template `ima` pads a name for its hash (`IMA_EVENT_NAME_LEN_MAX` and NUL).
+const LEGACY_NAME_LEN: usize = 256;
+
+/// One measurement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The register that was extended.
+    pub pcr: u32,
+    /// The template.
+    pub template: Template,
+    /// Digest of the file or buffer.
+    pub digest: FileDigest<'a>,
+    /// Path of the file, or name of the buffer; not necessarily UTF-8.
+    pub path: &'a [u8],
+    template_digest: &'a [u8],
+    data: &'a [u8],
+}
+
+/// The digest of a file or buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileDigest<'a> {
+    /// Whether it is the digest of fs-verity, not of the content.
+    pub verity: bool,
+    /// The name that Linux has for the algorithm, such as `sha256`.
+    pub algorithm: &'a str,
+    /// The value.
+    pub value: &'a [u8],
+}
+
+/// As reference values write it: `sha256:HEX` or `verity:sha256:HEX`.
+impl fmt::Display for FileDigest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}:", if self.verity { "verity:" } else { "" }, self.algorithm)?;
+        self.value.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Entry<'_> {
+    /// Whether Linux could not tell what was used: a file was opened for writing while it was measured, or the other way
+    /// about. Such an entry extends its registers with ones, so nothing else of it is proven, not even its path.
+    pub fn is_violation(&self) -> bool {
+        self.template_digest.iter().all(|byte| *byte == 0)
+    }
+
+    /// Hash of the template's data, which registers of `bank` are extended with.
+    pub fn template_hash(&self, bank: Bank) -> BankValue {
+        if self.template != Template::Ima {
+            return bank.hash([self.data]);
+        }
+        const PADDING: [u8; LEGACY_NAME_LEN] = [0; LEGACY_NAME_LEN];
+        let padding = PADDING.get(self.path.len()..).unwrap_or_default();
+        bank.hash([self.digest.value, self.path, padding])
+    }
+}
+
+/// Iterates over the entries; ends after the first error.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    reader: Reader<'a>,
+    digest_len: usize,
+    next: usize,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn new(binary: &'a [u8], digest_len: usize) -> Self {
+        Self { reader: Reader::new(binary), digest_len, next: 0 }
+    }
+
+    fn read(&mut self) -> Result<Entry<'a>, ImaError> {
+        let entry = self.next;
+        self.next += 1;
+        let truncated = |part| ImaError::Truncated { entry, part };
+        let bad = |reason| ImaError::Entry { entry, reason };
+        let reader = &mut self.reader;
+        let pcr = reader.u32().ok_or(truncated("register"))?;
+        if pcr > MAX_REGISTER {
+            return Err(bad("its register is above 31"));
+        }
+        let template_digest = reader.take(self.digest_len).ok_or(truncated("template digest"))?;
+        let name = reader.sized().ok_or(truncated("template name"))?;
+        let template = Template::from_name(name).ok_or_else(|| {
+            let name = name.get(..MAX_NAME_LEN).unwrap_or(name);
+            ImaError::Template { entry, found: crate::quote(&String::from_utf8_lossy(name)) }
+        })?;
+        let mut legacy = reader.clone();
+        let mut fields = if template == Template::Ima {
+            reader.take(Bank::Sha1.len()).ok_or(truncated("digest"))?;
+            reader.sized().ok_or(truncated("name"))?;
+            legacy.clone()
+        } else {
+            Reader::new(reader.sized().ok_or(truncated("template data"))?)
+        };
+        let data = if template == Template::Ima {
+            legacy.take(reader.offset() - legacy.offset()).unwrap_or_default()
+        } else {
+            fields.rest()
+        };
+        let mut digest = None;
+        let mut path = None;
+        for field in template.fields() {
+            let short = bad("a field reaches past the end of the template data");
+            match field {
+                Field::LegacyDigest => {
+                    let value = fields.take(Bank::Sha1.len()).ok_or(short)?;
+                    digest = Some(FileDigest { verity: false, algorithm: "sha1", value });
+                }
+                Field::LegacyName => path = Some(fields.sized().ok_or(short)?),
+                Field::Digest | Field::TypedDigest => {
+                    let typed = *field == Field::TypedDigest;
+                    let read = read_digest(fields.sized().ok_or(short)?, typed);
+                    digest =
+                        Some(read.ok_or(bad("its digest is not an algorithm, a colon, NUL and a value"))?);
+                }
+                Field::Path => {
+                    let text = fields.sized().ok_or(short)?.strip_suffix(b"\0");
+                    path = Some(text.ok_or(bad("its path does not end with NUL"))?);
+                }
+                Field::OptionalDigest => {
+                    let value = fields.sized().ok_or(short)?;
+                    if !value.is_empty() && read_digest(value, false).is_none() {
+                        return Err(bad("its second digest is not an algorithm, a colon, NUL and a value"));
+                    }
+                }
+                Field::Bytes | Field::Attribute => drop(fields.sized().ok_or(short)?),
+            }
+        }
+        if template != Template::Ima && !fields.is_empty() {
+            return Err(bad("something follows the last field of the template"));
+        }
+        let (Some(digest), Some(path)) = (digest, path) else { return Err(bad("it has no digest or path")) };
+        let longest = if template == Template::Ima { LEGACY_NAME_LEN - 1 } else { MAX_PATH_LEN };
+        if path.len() > longest {
+            return Err(ImaError::Path { entry, found: path.len() });
+        }
+        // Otherwise two paths could look alike to whoever takes a path for text.
+        if path.is_empty() || path.contains(&0) {
+            return Err(bad("its path is empty or contains NUL"));
+        }
+        Ok(Entry { pcr, template, digest, path, template_digest, data })
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Result<Entry<'a>, ImaError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.is_empty() {
+            return None;
+        }
+        let entry = self.read();
+        if entry.is_err() {
+            self.reader = Reader::new(&[]);
+        }
+        Some(entry)
+    }
+}
+
+fn read_digest(field: &[u8], typed: bool) -> Option<FileDigest<'_>> {
+    let nul = field.iter().position(|byte| *byte == 0)?;
+    let (prefix, value) = (field.get(..nul)?, field.get(nul + 1..)?);
+    let prefix = std::str::from_utf8(prefix).ok()?.strip_suffix(':')?;
+    let (verity, algorithm) = match prefix.split_once(':') {
+        Some(("ima", algorithm)) if typed => (false, algorithm),
+        Some(("verity", algorithm)) if typed => (true, algorithm),
+        None if !typed => (false, prefix),
+        _ => return None,
+    };
+    let plausible = !algorithm.is_empty()
+        && algorithm.len() <= 32
+        && algorithm.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
+    // Empty for a violation of kernels that knew no algorithm yet.
+    (plausible && value.len() <= 64).then_some(FileDigest { verity, algorithm, value })
+}

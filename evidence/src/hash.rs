@@ -96,6 +96,15 @@ impl Digest {
         matches!(bytes.len(), 32 | 48 | 64).then(|| Self::copy_of(bytes))
     }
 
+    /// The hash function whose values have this length.
+    pub fn algorithm(&self) -> HashAlgorithm {
+        match self.len {
+            32 => HashAlgorithm::Sha256,
+            48 => HashAlgorithm::Sha384,
+            _ => HashAlgorithm::Sha512,
+        }
+    }
+
     /// The value, without padding.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&self.bytes)

@@ -5,6 +5,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, EcdsaVerificationAlgorithm,
     ParsedPublicKey,
 };
+use pem_rfc7468::LineEnding;
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -65,6 +66,21 @@ impl PublicKey {
     #[must_use]
     pub fn sec1_point(&self) -> &[u8] {
         &self.point
+    }
+
+    /// The SubjectPublicKeyInfo in PEM.
+    ///
+    /// # Errors
+    /// [`KeyError::NotEc`] if the library cannot encode the point, which it has read before.
+    pub fn to_pem(&self) -> Result<String, KeyError> {
+        let curve: &'static EcdsaVerificationAlgorithm = match self.point.len() {
+            65 => &ECDSA_P256_SHA256_FIXED,
+            97 => &ECDSA_P384_SHA384_FIXED,
+            _ => &ECDSA_P521_SHA512_FIXED,
+        };
+        let key = ParsedPublicKey::new(curve, &self.point).map_err(|_| KeyError::NotEc)?;
+        let spki = key.as_der().map_err(|_| KeyError::NotEc)?;
+        pem_rfc7468::encode_string("PUBLIC KEY", LineEnding::LF, spki.as_ref()).map_err(|_| KeyError::NotEc)
     }
 
     /// The name of the curve.

@@ -9,6 +9,7 @@
 mod anchor;
 mod appraisal;
 mod cca;
+pub mod corim;
 pub mod denied;
 mod key;
 mod policy;

@@ -10,6 +10,10 @@ use evidence::cca::{self, PlatformProfile, RealmProfile, Wrapper};
 use evidence::envelope::Evidence;
 use evidence::hash::HashAlgorithm;
 use redoubt_fuzz::{platform, realm, realm_2024, sign};
+use verifier::corim::{
+    ComponentEndorsement, CorimError, Header, MaskedValue, PlatformEndorsement, RealmEndorsement, Validity,
+    platform_document, realm_document,
+};
 
 fn main() -> io::Result<()> {
     let platforms = [
@@ -47,7 +51,35 @@ fn main() -> io::Result<()> {
     ] {
         write("evidence_envelope", name, json.as_bytes())?;
     }
+    corims()?;
     requests(&tokens)
+}
+
+/// Documents in both profiles, unsigned.
+fn corims() -> io::Result<()> {
+    let digest = |text: &str| HashAlgorithm::Sha256.digest(text.as_bytes());
+    let validity = Validity { not_before: Some(0), not_after: Some(4_000_000_000) };
+    let header = Header { id: "example.com/1", creator: "Example", validity };
+    let realm = RealmEndorsement {
+        rim: digest("rim"),
+        rpv: Some([7; 64]),
+        rems: [Some(digest("rem0")), None, None, Some(digest("rem3"))],
+    };
+    let component = ComponentEndorsement {
+        component_type: Some("BL2".to_owned()),
+        version: Some("3.4.2".to_owned()),
+        measurements: vec![digest("bl2"), HashAlgorithm::Sha512.digest(b"bl2")],
+        signer_id: digest("signer"),
+    };
+    let platform = PlatformEndorsement {
+        implementation_id: [3; 32],
+        instance_id: None,
+        components: vec![component],
+        configuration: MaskedValue { value: vec![0xcf, 1], mask: vec![0xff, 1] },
+    };
+    let written = |document: Result<Vec<u8>, CorimError>| document.map_err(io::Error::other);
+    write("corim", "realm", &written(realm_document(header, &[realm]))?)?;
+    write("corim", "platform", &written(platform_document(header, &[platform], &[]))?)
 }
 
 /// Requests to the attestation service: the shape is `METHOD PATH`, bearer token, body, one a line.

@@ -12,6 +12,7 @@ mod cca;
 pub mod corim;
 pub mod denied;
 mod key;
+pub mod logs;
 mod policy;
 mod reference;
 mod refusal;

@@ -19,6 +19,8 @@ pub enum Step {
     Lifecycle,
     /// Measurements against registered reference values.
     ReferenceValues,
+    /// Boot and IMA logs against the extensible measurements, and what they tell against registered reference values.
+    Logs,
     /// The operator's policy.
     Policy,
 }
@@ -35,6 +37,7 @@ impl Step {
             Self::Nonce => "nonce",
             Self::Lifecycle => "lifecycle",
             Self::ReferenceValues => "reference_values",
+            Self::Logs => "logs",
             Self::Policy => "policy",
         }
     }
@@ -71,6 +74,30 @@ pub enum Code {
     RpvMismatch,
     /// The initial measurement is known, an extensible measurement differs.
     RemMismatch,
+    /// A log cannot be read, or has no digests for the registers.
+    LogMalformed,
+    /// A log does not lead to the attested registers, or carries data that was not measured.
+    LogMismatch,
+    /// A log that policy or reference demands is not there, or none of it is attested.
+    LogMissing,
+    /// Policy demands a log, and the reference does not say what may be in it.
+    LogReferenceMissing,
+    /// An extensible measurement is not zero, and neither a log nor the reference explains it.
+    RegisterUnexplained,
+    /// Something was measured during boot that no reference knows in its role.
+    BootEventUnknown,
+    /// Something that policy demands was not measured during boot.
+    BootRoleMissing,
+    /// The boot log has a second kernel, or a register that does not exist.
+    BootSequence,
+    /// Policy demands Secure Boot, and it was off or not measured.
+    SecureBootOff,
+    /// A file was used that no reference knows at its path.
+    ImaEntryUnknown,
+    /// The IMA log has an entry for a register that nothing attests.
+    ImaEntryUnattested,
+    /// A file was changed while it was measured.
+    ImaViolation,
     /// The trust anchor is marked as a development key and no policy allows it.
     TrustAnchorDevelopment,
     /// A policy was evaluated and did not allow.
@@ -97,6 +124,18 @@ impl Code {
             Self::RimMismatch => "rim_mismatch",
             Self::RpvMismatch => "rpv_mismatch",
             Self::RemMismatch => "rem_mismatch",
+            Self::LogMalformed => "log_malformed",
+            Self::LogMismatch => "log_mismatch",
+            Self::LogMissing => "log_missing",
+            Self::LogReferenceMissing => "log_reference_missing",
+            Self::RegisterUnexplained => "register_unexplained",
+            Self::BootEventUnknown => "boot_event_unknown",
+            Self::BootRoleMissing => "boot_role_missing",
+            Self::BootSequence => "boot_sequence",
+            Self::SecureBootOff => "secure_boot_off",
+            Self::ImaEntryUnknown => "ima_entry_unknown",
+            Self::ImaEntryUnattested => "ima_entry_unattested",
+            Self::ImaViolation => "ima_violation",
             Self::TrustAnchorDevelopment => "trust_anchor_development",
             Self::PolicyDenied => "policy_denied",
             Self::PolicyError => "policy_error",

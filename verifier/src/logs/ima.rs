@@ -1,0 +1,165 @@
+//! Linux's measurement list: every attested file must be known at its path.
+
+use evidence::hash::Digest;
+use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, FileDigest, Log};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::references::{ImaReferences, LogReferences};
+use super::registers::REGISTERS;
+use super::rules::ImaRules;
+use super::{Unknown, refuse};
+use crate::refusal::{Code, Refusal};
+
+/// Most paths that a report names. They go into tokens, which travel in HTTP headers and are parsed with every request.
+const MAX_REPORTED: usize = 1000;
+
+/// The result of a list that passed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ImaReport {
+    /// Entries that the registers attest.
+    pub attested: usize,
+    /// Of these, files and buffers.
+    pub files: usize,
+    /// Violations among them.
+    pub violations: usize,
+    /// Files that were not judged, because their paths are excluded.
+    pub excluded: usize,
+    /// Files that only a list without paths knows.
+    pub untyped: usize,
+    /// What Linux extended the registers with: `per_bank` or `padded_sha1`.
+    pub extend_rule: &'static str,
+    /// The paths, or the first thousand of them.
+    #[serde(skip)]
+    pub paths: Vec<String>,
+}
+
+impl ImaReport {
+    /// The object `ima` of secGear's tokens. What is in a report is known, so every value is `true`.
+    #[must_use]
+    pub fn secgear(&self) -> Map<String, Value> {
+        self.paths.iter().map(|path| (path.clone(), Value::Bool(true))).collect()
+    }
+}
+
+/// Judges the first `attested` entries of a list.
+pub fn judge(
+    log: &Log<'_>,
+    attested: usize,
+    rule: ExtendRule,
+    references: &LogReferences,
+    rules: &ImaRules,
+) -> Result<ImaReport, Refusal> {
+    let Some(files) = &references.ima else {
+        let listed = rules.untyped_lists.iter().any(|name| references.untyped.contains_key(name));
+        if !listed {
+            return Err(refuse(
+                Code::LogReferenceMissing,
+                "the reference has no values for the IMA log: register them (logs.ima)",
+            ));
+        }
+        return Judge { files: &ImaReferences::default(), references, rules }.log(log, attested, rule);
+    };
+    Judge { files, references, rules }.log(log, attested, rule)
+}
+
+struct Judge<'a> {
+    files: &'a ImaReferences,
+    references: &'a LogReferences,
+    rules: &'a ImaRules,
+}
+
+/// Why an entry is accepted.
+enum Accepted {
+    BootAggregate,
+    Violation,
+    Known,
+    Excluded,
+    Untyped,
+}
+
+impl Judge<'_> {
+    fn log(&self, log: &Log<'_>, attested: usize, rule: ExtendRule) -> Result<ImaReport, Refusal> {
+        let mut report = ImaReport {
+            attested,
+            files: 0,
+            violations: 0,
+            excluded: 0,
+            untyped: 0,
+            extend_rule: match rule {
+                ExtendRule::PerBank => "per_bank",
+                ExtendRule::PaddedSha1 => "padded_sha1",
+            },
+            paths: Vec::new(),
+        };
+        let mut unknown = Unknown::new("entry");
+        for (index, entry) in log.entries().take(attested).enumerate() {
+            let entry = entry.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
+            let path = String::from_utf8_lossy(entry.path);
+            match self.entry(&entry)? {
+                None => unknown.add(index, || format!("{:?} with digest {}", path, entry.digest)),
+                Some(Accepted::BootAggregate) => continue,
+                Some(Accepted::Violation) => report.violations += 1,
+                Some(Accepted::Excluded) => report.excluded += 1,
+                Some(Accepted::Untyped) => report.untyped += 1,
+                Some(Accepted::Known) => {}
+            }
+            report.files += 1;
+            if report.paths.len() < MAX_REPORTED {
+                report.paths.push(path.into_owned());
+            }
+        }
+        unknown.refuse(Code::ImaEntryUnknown)?;
+        Ok(report)
+    }
+
+    fn entry(&self, entry: &Entry<'_>) -> Result<Option<Accepted>, Refusal> {
+        let bound = REGISTERS.contains(&entry.pcr);
+        if entry.path == BOOT_AGGREGATE && !entry.is_violation() {
+            return Ok(self.boot_aggregate(&entry.digest).then_some(Accepted::BootAggregate));
+        }
+        if !bound {
+            return Err(refuse(
+                Code::ImaEntryUnattested,
+                format!(
+                    "the IMA log has an entry for register {}, which no extensible measurement attests: \
+                     the IMA policy must measure into registers 1 to 4 (pcr=)",
+                    entry.pcr
+                ),
+            ));
+        }
+        if entry.is_violation() {
+            if self.rules.violations {
+                return Ok(Some(Accepted::Violation));
+            }
+            return Err(refuse(
+                Code::ImaViolation,
+                format!(
+                    "{:?} was changed while it was measured, and policy does not accept violations",
+                    String::from_utf8_lossy(entry.path)
+                ),
+            ));
+        }
+        // A path that is not UTF-8 is in no reference.
+        let path = std::str::from_utf8(entry.path);
+        Ok(if path.is_ok_and(|path| self.files.has(path, &entry.digest)) {
+            Some(Accepted::Known)
+        } else if path.is_ok_and(|path| self.files.excludes(path)) {
+            Some(Accepted::Excluded)
+        } else {
+            self.listed(&entry.digest).then_some(Accepted::Untyped)
+        })
+    }
+
+    /// A machine without a TPM has nothing to aggregate. No file has this digest, so none can pass for the entry.
+    fn boot_aggregate(&self, digest: &FileDigest<'_>) -> bool {
+        let nothing = digest.value.iter().all(|byte| *byte == 0);
+        nothing || self.files.boot_aggregate.iter().any(|reference| reference.is(digest))
+    }
+
+    fn listed(&self, digest: &FileDigest<'_>) -> bool {
+        let plain = !digest.verity && matches!(digest.algorithm, "sha256" | "sha384" | "sha512");
+        let digest = Digest::from_slice(digest.value).filter(|_| plain);
+        digest.is_some_and(|digest| self.references.untyped_has(&self.rules.untyped_lists, &digest))
+    }
+}

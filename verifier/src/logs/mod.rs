@@ -1,0 +1,165 @@
+//! Logs: what was booted and what was run, proven by the extensible measurements of a Realm.
+//!
+//! In two steps. First the logs must be true: together they lead from zero to the attested registers, so that every digest in
+//! them was measured, in this order. Then everything that was measured must be known, by whole-sequence rules: an event
+//! or a file that no reference knows refuses the evidence, wherever it stands, and a scan never stops early.
+
+mod boot;
+mod ima;
+mod references;
+mod registers;
+mod role;
+mod rules;
+
+use evidence::hash::{Digest, HashAlgorithm};
+use serde::Serialize;
+
+pub use boot::{BootReport, Component, Known};
+pub use ima::ImaReport;
+pub use references::{
+    BootReferences, FileReference, ImaReferences, ImportError, KernelReference, LogReferences, PathPattern,
+    digest_list,
+};
+pub use registers::Explained;
+pub use role::Role;
+pub use rules::{BootRules, ImaRules, LogRules, Unchecked};
+
+use crate::refusal::{Code, Refusal, Step};
+use registers::Attested;
+
+/// What the logs proved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogReport {
+    /// What explains each of the four extensible measurements.
+    pub registers: [Explained; 4],
+    /// Measured boot; `None` if its log was not sent, or is true but nothing is expected of it.
+    pub boot: Option<BootReport>,
+    /// Linux's measurement list; `None` as for boot.
+    pub ima: Option<ImaReport>,
+}
+
+/// Logs that are true, ready to be held against references.
+pub struct TrueLogs<'a>(Attested<'a>);
+
+/// Holds logs against the extensible measurements `rems`, which are values of `hash`.
+///
+/// # Errors
+/// A log that is malformed, or that is not what was measured.
+pub fn attest<'a>(
+    boot: Option<&'a [u8]>,
+    ima: Option<&'a [u8]>,
+    hash: HashAlgorithm,
+    rems: &[Digest; 4],
+) -> Result<TrueLogs<'a>, Refusal> {
+    registers::attest(boot, ima, hash, rems).map(TrueLogs)
+}
+
+impl TrueLogs<'_> {
+    /// Judges what was measured by a reference; `pinned` says which extensible measurements it has exactly.
+    ///
+    /// # Errors
+    /// Something that is unknown, missing or not allowed.
+    pub fn judge(
+        &self,
+        references: Option<&LogReferences>,
+        pinned: [bool; 4],
+        rules: &LogRules,
+    ) -> Result<LogReport, Refusal> {
+        let logs = &self.0;
+        let mut explained = logs.explained;
+        for (index, (explained, pinned)) in explained.iter_mut().zip(pinned).enumerate() {
+            if *explained == Explained::Unexplained && pinned {
+                *explained = Explained::Reference;
+            }
+            if *explained == Explained::Unexplained && !rules.unexplained_registers {
+                return Err(refuse(
+                    Code::RegisterUnexplained,
+                    format!(
+                        "extensible measurement {index} is not zero, and neither a log nor the reference explains it: \
+                         send the log that was measured into it ({})",
+                        if index == 3 { "IMA" } else { "the boot log, CCEL" }
+                    ),
+                ));
+            }
+        }
+        let none = LogReferences::default();
+        let references = references.unwrap_or(&none);
+        Ok(LogReport {
+            registers: explained,
+            boot: self.boot(references, rules)?,
+            ima: self.ima(references, rules)?,
+        })
+    }
+
+    fn boot(&self, references: &LogReferences, rules: &LogRules) -> Result<Option<BootReport>, Refusal> {
+        let rules = &rules.boot;
+        let expected = rules.required || !rules.roles.is_empty() || rules.secure_boot;
+        match &self.0.boot {
+            None if expected || references.boot.is_some() => Err(missing("boot log (CCEL)", expected)),
+            Some(log) if expected || references.boot.is_some() => {
+                boot::judge(log, self.0.bank, references, rules).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn ima(&self, references: &LogReferences, rules: &LogRules) -> Result<Option<ImaReport>, Refusal> {
+        let rules = &rules.ima;
+        let expected = rules.required || references.ima.is_some();
+        let listed = rules.untyped_lists.iter().any(|name| references.untyped.contains_key(name));
+        match &self.0.ima {
+            None if expected => Err(missing("IMA log", rules.required)),
+            Some(ima) if expected && !ima.any => Err(refuse(
+                Code::LogMissing,
+                "the IMA log is demanded, and the extensible measurements attest no entry of the one that was sent: \
+                 the IMA policy must measure into registers 1 to 4 (pcr=)",
+            )),
+            Some(ima) if ima.any && (expected || listed) => {
+                ima::judge(&ima.log, ima.entries, ima.rule, references, rules).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn missing(log: &str, by_policy: bool) -> Refusal {
+    let who = if by_policy { "policy demands" } else { "the reference has values for" };
+    refuse(Code::LogMissing, format!("{who} the {log}, and the evidence has none: send it"))
+}
+
+fn refuse(code: Code, detail: impl Into<String>) -> Refusal {
+    Refusal::new(Step::Logs, code, detail)
+}
+
+/// What is not known, of which a refusal names the first few.
+struct Unknown {
+    what: &'static str,
+    named: Vec<String>,
+    count: usize,
+}
+
+impl Unknown {
+    const NAMED: usize = 5;
+
+    fn new(what: &'static str) -> Self {
+        Self { what, named: Vec::new(), count: 0 }
+    }
+
+    fn add(&mut self, index: usize, description: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.named.len() < Self::NAMED {
+            self.named.push(format!("{} {index}: {}", self.what, description()));
+        }
+    }
+
+    fn refuse(self, code: Code) -> Result<(), Refusal> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let more = match self.count - self.named.len() {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Err(refuse(code, format!("{}{more}", self.named.join("; "))))
+    }
+}

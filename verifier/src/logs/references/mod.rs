@@ -1,0 +1,37 @@
+//! Reference values for logs: what an operator expects to have been booted and run, by role and by path.
+
+mod boot;
+mod ima;
+mod import;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evidence::hash::Digest;
+use serde::{Deserialize, Serialize};
+
+pub use boot::{BootReferences, KernelReference};
+pub use ima::{FileReference, ImaReferences, PathPattern};
+pub use import::{ImportError, digest_list};
+
+/// The expectations that belong to one [`crate::RealmReference`]. Documented in `docs/log-appraisal.md`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogReferences {
+    /// Measured boot. If it is there, evidence without the log is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootReferences>,
+    /// Files that Linux may have used. If it is there, evidence without the list is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ima: Option<ImaReferences>,
+    /// Lists of digests by name, as secGear has them: good for any role and any path. They count only under a policy
+    /// that names them, because with such a list a known initial RAM disk is as good as a known kernel.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub untyped: BTreeMap<String, BTreeSet<Digest>>,
+}
+
+impl LogReferences {
+    /// Whether a list that is among `named` has `digest`.
+    pub(super) fn untyped_has(&self, named: &BTreeSet<String>, digest: &Digest) -> bool {
+        named.iter().filter_map(|name| self.untyped.get(name)).any(|list| list.contains(digest))
+    }
+}

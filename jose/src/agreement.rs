@@ -5,7 +5,7 @@ use rand_core::CryptoRng;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::jwk::Point;
+use crate::jwk::Key;
 use crate::{Curve, Error, Jwk, Result};
 
 /// A private key that lives in memory only, for one key release; erased when dropped.
@@ -17,6 +17,7 @@ pub struct EphemeralKey {
 enum Secret {
     P256(p256::SecretKey),
     P384(p384::SecretKey),
+    P521(p521::SecretKey),
 }
 
 impl EphemeralKey {
@@ -25,13 +26,15 @@ impl EphemeralKey {
         Self::from_secret(match curve {
             Curve::P256 => Secret::P256(p256::SecretKey::generate_from_rng(rng)),
             Curve::P384 => Secret::P384(p384::SecretKey::generate_from_rng(rng)),
+            Curve::P521 => Secret::P521(p521::SecretKey::generate_from_rng(rng)),
         })
     }
 
     fn from_secret(secret: Secret) -> Self {
         let public = Jwk(match &secret {
-            Secret::P256(key) => Point::P256(key.public_key()),
-            Secret::P384(key) => Point::P384(key.public_key()),
+            Secret::P256(key) => Key::P256(key.public_key()),
+            Secret::P384(key) => Key::P384(key.public_key()),
+            Secret::P521(key) => Key::P521(key.public_key()),
         });
         Self { secret, public }
     }
@@ -45,13 +48,16 @@ impl EphemeralKey {
     /// The shared secret Z with another party's public key (RFC 7518 section 4.6).
     pub(crate) fn shared_secret(&self, peer: &Jwk) -> Result<Zeroizing<Vec<u8>>> {
         match (&self.secret, &peer.0) {
-            (Secret::P256(secret), Point::P256(public)) => {
+            (Secret::P256(secret), Key::P256(public)) => {
                 Ok(Zeroizing::new(secret.diffie_hellman(public).raw_secret_bytes().to_vec()))
             }
-            (Secret::P384(secret), Point::P384(public)) => {
+            (Secret::P384(secret), Key::P384(public)) => {
                 Ok(Zeroizing::new(secret.diffie_hellman(public).raw_secret_bytes().to_vec()))
             }
-            _ => Err(Error::CurveMismatch { found: peer.curve(), expected: self.public.curve() }),
+            (Secret::P521(secret), Key::P521(public)) => {
+                Ok(Zeroizing::new(secret.diffie_hellman(public).raw_secret_bytes().to_vec()))
+            }
+            _ => Err(Error::KeyMismatch { found: peer.kind(), expected: self.public.kind() }),
         }
     }
 
@@ -60,6 +66,7 @@ impl EphemeralKey {
         Self::from_secret(match curve {
             Curve::P256 => Secret::P256(p256::SecretKey::from_slice(d).unwrap()),
             Curve::P384 => Secret::P384(p384::SecretKey::from_slice(d).unwrap()),
+            Curve::P521 => Secret::P521(p521::SecretKey::from_slice(d).unwrap()),
         })
     }
 }
@@ -125,9 +132,9 @@ mod tests {
     #[test]
     fn generates_a_different_key_each_time() {
         let mut rng = rand::rng();
-        for curve in [Curve::P256, Curve::P384] {
+        for curve in [Curve::P256, Curve::P384, Curve::P521] {
             let (a, b) = (EphemeralKey::generate(curve, &mut rng), EphemeralKey::generate(curve, &mut rng));
-            assert_eq!(a.public_jwk().curve(), curve);
+            assert_eq!(a.public_jwk().curve(), Some(curve));
             assert_ne!(a.public_jwk().thumbprint(), b.public_jwk().thumbprint());
         }
     }

@@ -1,13 +1,11 @@
-use crate::Curve;
-
 /// Why a key or a sealed message was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The JWK is not an EC public key that this crate can use.
+    /// The JWK is not a public key that this crate can use.
     #[error("the JWK is not usable: {0}")]
     Key(&'static str),
     /// The JSON text is not a JWK.
-    #[error("the JWK is not valid JSON of an EC public key")]
+    #[error("the JWK is not valid JSON of an EC or RSA public key")]
     KeyJson(#[source] serde_json::Error),
     /// The message does not have the form of RFC 7516 section 7.1.
     #[error("the JWE is malformed: {0}")]
@@ -27,11 +25,11 @@ pub enum Error {
     },
     /// The sender's ephemeral key lies on another curve than the recipient's.
     #[error("the JWE was made with a {found} key for a {expected} recipient: it is sealed to another key")]
-    CurveMismatch {
+    KeyMismatch {
         /// The curve of the message's `epk`.
-        found: Curve,
+        found: &'static str,
         /// The curve of the recipient's key.
-        expected: Curve,
+        expected: &'static str,
     },
     /// A key unwrap or an authentication tag failed; which of them is not told.
     #[error("the JWE cannot be opened with this key: it is sealed to another key, or was altered")]

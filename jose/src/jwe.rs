@@ -6,12 +6,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand_core::CryptoRng;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::agreement::concat_kdf;
-use crate::{EphemeralKey, Error, Jwk, Result};
+use crate::jwk::Key;
+use crate::{Curve, EphemeralKey, Error, Jwk, Result};
 
 const ALG: &str = "ECDH-ES+A256KW";
+const ALG_RSA: &str = "RSA-OAEP-256";
 const ENC: &str = "A256GCM";
 const KEY_BITS: u32 = 256;
 const KEY_LEN: usize = 32;
@@ -28,18 +31,47 @@ pub const MAX_COMPACT_LEN: usize = MAX_HEADER_LEN + MAX_PLAINTEXT_LEN / 3 * 4 + 
 /// Longest base64url text of a protected header, in bytes. It is parsed before anything is authenticated.
 const MAX_HEADER_LEN: usize = 4096;
 
-#[derive(Serialize, Deserialize)]
+/// A message sealed to one recipient. It serialises as the flattened JSON of RFC 7516 section 7.2.2.
+#[derive(Clone, Debug, Serialize)]
+pub struct Jwe {
+    protected: String,
+    encrypted_key: String,
+    iv: String,
+    ciphertext: String,
+    tag: String,
+}
+
+impl Jwe {
+    /// The compact serialisation (RFC 7516 section 7.1).
+    #[must_use]
+    pub fn compact(&self) -> String {
+        let Self { protected, encrypted_key, iv, ciphertext, tag } = self;
+        format!("{protected}.{encrypted_key}.{iv}.{ciphertext}.{tag}")
+    }
+}
+
+/// What the sender writes. CoCo's guests authenticate their own re-serialisation of the header, so the order is
+/// fixed: `alg`, `enc`, then the rest.
+#[derive(Serialize)]
+struct Written<'a> {
+    alg: &'static str,
+    enc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epk: Option<&'a Jwk>,
+}
+
+#[derive(Deserialize)]
 struct Header {
     alg: String,
     enc: String,
     epk: Jwk,
-    #[serde(default, skip_serializing)]
+    #[serde(default)]
     apu: Option<String>,
-    #[serde(default, skip_serializing)]
+    #[serde(default)]
     apv: Option<String>,
-    #[serde(default, skip_serializing, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     zip: bool,
-    #[serde(default, skip_serializing, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
 
@@ -102,11 +134,25 @@ fn decode_exact<const N: usize>(text: &str, wrong: &'static str) -> Result<[u8; 
     }
 }
 
-/// Seals `plaintext` to the owner of `to`: a JWE in compact serialisation (RFC 7516 section 5.1).
+/// A content key wrapped for its recipient, and the header that says how.
+struct WrappedKey {
+    header: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// Seals `plaintext` to the owner of `to`, in compact serialisation (RFC 7516 section 7.1).
 ///
 /// # Errors
 /// If the plaintext is longer than [`MAX_PLAINTEXT_LEN`].
 pub fn encrypt(to: &Jwk, plaintext: &[u8], rng: &mut impl CryptoRng) -> Result<String> {
+    seal(to, plaintext, rng).map(|jwe| jwe.compact())
+}
+
+/// Seals `plaintext` to the owner of `to`: ECDH-ES+A256KW for an EC key, RSA-OAEP-256 for an RSA key.
+///
+/// # Errors
+/// If the plaintext is longer than [`MAX_PLAINTEXT_LEN`].
+pub fn seal(to: &Jwk, plaintext: &[u8], rng: &mut impl CryptoRng) -> Result<Jwe> {
     if plaintext.len() > MAX_PLAINTEXT_LEN {
         return Err(Error::TooLong {
             what: "the plaintext",
@@ -114,28 +160,17 @@ pub fn encrypt(to: &Jwk, plaintext: &[u8], rng: &mut impl CryptoRng) -> Result<S
             limit: MAX_PLAINTEXT_LEN,
         });
     }
-    let ephemeral = EphemeralKey::generate(to.curve(), rng);
-    let header = Header {
-        alg: ALG.to_owned(),
-        enc: ENC.to_owned(),
-        epk: ephemeral.public_jwk().clone(),
-        apu: None,
-        apv: None,
-        zip: false,
-        crit: false,
-    };
-    let protected = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).map_err(Error::Header)?);
-
     let mut content_key = Zeroizing::new([0; KEY_LEN]);
     rng.fill_bytes(content_key.as_mut_slice());
     let mut iv = [0; IV_LEN];
     rng.fill_bytes(&mut iv);
 
-    let key_encryption_key = header.key_encryption_key(&ephemeral.shared_secret(to)?)?;
-    let mut wrapped_key = [0; WRAPPED_KEY_LEN];
-    KwAes256::new((&*key_encryption_key).into())
-        .wrap_key(content_key.as_slice(), &mut wrapped_key)
-        .map_err(|_| Error::Encrypt)?;
+    let wrapped = match (&to.0, to.curve()) {
+        (Key::Rsa(key), _) => wrap_rsa(key, &content_key, rng)?,
+        (_, Some(curve)) => wrap_ec(to, curve, &content_key, rng)?,
+        (_, None) => return Err(Error::Encrypt),
+    };
+    let protected = URL_SAFE_NO_PAD.encode(&wrapped.header);
 
     // Room for the tag from the start: growing would leave a copy of the plaintext behind.
     let mut sealed = Zeroizing::new(Vec::with_capacity(plaintext.len() + TAG_LEN));
@@ -144,9 +179,42 @@ pub fn encrypt(to: &Jwk, plaintext: &[u8], rng: &mut impl CryptoRng) -> Result<S
         .encrypt_in_place((&iv).into(), protected.as_bytes(), &mut *sealed)
         .map_err(|_| Error::Encrypt)?;
     let (ciphertext, tag) = sealed.split_at(plaintext.len());
+    Ok(Jwe {
+        protected,
+        encrypted_key: URL_SAFE_NO_PAD.encode(&wrapped.key),
+        iv: URL_SAFE_NO_PAD.encode(iv),
+        ciphertext: URL_SAFE_NO_PAD.encode(ciphertext),
+        tag: URL_SAFE_NO_PAD.encode(tag),
+    })
+}
 
-    let parts = [&wrapped_key[..], &iv[..], ciphertext, tag].map(|part| URL_SAFE_NO_PAD.encode(part));
-    Ok(format!("{protected}.{}", parts.join(".")))
+/// RFC 7518 section 4.6, with a key pair made for this message.
+fn wrap_ec(
+    to: &Jwk,
+    curve: Curve,
+    content_key: &[u8; KEY_LEN],
+    rng: &mut impl CryptoRng,
+) -> Result<WrappedKey> {
+    let ephemeral = EphemeralKey::generate(curve, rng);
+    let header = Written { alg: ALG, enc: ENC, epk: Some(ephemeral.public_jwk()) };
+    let key_encryption_key = concat_kdf(&ephemeral.shared_secret(to)?, ALG, &[], &[], KEY_BITS);
+    let mut key = vec![0; WRAPPED_KEY_LEN];
+    KwAes256::new((&*key_encryption_key).into())
+        .wrap_key(content_key.as_slice(), &mut key)
+        .map_err(|_| Error::Encrypt)?;
+    Ok(WrappedKey { header: serde_json::to_vec(&header).map_err(Error::Header)?, key })
+}
+
+/// RFC 7518 section 4.3: OAEP and MGF1 with SHA-256.
+fn wrap_rsa(
+    to: &rsa::PublicKey,
+    content_key: &[u8; KEY_LEN],
+    rng: &mut impl CryptoRng,
+) -> Result<WrappedKey> {
+    let header = Written { alg: ALG_RSA, enc: ENC, epk: None };
+    let key =
+        to.encrypt(rng, rsa::Oaep::<Sha256>::new(), content_key.as_slice()).map_err(|_| Error::Encrypt)?;
+    Ok(WrappedKey { header: serde_json::to_vec(&header).map_err(Error::Header)?, key })
 }
 
 impl EphemeralKey {
@@ -190,9 +258,9 @@ impl EphemeralKey {
 #[cfg(test)]
 mod tests {
     use rand::rngs::ThreadRng;
+    use rsa::traits::PublicKeyParts as _;
 
     use super::*;
-    use crate::Curve;
 
     // Keys and messages made by jwcrypto 1.6.1 (Python); the APU_APV ones name the parties Alice and Bob.
     const P256_D: &str = "965r55_RGTmvjBWLwdJ3jDjJIQcw3PIALD_2sT_GFQ0";
@@ -246,7 +314,7 @@ mod tests {
     #[test]
     fn opens_what_it_sealed_at_every_size() {
         let mut rng = rand::rng();
-        for curve in [Curve::P256, Curve::P384] {
+        for curve in [Curve::P256, Curve::P384, Curve::P521] {
             let key = EphemeralKey::generate(curve, &mut rng);
             for len in [0, 1, 15, 16, 17, MAX_PLAINTEXT_LEN] {
                 let plaintext = vec![0xa5; len];
@@ -266,12 +334,48 @@ mod tests {
     }
 
     #[test]
+    fn the_flattened_form_has_the_parts_of_the_compact_one_and_a_header_in_cocos_order() {
+        let (key, _, mut rng) = fresh();
+        let jwe = seal(key.public_jwk(), b"secret", &mut rng).unwrap();
+        let json = serde_json::to_value(&jwe).unwrap();
+        let parts = ["protected", "encrypted_key", "iv", "ciphertext", "tag"];
+        let joined = parts.map(|part| json[part].as_str().unwrap()).join(".");
+        assert_eq!(joined, jwe.compact());
+        assert_eq!(json.as_object().unwrap().len(), parts.len());
+        let header = URL_SAFE_NO_PAD.decode(json["protected"].as_str().unwrap()).unwrap();
+        let header = String::from_utf8(header).unwrap();
+        let start = r#"{"alg":"ECDH-ES+A256KW","enc":"A256GCM","epk":{"crv":"P-256","kty":"EC","x":""#;
+        assert!(header.starts_with(start), "{header}");
+    }
+
+    #[test]
+    fn seals_to_an_rsa_key_so_that_its_owner_can_open_it() {
+        let mut rng = rand::rng();
+        let owner = rsa::PrivateKey::new(&mut rng, 2048).unwrap();
+        let public = owner.as_public_key();
+        let jwk = Jwk::from_rsa(&public.n_bytes(), &public.e_bytes()).unwrap();
+        let jwe = encrypt(&jwk, b"secret", &mut rng).unwrap();
+        let parts: Vec<_> = jwe.split('.').collect();
+        let bytes = |index: usize| URL_SAFE_NO_PAD.decode(parts[index]).unwrap();
+
+        assert_eq!(bytes(0), br#"{"alg":"RSA-OAEP-256","enc":"A256GCM"}"#);
+        let content_key = owner.decrypt(rsa::Oaep::<Sha256>::new(), &bytes(1)).unwrap();
+        let mut text = [bytes(3), bytes(4)].concat();
+        let iv: [u8; IV_LEN] = bytes(2).try_into().unwrap();
+        Aes256Gcm::new_from_slice(&content_key)
+            .unwrap()
+            .decrypt_in_place((&iv).into(), parts[0].as_bytes(), &mut text)
+            .unwrap();
+        assert_eq!(text, b"secret");
+    }
+
+    #[test]
     fn refuses_a_message_for_another_key() {
         let (_, jwe, mut rng) = fresh();
         let other = EphemeralKey::generate(Curve::P256, &mut rng);
         assert!(matches!(other.decrypt(&jwe), Err(Error::Decrypt)));
         let other_curve = EphemeralKey::generate(Curve::P384, &mut rng);
-        assert!(matches!(other_curve.decrypt(&jwe), Err(Error::CurveMismatch { .. })));
+        assert!(matches!(other_curve.decrypt(&jwe), Err(Error::KeyMismatch { .. })));
     }
 
     #[test]

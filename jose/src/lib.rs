@@ -1,9 +1,9 @@
 //! JWK thumbprints and JWE: how a secret is sealed to an attested key.
 //!
-//! The key broker seals a resource to the public key whose thumbprint the evidence carries; only the guest that
-//! made the key can open it. One algorithm suite is spoken, so there is nothing to negotiate or to downgrade:
-//! ECDH-ES+A256KW with A256GCM (RFC 7518) on P-256 or P-384, compact serialisation (RFC 7516), and SHA-256
-//! thumbprints (RFC 7638).
+//! The key broker seals a resource to the public key that the evidence vouches for; only the guest that made the key
+//! can open it. The kind of key decides the algorithm, so there is nothing to negotiate or to downgrade:
+//! ECDH-ES+A256KW on P-256, P-384 or P-521, RSA-OAEP-256 to RSA keys of others, always with A256GCM (RFC 7518),
+//! in compact or flattened serialisation (RFC 7516), and SHA-256 thumbprints (RFC 7638).
 //!
 //! ```
 //! let mut rng = rand::rng();
@@ -22,7 +22,7 @@ mod jwk;
 
 pub use agreement::EphemeralKey;
 pub use error::Error;
-pub use jwe::{MAX_COMPACT_LEN, MAX_PLAINTEXT_LEN, encrypt};
+pub use jwe::{Jwe, MAX_COMPACT_LEN, MAX_PLAINTEXT_LEN, encrypt, seal};
 pub use jwk::{Curve, Jwk};
 
 /// What every fallible call of this crate returns.

@@ -11,12 +11,14 @@ mod appraisal;
 mod cca;
 pub mod corim;
 pub mod denied;
+mod input;
 mod key;
 pub mod logs;
 mod policy;
 mod reference;
 mod refusal;
-mod rego;
+pub mod rego;
+pub mod result;
 mod signature;
 mod verdict;
 

@@ -34,8 +34,14 @@ impl AppraisalPolicy {
     /// [`CompileError`] says what is wrong with the Rego text.
     pub fn new(id: impl Into<String>, rego: &str, exceptions: Vec<Exception>) -> Result<Self, CompileError> {
         let id = id.into();
-        let rego = Rego::compile(&id, rego)?;
+        let rego = Rego::appraisal(&id, rego)?;
         Ok(Self { id, rego, exceptions })
+    }
+
+    /// A policy whose module is compiled already, with the entry point [`crate::rego::APPRAISAL`].
+    #[must_use]
+    pub fn compiled(id: impl Into<String>, rego: Rego, exceptions: Vec<Exception>) -> Self {
+        Self { id: id.into(), rego, exceptions }
     }
 
     /// The policy's name.

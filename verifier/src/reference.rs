@@ -1,6 +1,9 @@
 //! Reference values: the measurements that an operator expects.
 
+use std::collections::BTreeSet;
+
 use evidence::hash::Digest;
+use serde_json::{Map, Value};
 
 use crate::anchor::Provenance;
 use crate::refusal::StoreError;
@@ -27,4 +30,14 @@ pub trait ReferenceValues {
     /// # Errors
     /// [`StoreError`] if the references cannot be read; absence is an empty list.
     fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, StoreError>;
+
+    /// Which of `values` are registered under exactly their name: secGear's reference query. A store that keeps no
+    /// values by name knows none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the references cannot be read.
+    fn registered(&self, values: &Map<String, Value>) -> Result<BTreeSet<String>, StoreError> {
+        let _ = values;
+        Ok(BTreeSet::new())
+    }
 }

@@ -1,11 +1,12 @@
 //! Step `policy`: the operator's Rego policies see the typed claims and must all allow.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::anchor::TrustAnchor;
 use crate::policy::AppraisalPolicy;
 use crate::refusal::{Code, Refusal, Step};
+use crate::rego::Document;
 
 /// What one policy said.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,8 +21,7 @@ pub struct PolicyOutput {
 
 /// Evaluates every policy; more policies can only narrow what passes.
 pub fn verify(
-    tee: &str,
-    claims: &Value,
+    input: &Document,
     anchor: &TrustAnchor,
     policies: &[AppraisalPolicy],
 ) -> Result<Vec<PolicyOutput>, Refusal> {
@@ -29,7 +29,6 @@ pub fn verify(
     if policies.is_empty() {
         return Err(refuse(Code::PolicyError, "no appraisal policy applies: register one".to_owned()));
     }
-    let input = json!({ "tee": tee, "claims": claims });
     let mut outputs = Vec::with_capacity(policies.len());
     for policy in policies {
         let id = policy.id();
@@ -44,7 +43,7 @@ pub fn verify(
         }
         let output = policy
             .rego()
-            .evaluate(&input)
+            .evaluate(input)
             .map_err(|reason| refuse(Code::PolicyError, format!("policy {id}: {reason}")))?;
         let Value::Object(members) = &output else {
             return Err(refuse(

@@ -12,7 +12,7 @@ mod reference_values;
 
 use crate::appraisal::Appraisal;
 use crate::refusal::{Code, Refusal, Step};
-use crate::{Context, verdict};
+use crate::{Context, input, verdict};
 
 const TEE: &str = "cca";
 
@@ -34,7 +34,9 @@ pub fn appraise(token: &[u8], challenge: &[u8; 64], context: &Context<'_>) -> Re
             format!("the claims cannot be shown to policies: {error}"),
         )
     })?;
-    let policies = verdict::verify(TEE, &typed, &platform.anchor, context.policies)?;
     let tcb_status = claims.tcb_status();
+    let input = input::document(TEE, &typed, &tcb_status, &reference, context.references)
+        .map_err(|error| Refusal::unavailable(Step::Policy, &error))?;
+    let policies = verdict::verify(&input, &platform.anchor, context.policies)?;
     Ok(Appraisal { tee: TEE, claims: typed, tcb_status, policies, anchor: platform.anchor, reference })
 }

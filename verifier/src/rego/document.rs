@@ -1,0 +1,50 @@
+//! JSON on its way into a policy and out of it.
+
+use regorus::Value;
+use serde_json::{Map, Value as Json};
+
+/// Deeper results are no use to anybody; without the bound a policy chooses how deep the stack gets.
+const MAX_DEPTH: usize = 64;
+
+/// A JSON document in the interpreter's form, converted once for any number of policies.
+#[derive(Clone, Debug)]
+pub struct Document(pub(super) Value);
+
+impl From<Json> for Document {
+    fn from(json: Json) -> Self {
+        Self(Value::from(json))
+    }
+}
+
+/// Writes a result as JSON; a set becomes an array.
+pub fn to_json(value: &Value, max_values: usize) -> Result<Json, String> {
+    Writer { left: max_values }.write(value, 0)
+}
+
+struct Writer {
+    left: usize,
+}
+
+impl Writer {
+    fn write(&mut self, value: &Value, depth: usize) -> Result<Json, String> {
+        self.left = self.left.checked_sub(1).ok_or("has too many values")?;
+        if depth > MAX_DEPTH {
+            return Err("is nested too deeply".to_owned());
+        }
+        match value {
+            Value::Array(items) => items.iter().map(|item| self.write(item, depth + 1)).collect(),
+            Value::Set(items) => items.iter().map(|item| self.write(item, depth + 1)).collect(),
+            Value::Object(members) => {
+                let mut object = Map::new();
+                for (name, member) in members.iter() {
+                    let Value::String(name) = name else {
+                        return Err("has a member whose name is not a string".to_owned());
+                    };
+                    object.insert(name.to_string(), self.write(member, depth + 1)?);
+                }
+                Ok(Json::Object(object))
+            }
+            scalar => serde_json::to_value(scalar).map_err(|error| format!("is not JSON: {error}")),
+        }
+    }
+}

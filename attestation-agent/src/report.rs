@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use evidence::cca::CcaToken;
 use evidence::envelope::Evidence;
 use evidence::hash::Digest;
+use evidence::virtcca::VirtccaToken;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -26,18 +27,18 @@ pub struct Measurements {
 impl Measurements {
     /// Reads them from evidence; `None` if its token cannot be decoded, which is then for the service to refuse.
     pub(crate) fn of(evidence: &Evidence) -> Option<Self> {
-        let Evidence::Cca(token) = evidence;
-        match CcaToken::decode(token) {
-            Ok(token) => Some(Self {
-                rim: token.realm.claims.rim,
-                rems: token.realm.claims.rems,
-                lifecycle: token.platform.claims.lifecycle.to_string(),
+        let measurements = match evidence {
+            Evidence::Cca(evidence) => CcaToken::decode(&evidence.token).map(|token| {
+                let (realm, platform) = (token.realm.claims, token.platform.claims);
+                Self { rim: realm.rim, rems: realm.rems, lifecycle: platform.lifecycle.to_string() }
             }),
-            Err(error) => {
-                tracing::warn!(%error, "the kernel's token cannot be decoded");
-                None
-            }
-        }
+            Evidence::Virtcca(evidence) => VirtccaToken::decode(&evidence.token).map(|token| {
+                let (cvm, platform) = (token.cvm.claims, token.platform);
+                let lifecycle = platform.map_or("not told".to_owned(), |p| p.claims.lifecycle.to_string());
+                Self { rim: cvm.rim, rems: cvm.rems, lifecycle }
+            }),
+        };
+        measurements.inspect_err(|error| tracing::warn!(%error, "the kernel's token cannot be decoded")).ok()
     }
 }
 

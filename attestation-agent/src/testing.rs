@@ -158,8 +158,8 @@ impl Honest {
         let mut challenge = URL_SAFE_NO_PAD.decode(text).unwrap();
         challenge.resize(64, 0);
         let envelope = URL_SAFE_NO_PAD.decode(asked.body["evidence"].as_str().unwrap()).unwrap();
-        let Evidence::Cca(token) = Evidence::from_json(&envelope).unwrap();
-        if CcaToken::decode(&token).unwrap().realm.claims.challenge[..] != challenge[..] {
+        let Evidence::Cca(evidence) = Evidence::from_json(&envelope).unwrap() else { panic!("not of CCA") };
+        if CcaToken::decode(&evidence.token).unwrap().realm.claims.challenge[..] != challenge[..] {
             return Reply::problem(403, "nonce_mismatch", Some("nonce"));
         }
         let key: Option<Jwk> =

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use evidence::hash::Digest;
 use tokio::runtime::Handle;
+use verifier::chain::TrustBundle;
 use verifier::{
-    AppraisalPolicy, AwsLc, DEFAULT_CCA_POLICY, RealmReference, ReferenceValues, TrustAnchor, TrustAnchors,
+    AppraisalPolicy, AwsLc, CertificateTrust, DEFAULT_CCA_POLICY, RealmReference, ReferenceValues,
+    TrustAnchor, TrustAnchors,
 };
 
 use crate::environment::Environment;
@@ -87,13 +89,16 @@ impl Service {
         policies: Vec<AppraisalPolicy>,
     ) -> Result<verifier::Appraisal, Problem> {
         let registry = Registry { store: self.store.clone(), runtime: Handle::current() };
+        let now = self.environment.clock.now();
         let appraised = tokio::task::spawn_blocking(move || {
             verifier::appraise(
                 &evidence,
                 &challenge,
                 &verifier::Context {
+                    now,
                     signatures: &AwsLc,
                     anchors: &registry,
+                    certificates: &registry,
                     references: &registry,
                     policies: &policies,
                 },
@@ -140,6 +145,13 @@ impl TrustAnchors for Registry {
 impl ReferenceValues for Registry {
     fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, verifier::StoreError> {
         self.runtime.block_on(self.store.references_for(rim)).map_err(|e| report(&e))
+    }
+}
+
+/// No certificate authorities can be installed yet, so no device certificate is believed.
+impl CertificateTrust for Registry {
+    fn bundle(&self) -> Result<Arc<TrustBundle>, verifier::StoreError> {
+        Ok(Arc::new(TrustBundle::empty()))
     }
 }
 

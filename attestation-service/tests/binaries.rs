@@ -2,9 +2,6 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
-#[path = "../../verifier/tests/support/mod.rs"]
-mod mint;
-
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -19,13 +16,13 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, STRIC
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use jose::{Curve, EphemeralKey};
-use mint::{ANCHOR, Mint};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use verifier::testing::{ANCHOR, Mint};
 
 const SECRET: &str = "the disk key";
 

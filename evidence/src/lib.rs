@@ -16,6 +16,8 @@ mod reader;
 pub mod rmm;
 pub mod tcg;
 pub mod tmm;
+pub mod token;
+pub mod virtcca;
 
 /// Foreign text for an error message: escaped, and short whatever the sender wrote.
 fn quote(text: &str) -> String {

@@ -3,37 +3,34 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark is a test")]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use evidence::cca::CcaToken;
-use support::Mint;
-use verifier::{AppraisalPolicy, AwsLc, Context, DEFAULT_CCA_POLICY, SignatureVerifier as _, appraise};
+use verifier::testing::Mint;
+use verifier::{AppraisalPolicy, AwsLc, DEFAULT_CCA_POLICY, SignatureVerifier as _, appraise};
 
 const CHALLENGE: [u8; 64] = [0x5a; 64];
 
 fn main() {
     let mint = Mint::new(CHALLENGE);
-    let store = mint.registered();
+    let mut store = mint.registered();
+    let platform_key = store.anchor().key.sec1_point().to_vec();
     let evidence = mint.evidence();
     let policies =
         [AppraisalPolicy::new("default_cca.rego", DEFAULT_CCA_POLICY, Vec::new()).expect("compiles")];
-    let context = Context { signatures: &AwsLc, anchors: &store, references: &store, policies: &policies };
+    let context = store.context(&policies);
     let appraisal = || appraise(black_box(&evidence), &CHALLENGE, &context).expect("accepted");
 
     let token = CcaToken::decode(&mint.token()).expect("decodes");
     let signatures = || {
         let (platform, realm) = (&token.platform, &token.realm);
-        let platform_key = store.anchor.key.sec1_point();
         let realm_key = realm.claims.rak.sec1_point();
         AwsLc
             .verify(
                 platform.algorithm,
-                black_box(platform_key),
+                black_box(&platform_key),
                 platform.to_be_signed(),
                 platform.signature(),
             )

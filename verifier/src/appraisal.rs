@@ -1,8 +1,11 @@
 //! The result of an appraisal that passed. There is no result for one that did not: that is a refusal.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use crate::anchor::TrustAnchor;
+use crate::chain::Device;
 use crate::reference::RealmReference;
 use crate::verdict::PolicyOutput;
 
@@ -17,8 +20,37 @@ pub struct Appraisal {
     pub tcb_status: Map<String, Value>,
     /// What each policy said.
     pub policies: Vec<PolicyOutput>,
-    /// The trust anchor that verified the platform signature.
-    pub anchor: TrustAnchor,
+    /// What the platform's signature was verified with.
+    pub trust: PlatformTrust,
     /// The reference that the measurements matched.
     pub reference: RealmReference,
+}
+
+/// Why a platform is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlatformTrust {
+    /// Its key is a registered trust anchor.
+    Anchor(TrustAnchor),
+    /// Its certificate chain ends at an installed root.
+    Certificates(Arc<Device>),
+}
+
+impl PlatformTrust {
+    /// The operator's name for the anchor, or the name of the root.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Anchor(anchor) => &anchor.name,
+            Self::Certificates(device) => &device.root_subject,
+        }
+    }
+
+    /// Whether the platform signs with a development key, which policies accepted by name.
+    #[must_use]
+    pub const fn is_development(&self) -> bool {
+        match self {
+            Self::Anchor(anchor) => anchor.development,
+            Self::Certificates(_) => false,
+        }
+    }
 }

@@ -7,16 +7,22 @@ use std::fmt;
 pub enum Step {
     /// The bytes are read as a token of the claimed TEE.
     Decode,
+    /// virtCCA: the device certificate's path to an installed root.
+    CertificateChain,
     /// The platform token's signature against a registered trust anchor.
     PlatformSignature,
-    /// The platform token vouches for the key that signs the Realm token.
+    /// The platform token vouches for the key that signs the Realm token; virtCCA looks at this before the signature.
     Binding,
     /// The Realm token's signature by the attested key.
     RealmSignature,
+    /// virtCCA: the CVM token's signature by the attested key.
+    CvmSignature,
     /// The attested challenge is the one that was issued.
     Nonce,
     /// The platform's security lifecycle.
     Lifecycle,
+    /// virtCCA: the platform's implementation and its software components.
+    PlatformSoftware,
     /// Measurements against registered reference values.
     ReferenceValues,
     /// Boot and IMA logs against the extensible measurements, and what they tell against registered reference values.
@@ -31,11 +37,14 @@ impl Step {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Decode => "decode",
+            Self::CertificateChain => "certificate_chain",
             Self::PlatformSignature => "platform_signature",
             Self::Binding => "binding",
             Self::RealmSignature => "realm_signature",
+            Self::CvmSignature => "cvm_signature",
             Self::Nonce => "nonce",
             Self::Lifecycle => "lifecycle",
+            Self::PlatformSoftware => "platform_software",
             Self::ReferenceValues => "reference_values",
             Self::Logs => "logs",
             Self::Policy => "policy",
@@ -58,9 +67,35 @@ pub enum Code {
     TrustAnchorUnknown,
     /// The key is on the built-in list of keys whose private half is public.
     TrustAnchorDenied,
+    /// The device certificate is not a certificate, or its key cannot sign tokens.
+    CertificateMalformed,
+    /// No valid path leads from the device certificate to an installed root.
+    CertificateUntrusted,
+    /// A certificate of the chain has expired, or is not valid yet.
+    CertificateExpired,
+    /// A certificate of the chain is revoked.
+    CertificateRevoked,
+    /// A revocation list that is needed is absent or cannot be used.
+    RevocationUnknown,
+    /// A certificate of the chain stands where its constraints do not allow it.
+    CertificateConstraint,
+    /// A certificate claims to be a published authority and is another one.
+    CertificatePinMismatch,
     /// The platform signature does not verify with the registered key.
     PlatformSignatureInvalid,
-    /// The platform token does not vouch for the key that signs the Realm token.
+    /// The evidence has no Platform Token, and no policy allows that.
+    PlatformTokenMissing,
+    /// The key that the CVM token carries is not a valid key.
+    CvmKeyInvalid,
+    /// The CVM signature does not verify with the attested key.
+    CvmSignatureInvalid,
+    /// The platform is of an implementation that a policy does not list.
+    ImplementationNotAllowed,
+    /// A software component breaks a policy's rules, or is missing.
+    ComponentNotAllowed,
+    /// A software component's measurement measures nothing.
+    MeasurementDegenerate,
+    /// The platform token, or without one the device certificate, does not vouch for the key that signs the guest's token.
     KeyBindingMismatch,
     /// The Realm signature does not verify with the attested key.
     RealmSignatureInvalid,
@@ -116,7 +151,20 @@ impl Code {
             Self::EvidenceMalformed => "evidence_malformed",
             Self::TrustAnchorUnknown => "trust_anchor_unknown",
             Self::TrustAnchorDenied => "trust_anchor_denied",
+            Self::CertificateMalformed => "certificate_malformed",
+            Self::CertificateUntrusted => "certificate_untrusted",
+            Self::CertificateExpired => "certificate_expired",
+            Self::CertificateRevoked => "certificate_revoked",
+            Self::RevocationUnknown => "revocation_unknown",
+            Self::CertificateConstraint => "certificate_constraint",
+            Self::CertificatePinMismatch => "certificate_pin_mismatch",
             Self::PlatformSignatureInvalid => "platform_signature_invalid",
+            Self::PlatformTokenMissing => "platform_token_missing",
+            Self::CvmKeyInvalid => "cvm_key_invalid",
+            Self::CvmSignatureInvalid => "cvm_signature_invalid",
+            Self::ImplementationNotAllowed => "implementation_not_allowed",
+            Self::ComponentNotAllowed => "component_not_allowed",
+            Self::MeasurementDegenerate => "measurement_degenerate",
             Self::KeyBindingMismatch => "key_binding_mismatch",
             Self::RealmSignatureInvalid => "realm_signature_invalid",
             Self::NonceMismatch => "nonce_mismatch",
@@ -180,3 +228,15 @@ impl Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the verifier's store cannot be read, try again later")]
 pub struct StoreError;
+
+/// An error with everything that caused it, in one line.
+pub fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

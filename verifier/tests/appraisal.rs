@@ -2,17 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
 
-mod support;
-
 use evidence::cca::{Lifecycle, LifecycleState, RealmKey};
 use evidence::envelope::Evidence;
 use evidence::hash::HashAlgorithm;
-use support::{
+use verifier::testing::{
     ANCHOR, Broken, Mint, PUBLISHED_CPAK, PUBLISHED_RAK, Registered, digest, key, key_from_hex, point,
 };
 use verifier::{
-    Appraisal, AppraisalPolicy, AwsLc, Code, Context, DEFAULT_CCA_POLICY, Exception, PublicKey, Refusal,
-    Step, appraise,
+    Appraisal, AppraisalPolicy, Code, Context, DEFAULT_CCA_POLICY, Exception, PlatformTrust, PublicKey,
+    Refusal, Step, appraise,
 };
 
 const CHALLENGE: [u8; 64] = [0x5a; 64];
@@ -33,8 +31,7 @@ fn exception(trust_anchor: &str, development: bool, lifecycles: &[LifecycleState
 }
 
 fn run(evidence: &Evidence, store: &Registered, policies: &[AppraisalPolicy]) -> Result<Appraisal, Refusal> {
-    let context = Context { signatures: &AwsLc, anchors: store, references: store, policies };
-    appraise(evidence, &CHALLENGE, &context)
+    appraise(evidence, &CHALLENGE, &store.context(policies))
 }
 
 /// Appraises what `mint` signs against what was registered before it was changed.
@@ -52,10 +49,10 @@ fn minted() -> (Mint, Registered) {
 
 #[test]
 fn accepts_a_registered_realm_on_a_secured_platform_and_says_what_it_matched() {
-    let (mint, store) = minted();
+    let (mint, mut store) = minted();
     let appraisal = run(&mint.evidence(), &store, &default_policies()).unwrap();
 
-    assert_eq!(appraisal.anchor, store.anchor);
+    assert_eq!(appraisal.trust, PlatformTrust::Anchor(store.anchor().clone()));
     assert_eq!(appraisal.reference, store.references[0]);
     assert_eq!(appraisal.tcb_status["cca.realm.rim"], "11".repeat(32));
     assert_eq!(appraisal.tcb_status["cca.realm.rem.3"], "00".repeat(32));
@@ -222,8 +219,8 @@ fn refuses_a_reference_that_the_store_gave_for_another_rim() {
     let (mut mint, store) = minted();
     mint.realm.rim = digest(0x12);
     let careless = Careless(store.clone());
-    let context =
-        Context { signatures: &AwsLc, anchors: &store, references: &careless, policies: &default_policies() };
+    let policies = default_policies();
+    let context = Context { references: &careless, ..store.context(&policies) };
     let refusal = appraise(&mint.evidence(), &CHALLENGE, &context).unwrap_err();
     assert_eq!(refusal.code, Code::RimMismatch);
 }
@@ -265,7 +262,7 @@ fn one_full_match_among_several_references_is_enough() {
 #[test]
 fn refuses_a_development_key_unless_a_policy_names_it() {
     let (mint, mut store) = minted();
-    store.anchor.development = true;
+    store.anchor().development = true;
     let development = (Step::Policy, Code::TrustAnchorDevelopment);
     assert_eq!(refused(&mint, &store, &rego(ALLOW_ALL)), development);
     assert_eq!(refused(&mint, &store, &exception("other", true, &[])), development);
@@ -348,10 +345,10 @@ fn a_policy_that_does_not_end_is_stopped() {
 fn a_store_that_cannot_be_read_refuses_and_says_so() {
     let (mint, store) = minted();
     let policies = default_policies();
-    let context = Context { signatures: &AwsLc, anchors: &Broken, references: &store, policies: &policies };
+    let context = Context { anchors: &Broken, ..store.context(&policies) };
     let refusal = appraise(&mint.evidence(), &CHALLENGE, &context).unwrap_err();
     assert_eq!((refusal.step, refusal.code), (Step::PlatformSignature, Code::StoreUnavailable));
-    let context = Context { signatures: &AwsLc, anchors: &store, references: &Broken, policies: &policies };
+    let context = Context { references: &Broken, ..store.context(&policies) };
     let refusal = appraise(&mint.evidence(), &CHALLENGE, &context).unwrap_err();
     assert_eq!((refusal.step, refusal.code), (Step::ReferenceValues, Code::StoreUnavailable));
 }

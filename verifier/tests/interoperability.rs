@@ -2,15 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
 use evidence::cca::CcaToken;
 use p384::ecdsa::Signature;
 use p384::pkcs8::{EncodePublicKey as _, LineEnding};
-use support::Mint;
+use verifier::testing::Mint;
 
 /// What `openssl dgst -verify` says.
 fn openssl(directory: &Path, public_key: &str, signed: &[u8], signature: &[u8]) -> bool {

@@ -2,13 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
 
-mod support;
-
 use evidence::cca::{Lifecycle, LifecycleState};
-use support::Mint;
-use verifier::{
-    Appraisal, AppraisalPolicy, AwsLc, Code, Context, DEFAULT_CCA_POLICY, Exception, Refusal, appraise,
-};
+use verifier::testing::Mint;
+use verifier::{Appraisal, AppraisalPolicy, Code, DEFAULT_CCA_POLICY, Exception, Refusal, appraise};
 
 const DEMO: &str = include_str!("../../policies/demo_cca.rego");
 const DEMO_EXCEPTIONS: &str = include_str!("../../policies/demo_cca.exceptions.json");
@@ -26,10 +22,9 @@ fn run(
     let mut mint = Mint::new([1; 64]);
     mint.platform.lifecycle = Lifecycle(lifecycle);
     let mut store = mint.registered();
-    anchor.clone_into(&mut store.anchor.name);
-    store.anchor.development = development;
-    let context = Context { signatures: &AwsLc, anchors: &store, references: &store, policies: &[policy] };
-    appraise(&mint.evidence(), &[1; 64], &context)
+    anchor.clone_into(&mut store.anchor().name);
+    store.anchor().development = development;
+    appraise(&mint.evidence(), &[1; 64], &store.context(&[policy]))
 }
 
 /// The default policy's own rules, seen behind exceptions that open the verifier's.

@@ -2,18 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
 
-mod support;
-
 use std::collections::BTreeSet;
 
 use evidence::cca::{Lifecycle, LifecycleState};
 use evidence::hash::Digest;
 use serde_json::{Map, Value, json};
-use support::{ANCHOR, Mint, Registered, digest};
 use verifier::result::{Ear, EvaluationReports, Spelling, Tier, VerifierId};
+use verifier::testing::{ANCHOR, Mint, Registered, digest};
 use verifier::{
-    Appraisal, AppraisalPolicy, AwsLc, Code, Context, Exception, RealmReference, Refusal, StoreError,
-    appraise,
+    Appraisal, AppraisalPolicy, Code, Context, Exception, RealmReference, Refusal, StoreError, appraise,
 };
 
 const CHALLENGE: [u8; 64] = [0x5a; 64];
@@ -34,7 +31,7 @@ impl verifier::ReferenceValues for Named {
 
 fn run(mint: &Mint, store: &Named, rego: &str, exceptions: Vec<Exception>) -> Result<Appraisal, Refusal> {
     let policies = [AppraisalPolicy::new("test.rego", rego, exceptions).unwrap()];
-    let context = Context { signatures: &AwsLc, anchors: &store.0, references: store, policies: &policies };
+    let context = Context { references: store, ..store.0.context(&policies) };
     appraise(&mint.evidence(), &CHALLENGE, &context)
 }
 
@@ -143,7 +140,7 @@ fn an_ear_says_approved_runtime_only_if_every_register_was_expected() {
 
 #[test]
 fn an_ear_warns_of_what_passed_by_exception_alone() {
-    let development = ear(&accepted(|_, store| store.anchor.development = true));
+    let development = ear(&accepted(|_, store| store.anchor().development = true));
     assert_eq!(development.status(), Tier::Warning);
     assert_eq!(development.submods["CCA_SSD_PLATFORM"].ear_trustworthiness_vector.hardware, Some(32));
     assert_eq!(development.submods["CCA_REALM"].ear_trustworthiness_vector.runtime_opaque, Some(32));

@@ -89,7 +89,7 @@ pub async fn attest(
     })?;
     tracing::info!(
         tee = appraisal.tee,
-        trust_anchor = appraisal.anchor.name,
+        trust_anchor = appraisal.trust.name(),
         reference = appraisal.reference.name,
         "evidence accepted"
     );

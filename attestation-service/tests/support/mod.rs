@@ -2,9 +2,6 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-#[path = "../../../verifier/tests/support/mod.rs"]
-pub mod mint;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -26,6 +23,7 @@ use mint::Mint;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
+pub use verifier::testing as mint;
 
 pub const NOW: i64 = 1_800_000_000;
 pub const UID: u32 = 1000;

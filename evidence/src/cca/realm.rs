@@ -2,10 +2,10 @@
 
 use ciborium::Value;
 
-use super::claims::{Claim, Claims, Scope, entry, hash_of};
-use super::error::DecodeError;
 use super::key::RealmKey;
 use crate::hash::{Digest, HashAlgorithm};
+use crate::token::DecodeError;
+use crate::token::claims::{Claim, Claims, Scope, entry, hash_of, measurements};
 use crate::{cbor, quote};
 
 pub(super) const CHALLENGE: Claim = Claim::new(Scope::Realm, 10, "challenge");
@@ -87,7 +87,7 @@ impl RealmClaims {
             hash,
             rak,
             rim: hash_of(RIM, hash, &claims.bytes(RIM)?)?,
-            rems: decode_rems(&mut claims, hash)?,
+            rems: measurements(&mut claims, REMS, hash)?,
             rak_hash: claims.hash_algorithm(RAK_HASH)?,
         })
     }
@@ -160,16 +160,4 @@ fn decode_mec_policy(value: Value) -> Result<MecPolicy, DecodeError> {
         },
         _ => Err(DecodeError::ClaimType { claim: MEC_POLICY, expected: EXPECTED }),
     }
-}
-
-fn decode_rems(claims: &mut Claims, hash: HashAlgorithm) -> Result<[Digest; 4], DecodeError> {
-    const WRONG: DecodeError =
-        DecodeError::ClaimType { claim: REMS, expected: "an array of exactly 4 byte strings" };
-    let values = claims.require(REMS)?.into_array().map_err(|_| WRONG)?;
-    let values = <[Value; 4]>::try_from(values).map_err(|_| WRONG)?;
-    let mut rems = [Digest::zero(hash); 4];
-    for (rem, value) in rems.iter_mut().zip(&values) {
-        *rem = hash_of(REMS, hash, value.as_bytes().ok_or(WRONG)?)?;
-    }
-    Ok(rems)
 }

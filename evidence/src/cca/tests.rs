@@ -3,9 +3,11 @@ mod framing;
 
 use std::convert::Infallible;
 
+use ciborium::Value;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cbor;
 use crate::hash::{Digest, HashAlgorithm};
 
 const SHA256: HashAlgorithm = HashAlgorithm::Sha256;

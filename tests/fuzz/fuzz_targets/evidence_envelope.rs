@@ -3,7 +3,8 @@
 #![no_main]
 
 use evidence::cca::CcaToken;
-use evidence::envelope::Evidence;
+use evidence::envelope::{Dialect, Evidence};
+use evidence::virtcca::VirtccaToken;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {
@@ -15,8 +16,12 @@ fuzz_target!(|json: &[u8]| {
             return;
         }
     };
-    let again = Evidence::from_json(evidence.to_json().as_bytes()).expect("what was encoded decodes");
-    assert_eq!(again, evidence);
-    let Evidence::Cca(token) = evidence;
-    let _ = CcaToken::decode(&token);
+    for dialect in [Dialect::Compact, Dialect::SecGear] {
+        let again = Evidence::from_json(evidence.to_json_as(dialect).as_bytes()).expect("what was encoded decodes");
+        assert_eq!(again, evidence);
+    }
+    match evidence {
+        Evidence::Cca(evidence) => drop(CcaToken::decode(&evidence.token)),
+        Evidence::Virtcca(evidence) => drop(VirtccaToken::decode(&evidence.token)),
+    }
 });

@@ -4,11 +4,20 @@ use evidence::cca::{RealmClaims, Signed};
 
 use super::binding::BoundKey;
 use crate::denied;
+use crate::guest::AttestedGuest;
 use crate::refusal::{Code, Refusal, Step};
 use crate::signature::SignatureVerifier;
 
 /// Realm claims whose signature was verified with a bound key.
 pub struct TrustedRealm<'a>(pub &'a RealmClaims);
+
+impl TrustedRealm<'_> {
+    /// What is asked of every guest.
+    pub const fn guest(&self) -> AttestedGuest<'_> {
+        let claims = self.0;
+        AttestedGuest { challenge: &claims.challenge, rim: claims.rim, rpv: &claims.rpv, rems: &claims.rems }
+    }
+}
 
 /// Verifies the Realm token with the attested key.
 pub fn verify<'a>(

@@ -106,6 +106,7 @@ fn builder(document: &[u8], issuer: &str, algorithm: SignatureAlgorithm) -> Sign
         SignatureAlgorithm::Es256 => CoseAlgorithm::Es256,
         SignatureAlgorithm::Es384 => CoseAlgorithm::Es384,
         SignatureAlgorithm::Es512 => CoseAlgorithm::Es512,
+        SignatureAlgorithm::Ps256 => CoseAlgorithm::Ps256,
     };
     SignedCorimBuilder::new(algorithm, document.to_vec()).set_cwt_claims(CwtClaims::new(issuer))
 }

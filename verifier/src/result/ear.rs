@@ -147,7 +147,7 @@ fn platform_vector(appraisal: &Appraisal) -> TrustVector {
     let secured = secured(appraisal);
     TrustVector {
         instance_identity: Some(TRUSTWORTHY_INSTANCE),
-        hardware: Some(if appraisal.anchor.development { UNSAFE_HARDWARE } else { GENUINE_HARDWARE }),
+        hardware: Some(if appraisal.trust.is_development() { UNSAFE_HARDWARE } else { GENUINE_HARDWARE }),
         configuration: (!secured).then_some(UNSAFE_CONFIGURATION),
         storage_opaque: secured.then_some(SECRETS_ENCRYPTED_WITH_HARDWARE_KEYS),
         ..TrustVector::default()
@@ -159,7 +159,11 @@ fn guest_vector(appraisal: &Appraisal) -> TrustVector {
     TrustVector {
         instance_identity: Some(TRUSTWORTHY_INSTANCE),
         executables: Some(if all_registers_expected { APPROVED_RUNTIME } else { APPROVED_BOOT }),
-        runtime_opaque: Some(if appraisal.anchor.development { ISOLATED_MEMORY } else { ENCRYPTED_MEMORY }),
+        runtime_opaque: Some(if appraisal.trust.is_development() {
+            ISOLATED_MEMORY
+        } else {
+            ENCRYPTED_MEMORY
+        }),
         ..TrustVector::default()
     }
 }

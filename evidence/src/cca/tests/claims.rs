@@ -273,7 +273,7 @@ fn key_must_fit_the_signature_algorithm() {
     let error = fault(CcaToken::decode(&wrap(Wrapper::Tag399, &platform, &realm)));
     assert!(matches!(
         error,
-        DecodeError::KeyAlgorithm { curve: Curve::P384, algorithm: SignatureAlgorithm::Es256 }
+        DecodeError::KeyAlgorithm { key: "P-384", algorithm: SignatureAlgorithm::Es256, .. }
     ));
 }
 

@@ -14,7 +14,10 @@ fn wrapper_is_exactly_two_tokens_under_a_known_tag() {
         CcaToken::decode(&cbor::write(&Value::Tag(tag, Box::new(map))))
     };
     assert!(decode(399, &[&realm, &platform]).is_ok());
-    assert!(matches!(fault(decode(18, &[&platform, &realm])), DecodeError::WrapperTag { found: Some(18) }));
+    assert!(matches!(
+        fault(decode(18, &[&platform, &realm])),
+        DecodeError::WrapperTag { found: Some(18), .. }
+    ));
     assert!(matches!(
         fault(decode(907, &[&platform, &realm])),
         DecodeError::WrapperRecord { wrapper: Wrapper::Tag907, token: Token::Platform }
@@ -40,7 +43,7 @@ fn wrapper_is_exactly_two_tokens_under_a_known_tag() {
         fault(decode(399, &[&wrapped, &realm])),
         DecodeError::WrapperRecord { wrapper: Wrapper::Tag399, token: Token::Platform }
     ));
-    assert!(matches!(fault(CcaToken::decode(&[0xa0])), DecodeError::WrapperTag { found: None }));
+    assert!(matches!(fault(CcaToken::decode(&[0xa0])), DecodeError::WrapperTag { found: None, .. }));
     assert!(matches!(fault(CcaToken::decode(&[0xd9, 0x01, 0x8f, 0x80])), DecodeError::WrapperContent));
 }
 

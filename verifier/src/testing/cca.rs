@@ -1,7 +1,5 @@
 //! A platform and a Realm of our own: mints CCA tokens with keys that exist only here.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
-
 use evidence::cca::{
     self, Lifecycle, PlatformClaims, PlatformProfile, RealmClaims, RealmKey, RealmProfile,
     SignatureAlgorithm, SoftwareComponent, Wrapper,
@@ -11,24 +9,27 @@ use evidence::hash::{Digest, HashAlgorithm};
 use p384::ecdsa::signature::Signer as _;
 use p384::ecdsa::{Signature, SigningKey};
 use p384::pkcs8::{EncodePublicKey as _, LineEnding};
-use verifier::{
-    Provenance, PublicKey, RealmReference, ReferenceValues, StoreError, TrustAnchor, TrustAnchors,
-};
 
-pub const ANCHOR: &str = "demo-platform";
+use super::store::{ANCHOR, Registered};
+use crate::{PublicKey, TrustAnchor};
 
 /// The published private halves of the two keys that the verifier denies (TF-M sample CPAK, TF-A sample RAK).
 pub const PUBLISHED_CPAK: &str =
     "8ac090c995869f61ac1358f02b021a26ab6eb386203ac735d7ce9855538b91f74c44b0d580243efb799a293dcbaa0899";
+/// See [`PUBLISHED_CPAK`].
 pub const PUBLISHED_RAK: &str =
     "2011c7f03cee4325176e524f033c0ce1e21a76e6c1a4f0b839aa1df61e0e8a5c8a05740f9b69efa7eb1a4185bd117f68";
 
 /// What is signed, and with what.
 #[derive(Clone)]
 pub struct Mint {
+    /// Signs the platform token.
     pub cpak: SigningKey,
+    /// Signs the Realm token.
     pub rak: SigningKey,
+    /// What the platform says.
     pub platform: PlatformClaims,
+    /// What the monitor says.
     pub realm: RealmClaims,
 }
 
@@ -99,65 +100,15 @@ impl Mint {
 
     /// A store in which this platform and this Realm are registered.
     pub fn registered(&self) -> Registered {
-        let provenance = Provenance { source: "test".to_owned(), added_at: 1_700_000_000 };
-        Registered {
-            implementation_id: self.platform.implementation_id,
-            instance_id: self.platform.instance_id,
-            anchor: TrustAnchor {
-                name: ANCHOR.to_owned(),
-                key: PublicKey::from_pem(&self.public_key_pem()).unwrap(),
-                development: false,
-                provenance: provenance.clone(),
-            },
-            references: vec![RealmReference {
-                name: "guest".to_owned(),
-                rim: self.realm.rim,
-                rpv: None,
-                rems: [None; 4],
-                provenance,
-            }],
-        }
-    }
-}
-
-/// One trust anchor and some references.
-#[derive(Clone)]
-pub struct Registered {
-    pub implementation_id: [u8; 32],
-    pub instance_id: [u8; 33],
-    pub anchor: TrustAnchor,
-    pub references: Vec<RealmReference>,
-}
-
-impl TrustAnchors for Registered {
-    fn platform_key(
-        &self,
-        implementation_id: &[u8; 32],
-        instance_id: &[u8; 33],
-    ) -> Result<Option<TrustAnchor>, StoreError> {
-        let found = *implementation_id == self.implementation_id && *instance_id == self.instance_id;
-        Ok(found.then(|| self.anchor.clone()))
-    }
-}
-
-impl ReferenceValues for Registered {
-    fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, StoreError> {
-        Ok(self.references.iter().filter(|reference| reference.rim == *rim).cloned().collect())
-    }
-}
-
-/// A store that cannot be read.
-pub struct Broken;
-
-impl TrustAnchors for Broken {
-    fn platform_key(&self, _: &[u8; 32], _: &[u8; 33]) -> Result<Option<TrustAnchor>, StoreError> {
-        Err(StoreError)
-    }
-}
-
-impl ReferenceValues for Broken {
-    fn realm(&self, _: &Digest) -> Result<Vec<RealmReference>, StoreError> {
-        Err(StoreError)
+        let anchor = TrustAnchor {
+            name: ANCHOR.to_owned(),
+            key: PublicKey::from_pem(&self.public_key_pem()).unwrap(),
+            development: false,
+            provenance: Registered::provenance(),
+        };
+        let mut store = Registered::with_reference(self.realm.rim);
+        store.platform = Some((self.platform.implementation_id, self.platform.instance_id, anchor));
+        store
     }
 }
 
@@ -173,10 +124,12 @@ pub fn key_from_hex(scalar: &str) -> SigningKey {
     SigningKey::from_slice(&hex::decode(scalar).unwrap()).unwrap()
 }
 
+/// A SHA-256 value that repeats `byte`.
 pub fn digest(byte: u8) -> Digest {
     Digest::from_slice(&[byte; 32]).unwrap()
 }
 
+/// The uncompressed SEC1 point of a key's public half.
 pub fn point(key: &SigningKey) -> Vec<u8> {
     key.verifying_key().to_sec1_point(false).as_bytes().to_vec()
 }
@@ -188,9 +141,9 @@ fn instance_id() -> [u8; 33] {
 }
 
 fn sign(payload: &[u8], key: &SigningKey) -> Vec<u8> {
-    cca::sign::<std::convert::Infallible>(payload, SignatureAlgorithm::Es384, |tbs| {
+    let Ok(token) = cca::sign::<std::convert::Infallible>(payload, SignatureAlgorithm::Es384, |tbs| {
         let signature: Signature = key.sign(tbs);
         Ok(signature.to_bytes().to_vec())
-    })
-    .unwrap()
+    });
+    token
 }

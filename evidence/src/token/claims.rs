@@ -16,6 +16,8 @@ pub enum Scope {
     Platform,
     /// In the Realm token.
     Realm,
+    /// In the CVM token of virtCCA.
+    Cvm,
     /// In a software component of the platform token.
     Component,
 }
@@ -25,6 +27,7 @@ impl Scope {
         match self {
             Self::Platform | Self::Component => Token::Platform,
             Self::Realm => Token::Realm,
+            Self::Cvm => Token::Cvm,
         }
     }
 }
@@ -41,7 +44,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub(super) const fn new(scope: Scope, label: i64, name: &'static str) -> Self {
+    pub(crate) const fn new(scope: Scope, label: i64, name: &'static str) -> Self {
         Self { scope, label, name }
     }
 }
@@ -51,6 +54,7 @@ impl fmt::Display for Claim {
         let scope = match self.scope {
             Scope::Platform => "platform",
             Scope::Realm => "Realm",
+            Scope::Cvm => "CVM",
             Scope::Component => "component",
         };
         write!(f, "{scope} claim '{}' (label {})", self.name, self.label)
@@ -64,7 +68,7 @@ enum Label {
 }
 
 /// The claims of a map that were not taken yet.
-pub(super) struct Claims(BTreeMap<Label, Value>);
+pub(crate) struct Claims(BTreeMap<Label, Value>);
 
 impl Claims {
     /// Reads the payload of a signed token. `known` are the claims that may be taken.
@@ -165,11 +169,13 @@ impl Claims {
 
     pub fn hash_algorithm(&mut self, claim: Claim) -> Result<HashAlgorithm, DecodeError> {
         let name = self.text(claim)?;
-        HashAlgorithm::from_name(&name).ok_or_else(|| DecodeError::ClaimValue {
-            claim,
-            expected: "sha-256, sha-384 or sha-512",
-            found: quote(&name),
-        })
+        hash_algorithm(claim, &name)
+    }
+
+    /// As [`Self::hash_algorithm`], from a field of fixed size: NUL characters may follow the name.
+    pub fn padded_hash_algorithm(&mut self, claim: Claim) -> Result<HashAlgorithm, DecodeError> {
+        let name = self.text(claim)?;
+        hash_algorithm(claim, name.trim_end_matches('\0'))
     }
 
     /// A hash value of any of the allowed lengths.
@@ -187,8 +193,32 @@ impl Claims {
     }
 }
 
+fn hash_algorithm(claim: Claim, name: &str) -> Result<HashAlgorithm, DecodeError> {
+    HashAlgorithm::from_name(name).ok_or_else(|| DecodeError::ClaimValue {
+        claim,
+        expected: "sha-256, sha-384 or sha-512",
+        found: quote(name),
+    })
+}
+
+/// The four extensible measurements, values of `algorithm`.
+pub(crate) fn measurements(
+    claims: &mut Claims,
+    claim: Claim,
+    algorithm: HashAlgorithm,
+) -> Result<[Digest; 4], DecodeError> {
+    let wrong = || DecodeError::ClaimType { claim, expected: "an array of exactly 4 byte strings" };
+    let values = claims.require(claim)?.into_array().map_err(|_| wrong())?;
+    let values = <[Value; 4]>::try_from(values).map_err(|_| wrong())?;
+    let mut measurements = [Digest::zero(algorithm); 4];
+    for (measurement, value) in measurements.iter_mut().zip(&values) {
+        *measurement = hash_of(claim, algorithm, value.as_bytes().ok_or_else(wrong)?)?;
+    }
+    Ok(measurements)
+}
+
 /// A value of `algorithm`, which the token declares elsewhere.
-pub(super) fn hash_of(claim: Claim, algorithm: HashAlgorithm, bytes: &[u8]) -> Result<Digest, DecodeError> {
+pub(crate) fn hash_of(claim: Claim, algorithm: HashAlgorithm, bytes: &[u8]) -> Result<Digest, DecodeError> {
     Digest::from_slice(bytes).filter(|_| bytes.len() == algorithm.len()).ok_or(DecodeError::HashSize {
         claim,
         algorithm,
@@ -206,6 +236,6 @@ impl fmt::Display for Label {
 }
 
 /// An entry of a claims map.
-pub(super) fn entry(claim: Claim, value: impl Into<Value>) -> (Value, Value) {
+pub(crate) fn entry(claim: Claim, value: impl Into<Value>) -> (Value, Value) {
     (claim.label.into(), value.into())
 }

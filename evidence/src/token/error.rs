@@ -1,4 +1,4 @@
-//! Why bytes are not a CCA token.
+//! Why bytes are not an attestation token.
 
 use std::fmt;
 
@@ -6,19 +6,20 @@ use thiserror::Error;
 
 use super::claims::Claim;
 use super::cose::SignatureAlgorithm;
-use super::key::{Curve, KeyError};
-use super::platform::MAX_COMPONENTS;
-use super::{MAX_TOKEN_SIZE, Wrapper};
+use super::key::KeyError;
+use super::{MAX_COMPONENTS, MAX_TOKEN_SIZE, Wrapper};
 use crate::cbor::CborError;
 use crate::hash::HashAlgorithm;
 
-/// One of the two signed halves of a CCA token.
+/// One of the two signed halves of an attestation token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
     /// Signed by the platform.
     Platform,
     /// Signed by the Realm Management Monitor.
     Realm,
+    /// Signed by virtCCA's monitor: what the Realm token is in Arm CCA.
+    Cvm,
 }
 
 impl fmt::Display for Token {
@@ -26,11 +27,12 @@ impl fmt::Display for Token {
         f.write_str(match self {
             Self::Platform => "platform token",
             Self::Realm => "Realm token",
+            Self::Cvm => "CVM token",
         })
     }
 }
 
-/// The bytes are not a CCA token that this crate accepts.
+/// The bytes are not a token that this crate accepts.
 #[derive(Debug, Error)]
 pub enum DecodeError {
     /// More bytes than any token needs.
@@ -46,16 +48,20 @@ pub enum DecodeError {
         source: CborError,
     },
     /// The outermost item has another tag, or none.
-    #[error("a CCA token starts with CBOR tag 399 or 907; found {}", .found.map_or("no tag".to_owned(), |tag| format!("tag {tag}")))]
+    #[error("the token must start with {}; found {}", list(.allowed), .found.map_or("no tag".to_owned(), |tag| format!("tag {tag}")))]
     WrapperTag {
+        /// The wrappers that this kind of token may have.
+        allowed: &'static [Wrapper],
         /// The tag.
         found: Option<u64>,
     },
     /// The tag is not on a map.
-    #[error("the token's tag must be followed by a map of the platform token and the Realm token")]
+    #[error("the token's tag must be followed by a map of the platform token and the Realm or CVM token")]
     WrapperContent,
     /// The map has another entry.
-    #[error("the token's map may contain only the labels 44234 (platform token) and 44241 (Realm token)")]
+    #[error(
+        "the token's map may contain only the labels 44234 (platform token) and 44241 (Realm or CVM token)"
+    )]
     WrapperEntry,
     /// A token is not packed as the wrapper says.
     #[error("the {token} must be {} under this wrapper", match .wrapper {
@@ -113,10 +119,12 @@ pub enum DecodeError {
         token: Token,
     },
     /// The protected header names no algorithm, or one that is not allowed.
-    #[error("the {token}'s protected header must name ES256, ES384 or ES512 as its algorithm; found {found}")]
+    #[error("the {token}'s protected header must name {} as its algorithm; found {found}", list(.allowed))]
     Algorithm {
         /// The token at fault.
         token: Token,
+        /// What it may be.
+        allowed: &'static [SignatureAlgorithm],
         /// What was found.
         found: String,
     },
@@ -130,13 +138,21 @@ pub enum DecodeError {
         /// Bytes in the signature.
         found: usize,
     },
-    /// The Realm attestation key cannot have made a signature of this algorithm.
-    #[error("the Realm token is signed with {algorithm}, but its key is on {curve}")]
+    /// The key that a token carries cannot have made a signature of this algorithm.
+    #[error("the {token} is signed with {algorithm}, but the key that it carries is of the kind {key}")]
     KeyAlgorithm {
-        /// Curve of the Realm attestation key.
-        curve: Curve,
+        /// The token at fault.
+        token: Token,
+        /// The kind of the key, such as `P-384`.
+        key: &'static str,
         /// The algorithm of the protected header.
         algorithm: SignatureAlgorithm,
+    },
+    /// The payload is not a byte string around the claims.
+    #[error("the {token}'s payload must be a CBOR byte string that contains the map of claims")]
+    NotWrapped {
+        /// The token at fault.
+        token: Token,
     },
     /// The signed content is not a map.
     #[error("the {token}'s claims must be a map")]
@@ -208,7 +224,7 @@ pub enum DecodeError {
         /// Bytes found.
         found: usize,
     },
-    /// The Realm attestation key is not valid.
+    /// The key that a token carries is not valid.
     #[error("{claim} is not a valid key")]
     Key {
         /// The claim at fault.
@@ -232,4 +248,12 @@ pub enum DecodeError {
         /// What is wrong.
         source: Box<DecodeError>,
     },
+}
+
+fn list<T: fmt::Display>(allowed: &[T]) -> String {
+    let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }

@@ -1,8 +1,18 @@
-//! An appraisal policy: a Rego module, and the exceptions to the built-in rules that the operator makes by name.
+//! An appraisal policy: a Rego module, the exceptions to the built-in rules that the operator makes by name, and typed
+//! rules for what Rego should not have to express.
+
+mod components;
+mod version;
+mod virtcca;
+
+pub use components::{ComponentRule, ComponentRules};
+pub use version::{Version, VersionError};
+pub use virtcca::{HexBytes, VirtccaRules};
 
 use evidence::cca::LifecycleState;
 use serde::{Deserialize, Serialize};
 
+use crate::logs::LogRules;
 use crate::rego::{CompileError, Rego};
 
 /// What a policy allows for one named trust anchor beyond the built-in rules. Everything is refused by default.
@@ -19,29 +29,54 @@ pub struct Exception {
     pub lifecycles: Vec<LifecycleState>,
 }
 
+/// Typed rules of a policy. Absent rules are the strict ones. With several policies, evidence must satisfy the rules of
+/// each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// For evidence of virtCCA.
+    pub virtcca: VirtccaRules,
+    /// For boot and IMA logs.
+    pub logs: LogRules,
+}
+
 /// One appraisal policy.
 #[derive(Clone, Debug)]
 pub struct AppraisalPolicy {
     id: String,
     rego: Rego,
     exceptions: Vec<Exception>,
+    rules: Rules,
 }
 
 impl AppraisalPolicy {
-    /// Compiles a policy.
+    /// Compiles a policy with the strict rules.
     ///
     /// # Errors
     /// [`CompileError`] says what is wrong with the Rego text.
     pub fn new(id: impl Into<String>, rego: &str, exceptions: Vec<Exception>) -> Result<Self, CompileError> {
         let id = id.into();
         let rego = Rego::appraisal(&id, rego)?;
-        Ok(Self { id, rego, exceptions })
+        Ok(Self { id, rego, exceptions, rules: Rules::default() })
+    }
+
+    /// Replaces the rules.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// The typed rules.
+    #[must_use]
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// A policy whose module is compiled already, with the entry point [`crate::rego::APPRAISAL`].
     #[must_use]
     pub fn compiled(id: impl Into<String>, rego: Rego, exceptions: Vec<Exception>) -> Self {
-        Self { id: id.into(), rego, exceptions }
+        Self { id: id.into(), rego, exceptions, rules: Rules::default() }
     }
 
     /// The policy's name.

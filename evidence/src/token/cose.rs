@@ -1,4 +1,4 @@
-//! COSE_Sign1 (RFC 9052 section 4.2), the envelope of both tokens.
+//! COSE_Sign1 (RFC 9052 section 4.2), the envelope of every token.
 
 use std::fmt;
 
@@ -26,22 +26,30 @@ pub enum SignatureAlgorithm {
     Es384,
     /// ECDSA on P-521 with SHA-512.
     Es512,
+    /// RSASSA-PSS with SHA-256 and a salt of 32 bytes (RFC 8230 section 2), here always with RSA-4096: virtCCA has no
+    /// other RSA keys.
+    Ps256,
 }
 
 impl SignatureAlgorithm {
-    const ALL: [Self; 3] = [Self::Es256, Self::Es384, Self::Es512];
+    /// What signs the tokens of Arm CCA.
+    pub(crate) const CCA: &[Self] = &[Self::Es256, Self::Es384, Self::Es512];
+    /// What signs the tokens of virtCCA.
+    pub(crate) const VIRTCCA: &[Self] = &[Self::Es256, Self::Es384, Self::Es512, Self::Ps256];
 
-    /// Bytes in a signature, which is r followed by s.
+    /// Bytes in a signature. One of ECDSA is r followed by s.
     pub fn signature_len(self) -> usize {
-        2 * self.curve().coordinate_len()
+        self.curve().map_or(512, |curve| 2 * curve.coordinate_len())
     }
 
-    /// The curve that this crate requires with the algorithm. COSE leaves it open; CCA does not mix them.
-    pub fn curve(self) -> Curve {
+    /// The curve that this crate requires with the algorithm, if it is one of ECDSA. COSE leaves it open; tokens do not
+    /// mix them.
+    pub fn curve(self) -> Option<Curve> {
         match self {
-            Self::Es256 => Curve::P256,
-            Self::Es384 => Curve::P384,
-            Self::Es512 => Curve::P521,
+            Self::Es256 => Some(Curve::P256),
+            Self::Es384 => Some(Curve::P384),
+            Self::Es512 => Some(Curve::P521),
+            Self::Ps256 => None,
         }
     }
 
@@ -50,6 +58,7 @@ impl SignatureAlgorithm {
             Self::Es256 => iana::Algorithm::ES256,
             Self::Es384 => iana::Algorithm::ES384,
             Self::Es512 => iana::Algorithm::ES512,
+            Self::Ps256 => iana::Algorithm::PS256,
         }
     }
 }
@@ -60,6 +69,7 @@ impl fmt::Display for SignatureAlgorithm {
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
+            Self::Ps256 => "PS256",
         })
     }
 }
@@ -81,16 +91,17 @@ impl<C> Signed<C> {
         &self.to_be_signed
     }
 
-    /// The signature, r followed by s, of the algorithm's size.
+    /// The signature, of the algorithm's size.
     pub fn signature(&self) -> &[u8] {
         &self.signature
     }
 }
 
-/// Decodes a tagged COSE_Sign1, and its payload with `claims`.
-pub(super) fn decode<C>(
+/// Decodes a tagged COSE_Sign1 of one of the algorithms `allowed`, and its payload with `claims`.
+pub(crate) fn decode<C>(
     token: Token,
     bytes: &[u8],
+    allowed: &'static [SignatureAlgorithm],
     claims: impl FnOnce(&[u8]) -> Result<C, DecodeError>,
 ) -> Result<Signed<C>, DecodeError> {
     let sign1 = read(token, bytes)?;
@@ -98,10 +109,11 @@ pub(super) fn decode<C>(
     if !header.crit.is_empty() {
         return Err(DecodeError::CriticalHeader { token });
     }
-    let algorithm = SignatureAlgorithm::ALL
-        .into_iter()
+    let algorithm = allowed
+        .iter()
+        .copied()
         .find(|algorithm| header.alg == Some(RegisteredLabelWithPrivate::Assigned(algorithm.cose())))
-        .ok_or_else(|| DecodeError::Algorithm { token, found: describe(header.alg.as_ref()) })?;
+        .ok_or_else(|| DecodeError::Algorithm { token, allowed, found: describe(header.alg.as_ref()) })?;
     let found = sign1.signature.len();
     if found != algorithm.signature_len() {
         return Err(DecodeError::SignatureSize { token, algorithm, found });
@@ -151,7 +163,8 @@ fn describe(algorithm: Option<&coset::Algorithm>) -> String {
     }
 }
 
-/// Makes a tagged COSE_Sign1 of `payload`. `signer` gets the bytes to be signed and returns r followed by s.
+/// Makes a tagged COSE_Sign1 of `payload`. `signer` gets the bytes to be signed and returns the signature;
+/// one of ECDSA is r followed by s.
 ///
 /// # Errors
 ///

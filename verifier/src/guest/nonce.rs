@@ -1,13 +1,13 @@
-//! Step `nonce`: the Realm token answers the challenge that was issued.
+//! Step `nonce`: the guest's token answers the challenge that was issued.
 
 use subtle::ConstantTimeEq;
 
-use super::realm_signature::TrustedRealm;
+use super::AttestedGuest;
 use crate::refusal::{Code, Refusal, Step};
 
 /// Compares all 64 bytes: a prefix comparison would let an attester choose the rest, which binds the session key.
-pub fn verify(realm: &TrustedRealm<'_>, challenge: &[u8; 64]) -> Result<(), Refusal> {
-    if !bool::from(realm.0.challenge.ct_eq(challenge)) {
+pub fn verify(guest: &AttestedGuest<'_>, challenge: &[u8; 64]) -> Result<(), Refusal> {
+    if !bool::from(guest.challenge.ct_eq(challenge)) {
         return Err(Refusal::new(
             Step::Nonce,
             Code::NonceMismatch,

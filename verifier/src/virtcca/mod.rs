@@ -1,0 +1,50 @@
+//! virtCCA: the pipeline of token verification, one file per step. The types make the order compulsory: each step
+//! takes what the steps before it returned.
+
+mod binding;
+mod certificate_chain;
+mod claims;
+mod cvm_signature;
+mod decode;
+mod lifecycle;
+mod platform_signature;
+mod platform_software;
+
+use evidence::envelope::VirtccaEvidence;
+
+use crate::appraisal::{Appraisal, PlatformTrust};
+use crate::guest::{nonce, reference_values};
+use crate::refusal::{Code, Refusal, Step};
+use crate::{Context, input, verdict};
+
+const TEE: &str = "virtcca";
+
+/// Appraises a virtCCA attestation token with its device certificate and its logs.
+pub fn appraise(
+    evidence: &VirtccaEvidence,
+    challenge: &[u8; 64],
+    context: &Context<'_>,
+) -> Result<Appraisal, Refusal> {
+    let token = decode::decode(&evidence.token)?;
+    let device = certificate_chain::verify(&evidence.device_certificate, context)?;
+    let bound = binding::verify(&token, &device, context.policies)?;
+    let vouched = platform_signature::verify(&bound, &device, context.signatures)?;
+    let cvm = cvm_signature::verify(&token.cvm, &vouched, context.signatures)?;
+    let guest = cvm.guest();
+    nonce::verify(&guest, challenge)?;
+    lifecycle::verify(&vouched, context.policies)?;
+    let components = platform_software::verify(&vouched, context.policies)?;
+    let reference = reference_values::verify(&guest, context.references)?;
+
+    let claims = claims::Claims::new(&cvm, &vouched, &components, &device.device, &reference);
+    let typed = serde_json::to_value(&claims).map_err(|error| {
+        let detail = format!("the claims cannot be shown to policies: {error}");
+        Refusal::new(Step::Policy, Code::PolicyError, detail)
+    })?;
+    let tcb_status = claims.tcb_status();
+    let input = input::document(TEE, &typed, &tcb_status, &reference, context.references)
+        .map_err(|error| Refusal::unavailable(Step::Policy, &error))?;
+    let policies = verdict::verify(&input, None, context.policies)?;
+    let trust = PlatformTrust::Certificates(device.device);
+    Ok(Appraisal { tee: TEE, claims: typed, tcb_status, policies, trust, reference })
+}

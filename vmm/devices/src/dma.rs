@@ -82,7 +82,16 @@ impl DmaMemory {
         self.faulted.load(Ordering::Acquire)
     }
 
-    fn translate(
+    /// The memory itself, for what [`DmaMemory::translate`] has let through.
+    pub(crate) fn backing(&self) -> &Arc<GuestMemoryMmap> {
+        &self.memory
+    }
+
+    /// Where `len` bytes at `iova` are in guest memory, if the device may access them.
+    ///
+    /// # Errors
+    /// [`DmaFault`], which is remembered.
+    pub(crate) fn translate(
         &self,
         iova: GuestAddress,
         len: usize,

@@ -67,6 +67,7 @@ impl Disk {
             sparse: config.sparse,
             limits: shared.unwrap_or_else(own),
             queues: queues(config),
+            io_uring: !config.disable_io_uring,
         };
         let id = config.id.clone().unwrap_or_else(|| format!("_disk{index}"));
         tracing::info!(id, path = %path.display(), bytes = image.size(), "disk");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT, Reader, Writer};
-use vm_memory::GuestAddress;
+use vm_memory::{Bytes, GuestAddress};
 
 use super::Chained;
 use super::interrupts::Signals;
@@ -23,6 +23,9 @@ pub enum QueueError {
     /// The server that has the device.
     #[error("{}", Chained(.0))]
     Server(#[from] ServerError),
+    /// The kernel no longer carries out what it is asked to do.
+    #[error("asynchronous I/O of the host: {0}")]
+    Host(#[from] std::io::Error),
 }
 
 impl From<virtio_queue::Error> for QueueError {
@@ -101,6 +104,14 @@ impl DeviceQueue {
         Ok(self.queue.add_used(self.memory.as_ref(), head, written)?)
     }
 
+    /// Writes a byte of a buffer that is not returned yet.
+    ///
+    /// # Errors
+    /// [`QueueError::Dma`] when the device may not access it, or may no longer.
+    pub(crate) fn write_byte(&self, address: u64, value: u8) -> Result<(), QueueError> {
+        self.memory.write_obj(value, GuestAddress(address)).map_err(|_| QueueError::Dma)
+    }
+
     /// Interrupts the driver if it wants to hear of the buffers that were returned.
     ///
     /// # Errors
@@ -155,6 +166,16 @@ impl Chain {
     /// [`QueueError`] when part of the buffer is out of bounds.
     pub fn reader(&self) -> Result<Reader<'_>, QueueError> {
         Ok(Reader::new(self.memory.as_ref(), self.chain.clone())?)
+    }
+
+    /// Guest memory as the device may see it.
+    pub(crate) fn memory(&self) -> &Arc<DmaMemory> {
+        &self.memory
+    }
+
+    /// Where the device-readable parts lie, which are neither read nor written by this.
+    pub(crate) fn readable_ranges(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.chain.clone().readable().map(|part| (part.addr().0, part.len()))
     }
 
     /// Where the device-writable parts lie, which are neither read nor written by this.

@@ -1,13 +1,16 @@
 //! Block device (virtio 1.2, 5.2).
 
+mod asynchronous;
 mod backend;
 mod request;
+#[cfg(test)]
+mod testing;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tracing::warn;
+use tracing::{info, warn};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
     VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_WRITE_ZEROES,
@@ -15,12 +18,13 @@ use virtio_bindings::virtio_blk::{
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use vmm_sys_util::epoll::EventSet;
 
+use self::asynchronous::{Home, InFlight};
 pub use self::backend::{
-    BlockBackend, ImageError, ImageFormat, ImageOptions, RawFile, RawFileError, open_image,
+    BlockBackend, ImageError, ImageFormat, ImageOptions, PlainFile, RawFile, RawFileError, open_image,
 };
 use self::request::Disk;
 use super::{
-    ActivateError, Activation, Chain, ConfigNotifier, DeviceQueue, EventHandler, QueueError, Source,
+    ActivateError, Activation, Chain, Chained, ConfigNotifier, DeviceQueue, EventHandler, QueueError, Source,
     ThreadKind, VirtioDevice, WorkerSpec,
 };
 use crate::log_limit::LogLimit;
@@ -50,12 +54,16 @@ pub struct BlockOptions {
     pub limits: Limits,
     /// One queue for each element: the host's processors on which its thread may run, or none for any.
     pub queues: Vec<Vec<usize>>,
+    /// Whether several requests of a queue are carried out at once, by io_uring, where the image is a plain file and
+    /// the kernel allows it.
+    pub io_uring: bool,
 }
 
 impl Default for BlockOptions {
     fn default() -> Self {
         let limits = Limits::new(&LimitConfig::default());
-        Self { serial: String::new(), queue_size: 256, sparse: true, limits, queues: vec![Vec::new()] }
+        let queues = vec![Vec::new()];
+        Self { serial: String::new(), queue_size: 256, sparse: true, limits, queues, io_uring: false }
     }
 }
 
@@ -67,6 +75,8 @@ pub struct Block {
     affinity: Vec<Vec<usize>>,
     limits: Limits,
     notifier: OnceLock<ConfigNotifier>,
+    /// The ring of each queue; none where I/O is synchronous.
+    rings: Vec<Home>,
 }
 
 impl Block {
@@ -77,7 +87,7 @@ impl Block {
 
     /// A disk on `backend`.
     pub fn with_options(backend: Box<dyn BlockBackend>, options: BlockOptions) -> Self {
-        let BlockOptions { serial, queue_size, sparse, limits, queues: mut affinity } = options;
+        let BlockOptions { serial, queue_size, sparse, limits, queues: mut affinity, io_uring } = options;
         affinity.truncate(MAX_QUEUES);
         let queue_sizes = vec![queue_size; affinity.len().max(1)];
         let mut features = 1 << VIRTIO_BLK_F_SEG_MAX
@@ -97,6 +107,11 @@ impl Block {
         for (byte, &value) in id.iter_mut().zip(serial.as_bytes()) {
             *byte = value;
         }
+        let rings = if io_uring { asynchronous::rings(&*backend, &queue_sizes) } else { Ok(Vec::new()) };
+        let rings = rings.unwrap_or_else(|error| {
+            info!("disk I/O is synchronous: {}", Chained(&error));
+            Vec::new()
+        });
         let disk = Disk {
             backend,
             serial: id,
@@ -105,7 +120,13 @@ impl Block {
             counters: Counters::default(),
             write_back: AtomicBool::new(true),
         };
-        Self { disk: Arc::new(disk), features, queue_sizes, affinity, limits, notifier: OnceLock::new() }
+        let notifier = OnceLock::new();
+        Self { disk: Arc::new(disk), features, queue_sizes, affinity, limits, notifier, rings }
+    }
+
+    /// Whether several requests of a queue are carried out at once.
+    pub fn is_asynchronous(&self) -> bool {
+        !self.rings.is_empty()
     }
 
     /// Makes the disk larger and tells the guest.
@@ -205,6 +226,7 @@ impl VirtioDevice for Block {
                 requests: queue,
                 can_flush,
                 limiter: RateLimiter::new(self.limits.clone())?,
+                in_flight: self.rings.get(index).and_then(InFlight::new),
             };
             workers.push(WorkerSpec {
                 suffix: if several { format!("_q{index}") } else { String::new() },
@@ -238,12 +260,14 @@ impl VirtioDevice for Block {
 }
 
 const LIMIT: u64 = 0;
+const RING: u64 = 1;
 
 struct Handler {
     disk: Arc<Disk>,
     requests: DeviceQueue,
     can_flush: bool,
     limiter: RateLimiter,
+    in_flight: Option<InFlight>,
 }
 
 impl Handler {
@@ -251,19 +275,28 @@ impl Handler {
         if self.limiter.timer().is_some() {
             return Ok(());
         }
-        while let Some(chain) = self.requests.pop()? {
+        // Without room the rest waits in the queue, until something ends.
+        while self.in_flight.as_ref().is_none_or(InFlight::has_room)
+            && let Some(chain) = self.requests.pop()?
+        {
             if !self.admit(&chain)? {
                 self.requests.undo_pop();
                 break;
             }
             let write_through = !self.can_flush || !self.disk.write_back.load(Ordering::Relaxed);
+            if let Some(in_flight) = &mut self.in_flight {
+                if in_flight.take(&self.disk, &chain, write_through)? {
+                    continue;
+                }
+                in_flight.submit()?;
+            }
             match self.disk.serve(&mut chain.reader()?, chain.writer()?, write_through) {
                 Ok(written) => self.requests.complete(chain.head(), written)?,
                 Err(malformed) => self.requests.reject(chain.head(), &malformed.to_string())?,
             }
             self.requests.notify()?;
         }
-        Ok(())
+        self.in_flight.as_mut().map_or(Ok(()), InFlight::submit)
     }
 
     /// Whether the limits let the request go now, by the bytes of its data in either direction.
@@ -285,12 +318,27 @@ impl EventHandler for Handler {
     }
 
     fn sources(&self) -> Vec<Source<'_>> {
-        let timer = self.limiter.timer();
-        timer.map(|fd| Source { token: LIMIT, fd, events: EventSet::IN }).into_iter().collect()
+        let source = |token, fd| Source { token, fd, events: EventSet::IN };
+        let timer = self.limiter.timer().map(|fd| source(LIMIT, fd));
+        let ring = self.in_flight.as_ref().and_then(InFlight::fd).map(|fd| source(RING, fd));
+        timer.into_iter().chain(ring).collect()
     }
 
-    fn source_event(&mut self, _token: u64, _ready: EventSet) -> Result<(), QueueError> {
-        self.limiter.expired();
+    fn source_event(&mut self, token: u64, _ready: EventSet) -> Result<(), QueueError> {
+        match (token, &mut self.in_flight) {
+            (RING, Some(in_flight)) => in_flight.complete(&self.disk, &mut self.requests)?,
+            _ => self.limiter.expired(),
+        }
+        self.serve()
+    }
+
+    fn pause(&mut self) -> Result<(), QueueError> {
+        let Some(in_flight) = &mut self.in_flight else { return Ok(()) };
+        in_flight.drain(&self.disk, &mut self.requests)
+    }
+
+    fn resume(&mut self) -> Result<(), QueueError> {
+        // What was waiting for room is not announced again.
         self.serve()
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Malformed {
 
 /// Why a request fails, as the guest is told.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("not supported")]
     Unsupported,
     #[error("outside of the disk, misaligned or read-only")]
@@ -49,6 +49,15 @@ impl Failure {
             Self::Invalid | Self::Host(_) => VIRTIO_BLK_S_IOERR,
         })
     }
+}
+
+/// Part of a disk that is discarded or zeroed, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    /// Whether it may be given back to the host.
+    pub(super) unmap: bool,
 }
 
 /// Requests are served from here.
@@ -78,6 +87,12 @@ impl Disk {
         let mut status = writer.split_at(data_len).map_err(|_| malformed)?;
 
         let result = self.perform(header, reader, &mut writer, write_through);
+        status.write_all(&[self.status(result)]).map_err(|_| malformed)?;
+        Ok(u32::try_from(writer.bytes_written() + 1).unwrap_or(u32::MAX))
+    }
+
+    /// What the guest is told of a request that has ended.
+    pub(super) fn status(&self, result: Result<(), Failure>) -> u8 {
         if let Err(Failure::Host(error)) = &result
             && let Some(count) = self.failures.hit()
         {
@@ -86,9 +101,7 @@ impl Disk {
         if result.is_err() {
             count(&self.counters.failed_ops, 1);
         }
-        let code = result.map_or_else(|failure| failure.status(), |()| low8(VIRTIO_BLK_S_OK));
-        status.write_all(&[code]).map_err(|_| malformed)?;
-        Ok(u32::try_from(writer.bytes_written() + 1).unwrap_or(u32::MAX))
+        result.map_or_else(|failure| failure.status(), |()| low8(VIRTIO_BLK_S_OK))
     }
 
     fn perform(
@@ -111,18 +124,21 @@ impl Disk {
                 let room = writer.available_bytes().min(SERIAL_LEN);
                 Ok(writer.write_all(self.serial.get(..room).unwrap_or(&self.serial))?)
             }
-            VIRTIO_BLK_T_DISCARD if self.sparse => {
-                self.each_range(reader, 0, |offset, len, _| self.backend.discard(offset, len))
-            }
+            VIRTIO_BLK_T_DISCARD if self.sparse => match self.range(reader, reader.available_bytes(), 0)? {
+                Some(Range { offset, len, .. }) => Ok(self.backend.discard(offset, len)?),
+                None => Ok(()),
+            },
             VIRTIO_BLK_T_WRITE_ZEROES => {
-                self.each_range(reader, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, |offset, len, flags| {
-                    self.backend.write_zeroes(
-                        offset,
-                        len,
-                        self.sparse && flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0,
-                    )?;
-                    if write_through { self.backend.flush() } else { Ok(()) }
-                })
+                match self.range(reader, reader.available_bytes(), VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)? {
+                    Some(Range { offset, len, unmap }) => {
+                        self.backend.write_zeroes(offset, len, unmap)?;
+                        if write_through {
+                            self.backend.flush()?;
+                        }
+                        Ok(())
+                    }
+                    None => Ok(()),
+                }
             }
             _ => Err(Failure::Unsupported),
         }
@@ -171,46 +187,36 @@ impl Disk {
         Ok(())
     }
 
-    /// Calls `act` with byte offset, byte length and flags of every `struct virtio_blk_discard_write_zeroes`; none if
-    /// any of them is bad.
-    fn each_range(
+    /// The range of a `struct virtio_blk_discard_write_zeroes`, unless it is empty.
+    pub(super) fn range(
         &self,
-        reader: &mut virtio_queue::Reader<'_>,
+        reader: &mut impl Read,
+        len: usize,
         known_flags: u32,
-        act: impl Fn(u64, u64, u32) -> io::Result<()>,
-    ) -> Result<(), Failure> {
-        let bytes = reader.available_bytes();
-        if self.backend.read_only() || bytes == 0 || !bytes.is_multiple_of(RANGE_LEN) {
+    ) -> Result<Option<Range>, Failure> {
+        // As many as the configuration space announces.
+        if self.backend.read_only() || len != RANGE_LEN * MAX_RANGES as usize {
             return Err(Failure::Invalid);
         }
-        if bytes / RANGE_LEN > MAX_RANGES as usize {
+        let mut range = [0; RANGE_LEN];
+        reader.read_exact(&mut range)?;
+        let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, f0, f1, f2, f3] = range;
+        let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
+        let flags = u32::from_le_bytes([f0, f1, f2, f3]);
+        if flags & !known_flags != 0 {
+            return Err(Failure::Unsupported);
+        }
+        if sectors > MAX_RANGE_SECTORS {
             return Err(Failure::Invalid);
         }
-        let mut ranges = Vec::new();
-        for _ in 0..bytes / RANGE_LEN {
-            let mut range = [0; RANGE_LEN];
-            reader.read_exact(&mut range)?;
-            let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, f0, f1, f2, f3] = range;
-            let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-            let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
-            let flags = u32::from_le_bytes([f0, f1, f2, f3]);
-            if flags & !known_flags != 0 {
-                return Err(Failure::Unsupported);
-            }
-            if sectors > MAX_RANGE_SECTORS {
-                return Err(Failure::Invalid);
-            }
-            let (offset, len) = self.checked(sector, u64::from(sectors) * SECTOR)?;
-            ranges.push((offset, len as u64, flags));
-        }
-        for (offset, len, flags) in ranges.into_iter().filter(|&(_, len, _)| len > 0) {
-            act(offset, len, flags)?;
-        }
-        Ok(())
+        let (offset, len) = self.checked(sector, u64::from(sectors) * SECTOR)?;
+        let unmap = self.sparse && flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0;
+        Ok((len > 0).then_some(Range { offset, len: len as u64, unmap }))
     }
 
     /// Byte offset and length of whole sectors inside the disk.
-    fn checked(&self, sector: u64, len: u64) -> Result<(u64, usize), Failure> {
+    pub(super) fn checked(&self, sector: u64, len: u64) -> Result<(u64, usize), Failure> {
         let offset = sector.checked_mul(SECTOR).ok_or(Failure::Invalid)?;
         let end = offset.checked_add(len).ok_or(Failure::Invalid)?;
         if end > self.backend.size() || !len.is_multiple_of(SECTOR) {
@@ -220,7 +226,7 @@ impl Disk {
     }
 }
 
-fn count(counter: &AtomicU64, value: usize) {
+pub(super) fn count(counter: &AtomicU64, value: usize) {
     counter.fetch_add(value as u64, Ordering::Relaxed);
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use imago::file::File as Storage;
@@ -10,15 +10,19 @@ use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;
 use imago::{FormatAccess, FormatDriverBuilder, Storage as _, StorageOpenOptions};
+use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
 use tracing::warn;
 
 use super::raw::{RawFile, RawFileError};
 use super::structured::Structured;
-use super::{BlockBackend, shrinks};
+use super::{BlockBackend, PlainFile, shrinks};
 use crate::virtio::blk::SECTOR;
 
 /// First bytes of a qcow2 image.
 const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
+
+/// Large enough for every disk.
+const UNTOLD_ALIGNMENT: u64 = 4096;
 
 /// Most images of which one may be built. Without it an image that names itself would exhaust the stack.
 const MAX_CHAIN: usize = 16;
@@ -130,7 +134,19 @@ fn open_raw(path: &Path, options: &ImageOptions) -> Result<Box<dyn BlockBackend>
     let failed = |source| ImageError::Format { path: path.into(), format: "raw", source };
     let storage = Storage::open(storage_options(path, options)).map_err(failed)?;
     let image = Raw::builder(storage).write(!options.read_only).open(Gate { left: 0 }).map_err(failed)?;
-    Ok(Box::new(Structured::new(FormatAccess::new(image), options.read_only)))
+    let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).write(!options.read_only).custom_flags(flags).open(path);
+    let file = file.map_err(failed)?;
+    let alignment = direct_alignment(&file);
+    Ok(Box::new(Structured::raw(FormatAccess::new(image), options.read_only, file, alignment)))
+}
+
+/// What memory, lengths and offsets must be multiples of to pass the page cache by.
+fn direct_alignment(file: &File) -> u64 {
+    let told = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok();
+    // Kernels before 6.1 do not tell, nor do all file systems.
+    let told = told.map_or(0, |told| told.stx_dio_mem_align.max(told.stx_dio_offset_align));
+    if told == 0 { UNTOLD_ALIGNMENT } else { told.into() }
 }
 
 fn open_qcow2(path: &Path, options: &ImageOptions) -> Result<Box<dyn BlockBackend>, ImageError> {
@@ -220,6 +236,9 @@ impl BlockBackend for Locked {
         }
         self.backend.grow(size)
     }
+    fn plain_file(&self) -> Option<PlainFile<'_>> {
+        self.backend.plain_file()
+    }
 }
 
 /// A raw image whose format was not given: the guest may write anything but the mark of another format.
@@ -255,6 +274,9 @@ impl BlockBackend for ProbedRaw {
     }
     fn grow(&self, size: u64) -> io::Result<()> {
         self.0.grow(size)
+    }
+    fn plain_file(&self) -> Option<PlainFile<'_>> {
+        Some(PlainFile { guards_start: true, ..self.0.plain_file()? })
     }
 }
 

@@ -4,6 +4,7 @@ mod image;
 mod raw;
 mod structured;
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -47,6 +48,21 @@ pub trait BlockBackend: Send + Sync {
     /// # Errors
     /// The host could not, or the disk would become smaller.
     fn grow(&self, size: u64) -> io::Result<()>;
+    /// The file, if the disk is nothing but its bytes: requests may then pass by this trait.
+    fn plain_file(&self) -> Option<PlainFile<'_>> {
+        None
+    }
+}
+
+/// A file that holds a disk byte for byte.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainFile<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// What addresses, lengths and offsets must be multiples of, in bytes; the others go through [`BlockBackend`].
+    pub alignment: u64,
+    /// Whether writes to the first sector must go through [`BlockBackend`], which looks at them.
+    pub guards_start: bool,
 }
 
 /// An image that stays open from one device to the next.
@@ -74,6 +90,9 @@ impl BlockBackend for Arc<dyn BlockBackend> {
     }
     fn grow(&self, size: u64) -> io::Result<()> {
         self.as_ref().grow(size)
+    }
+    fn plain_file(&self) -> Option<PlainFile<'_>> {
+        self.as_ref().plain_file()
     }
 }
 

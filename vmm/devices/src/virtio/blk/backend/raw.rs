@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::{BlockBackend, shrinks};
+use super::{BlockBackend, PlainFile, shrinks};
 use crate::virtio::blk::SECTOR;
 
 /// Why a disk image cannot be used.
@@ -116,6 +116,9 @@ impl BlockBackend for RawFile {
         }
         self.size.store(size, Ordering::Release);
         Ok(())
+    }
+    fn plain_file(&self) -> Option<PlainFile<'_>> {
+        Some(PlainFile { file: &self.file, alignment: 1, guards_start: false })
     }
 }
 

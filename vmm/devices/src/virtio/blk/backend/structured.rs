@@ -1,5 +1,6 @@
 //! Images behind a format driver: qcow2, and raw images that pass the host's page cache by.
 
+use std::fs::File as HostFile;
 use std::io;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -7,7 +8,7 @@ use imago::FormatAccess;
 use imago::file::File;
 use imago::format::PreallocateMode;
 
-use super::{BlockBackend, shrinks};
+use super::{BlockBackend, PlainFile, shrinks};
 
 /// What is written where an image cannot just say that there are zeroes.
 static ZEROES: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -17,11 +18,18 @@ pub(super) struct Structured {
     // Discarding changes what data lies where, for which the library wants to be alone.
     access: RwLock<FormatAccess<File>>,
     read_only: bool,
+    /// The image's file and its alignment, where the image is raw.
+    plain: Option<(HostFile, u64)>,
 }
 
 impl Structured {
     pub(super) fn new(access: FormatAccess<File>, read_only: bool) -> Self {
-        Self { access: RwLock::new(access), read_only }
+        Self { access: RwLock::new(access), read_only, plain: None }
+    }
+
+    /// A raw image, whose file takes what is a multiple of `alignment`.
+    pub(super) fn raw(access: FormatAccess<File>, read_only: bool, file: HostFile, alignment: u64) -> Self {
+        Self { plain: Some((file, alignment)), ..Self::new(access, read_only) }
     }
 
     fn access(&self) -> RwLockReadGuard<'_, FormatAccess<File>> {
@@ -81,5 +89,9 @@ impl BlockBackend for Structured {
             return Err(shrinks(access.size(), size));
         }
         access.resize_grow(size, PreallocateMode::Zero)
+    }
+    fn plain_file(&self) -> Option<PlainFile<'_>> {
+        let (file, alignment) = self.plain.as_ref()?;
+        Some(PlainFile { file, alignment: *alignment, guards_start: false })
     }
 }

@@ -3,66 +3,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::testing::*;
 use super::super::{Block, BlockBackend, MAX_RANGE_SECTORS, RawFile};
-use crate::testing::{Buffer, Driver, Machine, WRITE};
-
-const IN: u32 = 0;
-const OUT: u32 = 1;
-const FLUSH: u32 = 4;
-const GET_ID: u32 = 8;
-const DISCARD: u32 = 11;
-const WRITE_ZEROES: u32 = 13;
-const OK: u8 = 0;
-const IOERR: u8 = 1;
-const UNSUPP: u8 = 2;
-
-const ALL: u64 = u64::MAX;
-const SECTORS: usize = 64;
-
-struct Guest {
-    driver: Driver,
-    image: PathBuf,
-    _machine: Machine,
-    _directory: tempfile::TempDir,
-}
-
-impl Guest {
-    /// A guest with a disk whose sectors are filled with their numbers.
-    fn with_disk(read_only: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let image = directory.path().join("disk.raw");
-        let content: Vec<u8> = (0..SECTORS * 512).map(|at| u8::try_from(at / 512).unwrap()).collect();
-        std::fs::write(&image, content).unwrap();
-        let disk = RawFile::open(&image, read_only).unwrap();
-        let machine = Machine::plain();
-        let driver = machine.start(Block::new(Box::new(disk), "redoubt-root-disk-0001"), ALL);
-        Self { driver, image, _machine: machine, _directory: directory }
-    }
-
-    fn header(&mut self, kind: u32, sector: u64) -> Buffer {
-        let mut header = kind.to_le_bytes().to_vec();
-        header.extend([0; 4]);
-        header.extend(sector.to_le_bytes());
-        self.driver.buffer(&header)
-    }
-
-    /// One request; its status and the length that the device reports.
-    fn request(&mut self, kind: u32, sector: u64, data: &[Buffer]) -> (u8, u32) {
-        let (header, status) = (self.header(kind, sector), self.driver.room(1));
-        let chain: Vec<Buffer> = [&[header], data, &[status]].concat();
-        let len = self.driver.request(0, &chain);
-        (self.driver.content(status)[0], len)
-    }
-
-    fn range(&mut self, sector: u64, sectors: u32, flags: u32) -> Buffer {
-        let range = [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &flags.to_le_bytes()].concat();
-        self.driver.buffer(&range)
-    }
-
-    fn image(&self) -> Vec<u8> {
-        std::fs::read(&self.image).unwrap()
-    }
-}
+use crate::testing::{Buffer, Machine, WRITE};
 
 #[test]
 fn driver_learns_the_shape_of_the_disk() {
@@ -102,10 +45,9 @@ fn request_larger_than_one_chunk_is_whole() {
     let image = directory.path().join("disk.raw");
     let content: Vec<u8> = (0..300 * 1024).map(|at| u8::try_from(at % 251).unwrap()).collect();
     std::fs::write(&image, &content).unwrap();
-    let machine = Machine::plain();
     let disk = RawFile::open(&image, true).unwrap();
-    let driver = machine.start(Block::new(Box::new(disk), ""), ALL);
-    let mut guest = Guest { driver, image, _machine: machine, _directory: directory };
+    let block = Block::new(Box::new(disk), "");
+    let mut guest = Guest::with_image(Machine::plain(), block, image, directory);
     let room = guest.driver.room(300 * 1024);
     assert_eq!(guest.request(IN, 0, &[room]), (OK, 300 * 1024 + 1));
     assert_eq!(guest.driver.content(room), content);
@@ -267,11 +209,9 @@ impl BlockBackend for Counting {
 /// Status of an attempt, and how often the disk was changed by it.
 fn attempt(read_only: bool, kind: u32, data: &[u8]) -> (u8, usize) {
     let changes = Arc::new(AtomicUsize::new(0));
-    let machine = Machine::plain();
-    let disk = Counting { read_only, changes: changes.clone() };
-    let driver = machine.start(Block::new(Box::new(disk), ""), ALL);
+    let block = Block::new(Box::new(Counting { read_only, changes: changes.clone() }), "");
     let directory = tempfile::tempdir().unwrap();
-    let mut guest = Guest { driver, image: PathBuf::new(), _machine: machine, _directory: directory };
+    let mut guest = Guest::with_image(Machine::plain(), block, PathBuf::new(), directory);
     let data = guest.driver.buffer(data);
     let (status, _) = guest.request(kind, 0, &[data]);
     (status, changes.load(Ordering::SeqCst))

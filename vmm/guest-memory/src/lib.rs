@@ -9,4 +9,4 @@ mod map;
 
 pub use advice::discard;
 pub use error::Error;
-pub use map::{Backing, HugePages, Options, map};
+pub use map::{Backing, HugePages, Options, map, map_file};

@@ -111,6 +111,27 @@ pub fn map(gpa: u64, options: &Options) -> Result<GuestRegionMmap, Error> {
     Ok(region)
 }
 
+/// Maps the first `size` bytes of `file` as memory that the guest sees from `gpa` on. What the guest writes reaches the
+/// file if `shared`, and nobody else if not. The file must keep its length: a page behind its end cannot be had.
+///
+/// # Errors
+///
+/// [`Error::Map`].
+pub fn map_file(gpa: u64, file: File, size: u64, shared: bool) -> Result<GuestRegionMmap, Error> {
+    let failed = |source| Error::Map { size, source };
+    let flags = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE | libc::MAP_NORESERVE };
+    let len = usize::try_from(size).map_err(|_| failed(io::Error::from_raw_os_error(libc::ENOMEM)))?;
+    let file = Some(FileOffset::new(file, 0));
+    let mapping = MmapRegion::build(file, len, libc::PROT_READ | libc::PROT_WRITE, flags)
+        .map_err(|error| failed(system(error)))?;
+    let region = GuestRegionMmap::new(mapping, GuestAddress(gpa)).ok_or_else(|| {
+        failed(io::Error::new(io::ErrorKind::InvalidInput, "it does not fit the guest's address space"))
+    })?;
+    // A kernel without the feature has been told of by the log, as for other memory.
+    let _ = advise(&region, Advice::DontDump);
+    Ok(region)
+}
+
 fn advise_all(region: &GuestRegionMmap, options: &Options, huge: bool) -> Result<(), Error> {
     // Advice that a kernel without the feature need not follow: there are no huge pages either way then, and whoever
     // lets a core dump be written without it has been told by the log.
@@ -230,6 +251,22 @@ mod tests {
             discard(&region, 0, SIZE).unwrap();
         }
         assert_eq!(std::fs::metadata(file).unwrap().len(), SIZE);
+    }
+
+    #[test]
+    fn file_sees_what_is_written_only_where_it_is_shared() {
+        use std::os::unix::fs::FileExt;
+        for shared in [true, false] {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(SIZE).unwrap();
+            file.write_all_at(&[7], 0).unwrap();
+            let region = map_file(0x8_0000_0000, file.try_clone().unwrap(), SIZE, shared).unwrap();
+            assert_eq!(region.read_obj::<u8>(at(0)).unwrap(), 7);
+            region.write_obj(9_u8, at(0)).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, 0).unwrap();
+            assert_eq!(byte, [if shared { 9 } else { 7 }]);
+        }
     }
 
     #[test]

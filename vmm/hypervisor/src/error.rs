@@ -52,6 +52,15 @@ pub enum Error {
         #[source]
         source: errno::Error,
     },
+    /// A memory slot could not be taken away.
+    #[error("KVM does not let go of the memory slot at {gpa:#x}")]
+    UnmapMemory {
+        /// Guest physical address.
+        gpa: u64,
+        /// Reason that the kernel gave.
+        #[source]
+        source: errno::Error,
+    },
     /// Another operation failed.
     #[error("KVM cannot {action}")]
     Kvm {

@@ -245,6 +245,13 @@ impl Layout {
         }
     }
 
+    /// Where memory of devices can be placed: between RAM and the 64-bit PCI window, from a multiple of 1 GiB on. Empty
+    /// where they touch.
+    pub fn device_memory(&self) -> Region {
+        let base = self.ram.end().next_multiple_of(MMIO64_MIN_SIZE);
+        Region::new(base, self.pcie.mmio64.base.saturating_sub(base))
+    }
+
     /// Every range in which a device answers: all of the board except RAM, in ascending order.
     pub fn device_regions(&self) -> [Region; 12] {
         [

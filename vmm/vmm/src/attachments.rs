@@ -14,9 +14,10 @@ use crate::Error;
 use crate::console::Console;
 use crate::disk::Disk;
 use crate::interface::Interface;
+use crate::pmem::Pmem;
 use crate::vhost_user::Served;
 
-/// Consoles, network interfaces, disks and servers. Clones are the same ones.
+/// Consoles, network interfaces, disks, persistent memory and servers. Clones are the same ones.
 #[derive(Clone)]
 pub struct Attachments {
     /// The other end of the serial port.
@@ -27,6 +28,8 @@ pub struct Attachments {
     pub interfaces: Vec<Arc<Interface>>,
     /// The images of disks, in the order of the configuration.
     pub disks: Vec<Arc<Disk>>,
+    /// The files of persistent memory, in the order of the configuration.
+    pub pmems: Vec<Arc<Pmem>>,
     /// The servers of devices.
     pub servers: Vec<Arc<Served>>,
     /// Whether the watchdog has reset the VM.
@@ -52,6 +55,7 @@ impl Attachments {
             console: console("console", &config.console)?,
             interfaces,
             disks: Disk::open_all(&config.disks, &groups, &[])?,
+            pmems: Pmem::open_all(&config.pmem, &[])?,
             servers: Served::open_all(config, &[])?,
             watchdog_fired: Arc::default(),
             groups,
@@ -65,8 +69,9 @@ impl Attachments {
     /// [`Error`] that names the field.
     pub fn for_config(&self, config: &VmConfig, interfaces: Vec<Arc<Interface>>) -> Result<Self, Error> {
         let disks = Disk::open_all(&config.disks, &self.groups, &self.disks)?;
+        let pmems = Pmem::open_all(&config.pmem, &self.pmems)?;
         let servers = Served::open_all(config, &self.servers)?;
-        Ok(Self { interfaces, disks, servers, ..self.clone() })
+        Ok(Self { interfaces, disks, pmems, servers, ..self.clone() })
     }
 
     /// The pseudo-terminals to which one attaches, by the field that asked for them.

@@ -23,6 +23,7 @@ pub mod launch;
 mod memory;
 mod monitor;
 mod platform;
+mod pmem;
 mod rate_limit;
 mod realm_backend;
 pub mod rest;

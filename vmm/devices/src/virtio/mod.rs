@@ -7,6 +7,7 @@ mod host;
 mod interrupts;
 pub mod net;
 mod pci;
+pub mod pmem;
 mod queue;
 pub mod rng;
 pub mod vhost_user;

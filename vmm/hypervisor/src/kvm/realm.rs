@@ -117,7 +117,7 @@ impl RealmVm for Vm {
         range: MemfdRange,
     ) -> Result<(), Errno> {
         let mut slots = self.slots().lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = u32::try_from(slots.len()).map_err(|_| Errno::new(libc::ENOSPC))?;
+        let slot = slots.free()?;
         let slot_region = kvm_userspace_memory_region2 {
             slot,
             flags: KVM_MEM_GUEST_MEMFD,
@@ -131,10 +131,10 @@ impl RealmVm for Vm {
         if region.len() < range.size {
             return Err(Errno::new(libc::EINVAL));
         }
-        // SAFETY: the range is a mapping of `region`, which `slots` keeps until the VM's file is closed; the kernel
+        // SAFETY: the range is a mapping of `region`, which `slots` keeps until the kernel has let go of it; the kernel
         // keeps the other file itself.
         unsafe { self.file().set_user_memory_region2(slot_region) }?;
-        slots.push(Arc::clone(region));
+        slots.keep(slot, range.gpa, region);
         Ok(())
     }
 

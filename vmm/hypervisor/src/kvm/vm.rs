@@ -9,6 +9,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+use vmm_sys_util::errno::Error as Errno;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Gic, Vcpu, gic};
@@ -30,7 +31,32 @@ const FORWARD_TO_USER: u8 = kvm_smccc_filter_action_KVM_SMCCC_FILTER_FWD_TO_USER
 pub struct Vm {
     // Dropped before `slots`: the kernel must let go of the memory first.
     fd: VmFd,
-    slots: Mutex<Vec<Arc<GuestRegionMmap>>>,
+    slots: Mutex<Slots>,
+}
+
+/// Memory slots of a VM, by number.
+#[derive(Debug, Default)]
+pub(super) struct Slots(Vec<Option<(u64, Arc<GuestRegionMmap>)>>);
+
+impl Slots {
+    /// The lowest number that is free.
+    pub(super) fn free(&self) -> std::result::Result<u32, Errno> {
+        let number = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
+        u32::try_from(number).map_err(|_| Errno::new(libc::ENOSPC))
+    }
+
+    /// Keeps `region`, which the guest sees at `gpa`, under that number.
+    pub(super) fn keep(&mut self, number: u32, gpa: u64, region: &Arc<GuestRegionMmap>) {
+        let kept = Some((gpa, Arc::clone(region)));
+        match self.0.get_mut(number as usize) {
+            Some(slot) => *slot = kept,
+            None => self.0.push(kept),
+        }
+    }
+
+    fn at(&self, gpa: u64) -> Option<usize> {
+        self.0.iter().position(|slot| slot.as_ref().is_some_and(|(start, _)| *start == gpa))
+    }
 }
 
 impl Vm {
@@ -38,12 +64,12 @@ impl Vm {
         &self.fd
     }
 
-    pub(super) const fn slots(&self) -> &Mutex<Vec<Arc<GuestRegionMmap>>> {
+    pub(super) const fn slots(&self) -> &Mutex<Slots> {
         &self.slots
     }
 
     pub(super) fn new(fd: VmFd) -> Self {
-        Self { fd, slots: Mutex::new(Vec::new()) }
+        Self { fd, slots: Mutex::default() }
     }
 
     /// Shows `region` to the guest at `gpa`; the same region may be shown at several addresses.
@@ -55,8 +81,7 @@ impl Vm {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let size = region.len();
         let failed = |source| Error::MapMemory { gpa, size, source };
-        let slot =
-            u32::try_from(slots.len()).map_err(|_| failed(vmm_sys_util::errno::Error::new(libc::ENOSPC)))?;
+        let slot = slots.free().map_err(failed)?;
         let slot_region = kvm_userspace_memory_region {
             slot,
             flags: 0,
@@ -64,9 +89,28 @@ impl Vm {
             memory_size: size,
             userspace_addr: region.as_ptr() as u64,
         };
-        // SAFETY: the range is a mapping of `region`, which `slots` keeps until the VM's file is closed.
+        // SAFETY: the range is a mapping of `region`, which `slots` keeps until the kernel has let go of it.
         unsafe { self.fd.set_user_memory_region(slot_region) }.map_err(failed)?;
-        slots.push(Arc::clone(region));
+        slots.keep(slot, gpa, region);
+        Ok(())
+    }
+
+    /// Takes the memory away that the guest sees from `gpa` on; the guest must not use it any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnmapMemory`] where there is none.
+    pub fn unmap_memory(&self, gpa: u64) -> Result<()> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |source| Error::UnmapMemory { gpa, source };
+        let number = slots.at(gpa).ok_or_else(|| failed(Errno::new(libc::ENOENT)))?;
+        let slot = u32::try_from(number).map_err(|_| failed(Errno::new(libc::ENOENT)))?;
+        let nothing = kvm_userspace_memory_region { slot, guest_phys_addr: gpa, ..Default::default() };
+        // SAFETY: a slot of size 0 refers to no memory; afterwards the kernel uses that of the old one no more.
+        unsafe { self.fd.set_user_memory_region(nothing) }.map_err(failed)?;
+        if let Some(slot) = slots.0.get_mut(number) {
+            *slot = None;
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use devices::virtio::{DeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
 use devices::watchdog::Watchdog;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use super::{assemble, unusable};
+use super::{DeviceMemory, assemble, unusable};
 use crate::Error;
 use crate::attachments::Attachments;
 use crate::config::names;
@@ -32,6 +32,7 @@ pub struct DeviceManager {
     pub(super) pci: Arc<PciBus>,
     pub(super) functions: Vec<Function>,
     pub(super) disks: BTreeMap<String, Arc<Block>>,
+    pub(super) device_memory: DeviceMemory,
     pub(super) balloon: Option<Arc<Balloon>>,
     pub(super) watchdog: Option<Arc<Watchdog>>,
 }
@@ -79,6 +80,9 @@ impl DeviceManager {
         for served in &attachments.servers {
             self.put(served.id(), Arc::new(served.device(Arc::clone(&self.memory))))?;
         }
+        for pmem in &attachments.pmems {
+            self.put(pmem.id(), Arc::new(pmem.device(&self.device_memory)?))?;
+        }
         self.balloon(config)?;
         if config.watchdog {
             let host = Arc::clone(&self.host);
@@ -114,7 +118,8 @@ impl DeviceManager {
         Ok(())
     }
 
-    /// Plugs the device of that name in while the guest runs: a disk, an interface, a directory or the vsock. Gives its place.
+    /// Plugs the device of that name in while the guest runs: a disk, an interface, a directory, persistent
+    /// memory or the vsock. Gives its place.
     ///
     /// # Errors
     ///
@@ -125,7 +130,7 @@ impl DeviceManager {
         config: &VmConfig,
         attachments: &Attachments,
     ) -> Result<PciAddress, Error> {
-        let plug = make(id, config, attachments, &self.memory)?;
+        let plug = self.make(id, config, attachments)?;
         let requester = self.pci.free_port().map_err(assemble(id))?;
         let device = match &plug {
             Plug::Virtio(device) => Arc::clone(device),
@@ -153,6 +158,26 @@ impl DeviceManager {
     pub fn forget(&mut self, id: &str) {
         self.disks.remove(id);
         self.functions.retain(|Function { function, .. }| function.id() != id);
+    }
+
+    /// The device of that name, for a slot.
+    fn make(&self, id: &str, config: &VmConfig, attachments: &Attachments) -> Result<Plug, Error> {
+        if let Some(disk) = attachments.disks.iter().find(|disk| disk.id() == id) {
+            return Ok(Plug::Disk(Arc::new(disk.device())));
+        }
+        if let Some(interface) = attachments.interfaces.iter().find(|interface| interface.id() == id) {
+            return Ok(Plug::Virtio(Arc::new(interface.device())));
+        }
+        if let Some(served) = attachments.servers.iter().find(|served| served.id() == id) {
+            return Ok(Plug::Virtio(Arc::new(served.device(Arc::clone(&self.memory)))));
+        }
+        if let Some(pmem) = attachments.pmems.iter().find(|pmem| pmem.id() == id) {
+            return Ok(Plug::Virtio(Arc::new(pmem.device(&self.device_memory)?)));
+        }
+        match &config.vsock {
+            Some(config) if config.id.as_deref() == Some(id) => Ok(Plug::Virtio(vsock(config)?)),
+            _ => Err(assemble(id)("a device of this kind cannot be added while the VM runs")),
+        }
     }
 
     fn function(
@@ -218,28 +243,6 @@ impl DeviceManager {
     /// The balloon, if the VM has one.
     pub const fn balloon_device(&self) -> Option<&Arc<Balloon>> {
         self.balloon.as_ref()
-    }
-}
-
-/// The device of that name, for a slot.
-fn make(
-    id: &str,
-    config: &VmConfig,
-    attachments: &Attachments,
-    memory: &Arc<GuestMemoryMmap>,
-) -> Result<Plug, Error> {
-    if let Some(disk) = attachments.disks.iter().find(|disk| disk.id() == id) {
-        return Ok(Plug::Disk(Arc::new(disk.device())));
-    }
-    if let Some(interface) = attachments.interfaces.iter().find(|interface| interface.id() == id) {
-        return Ok(Plug::Virtio(Arc::new(interface.device())));
-    }
-    if let Some(served) = attachments.servers.iter().find(|served| served.id() == id) {
-        return Ok(Plug::Virtio(Arc::new(served.device(Arc::clone(memory)))));
-    }
-    match &config.vsock {
-        Some(config) if config.id.as_deref() == Some(id) => Ok(Plug::Virtio(vsock(config)?)),
-        _ => Err(assemble(id)("a device of this kind cannot be added while the VM runs")),
     }
 }
 

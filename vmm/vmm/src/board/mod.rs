@@ -1,6 +1,7 @@
 //! A VM put together: memory, processors, interrupt controller, devices, and what lies in memory.
 
 mod device_manager;
+mod device_memory;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,7 @@ use rand::Rng as _;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestMemoryRegion};
 
 pub use self::device_manager::DeviceManager;
+pub use self::device_memory::DeviceMemory;
 use crate::attachments::Attachments;
 use crate::confinement::Confinement;
 use crate::console::Console;
@@ -179,6 +181,7 @@ impl<'a> Assembly<'a> {
             pci,
             functions: Vec::new(),
             disks: BTreeMap::new(),
+            device_memory: DeviceMemory::new(layout.device_memory(), Arc::clone(vm)),
             balloon: None,
             watchdog: None,
         };

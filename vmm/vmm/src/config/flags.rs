@@ -7,7 +7,9 @@ use api::config::{ConsoleConfig, ConsoleMode, MemoryConfig, NetConfig, RngConfig
 use clap::Args;
 
 use super::options::{self, Options};
-use super::{ConfigError, ProcessBounds, disk, from_file, memory, realm, sandbox, validate, vhost_user};
+use super::{
+    ConfigError, ProcessBounds, disk, from_file, memory, pmem, realm, sandbox, validate, vhost_user,
+};
 use crate::Start;
 
 /// Flags that describe a VM; each replaces its part of `--config`.
@@ -49,6 +51,9 @@ pub struct VmFlags {
     /// Directory: tag=NAME,socket=PATH[,num_queues=N][,queue_size=N][,id=NAME], served by a virtiofsd; may be repeated.
     #[arg(long, value_name = "OPTIONS")]
     fs: Vec<String>,
+    /// Persistent memory: file=PATH[,size=N][,discard_writes=on][,id=NAME]; may be repeated.
+    #[arg(long, value_name = "OPTIONS")]
+    pmem: Vec<String>,
     /// Entropy: src=FILE.
     #[arg(long, value_name = "OPTIONS")]
     rng: Option<String>,
@@ -151,6 +156,9 @@ impl VmFlags {
         }
         if !self.fs.is_empty() {
             config.fs = self.fs.iter().map(|text| vhost_user::fs(text)).collect::<Result<_, _>>()?;
+        }
+        if !self.pmem.is_empty() {
+            config.pmem = self.pmem.iter().map(|text| pmem::pmem(text)).collect::<Result<_, _>>()?;
         }
         if let Some(text) = self.rng {
             config.rng = RngConfig {

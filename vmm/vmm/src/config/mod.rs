@@ -5,6 +5,7 @@ mod flags;
 mod memory;
 pub(crate) mod names;
 mod options;
+mod pmem;
 mod realm;
 mod resources;
 mod sandbox;

@@ -59,7 +59,11 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
     for fs in fs {
         only(fs.pci_segment == 0 && fs.pci_device_id.is_none(), "fs", "no pci_segment and no pci_device_id")?;
     }
-    only(pmem.is_empty(), "pmem", "nothing")?;
+    for pmem in pmem {
+        only(!pmem.iommu, "pmem.iommu", "false")?;
+        let free = pmem.pci_segment == 0 && pmem.pci_device_id.is_none();
+        only(free, "pmem", "no pci_segment and no pci_device_id")?;
+    }
 
     only(!rng.iommu, "rng.iommu", "false")?;
     let placed = [

@@ -12,7 +12,7 @@ use devices::virtio::blk::MAX_QUEUES;
 use devices::virtio::net::MAX_PAIRS;
 use thiserror::Error;
 
-use super::{OptionsError, names, realm, resources, sandbox, unsupported, vhost_user};
+use super::{OptionsError, names, pmem, realm, resources, sandbox, unsupported, vhost_user};
 
 /// Longest serial number of a disk: virtio's GET_ID answer (virtio 1.2, 5.2.6).
 const DISK_SERIAL_LIMIT: usize = 20;
@@ -147,6 +147,7 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
             "no balloon: the host cannot take pages from a Realm, which would lose their content".into()
         })?;
     }
+    pmem::validate(config)?;
     realm::validate(config)?;
     if let Some(realm) = &config.realm {
         personalization_value(realm)?;

@@ -3,12 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
 use arm_host::{
     image::{Asset, Image, Payload},
     packages::Packages,
+    prerequisites,
 };
 use guest_init::config::Job;
 
@@ -46,11 +48,13 @@ pub fn add_guests(workspace: &Workspace, packages: &Packages, payload: &mut Payl
     require_plain_image(&kernel)?;
     let initrd = guest_initrd(packages, payload, &workspace.arm_host_cache())?;
     let mini_guest = mini_guest(workspace)?;
+    let file_system = file_system(&workspace.arm_host_cache())?;
     for (variable, name, source) in [
         ("REDOUBT_GUEST_KERNEL", "vmlinuz", kernel.clone()),
         ("REDOUBT_GUEST_IMAGE", "Image", kernel),
         ("REDOUBT_GUEST_INITRD", "initrd.cpio", initrd),
         ("REDOUBT_MINI_GUEST", "mini-guest.bin", mini_guest),
+        ("REDOUBT_EXT4_IMAGE", "empty.ext4", file_system),
     ] {
         payload.assets.push(Asset { variable, path: format!("/guest/{name}"), source });
     }
@@ -67,6 +71,23 @@ fn guest_initrd(packages: &Packages, payload: &Payload, cache: &Path) -> Result<
     }
     let path = cache.join("guest-initrd.cpio");
     image.seal()?.write_to(&path)?;
+    Ok(path)
+}
+
+/// An empty file system for persistent memory. Blocks as large as pages, so that a guest can map files directly.
+fn file_system(cache: &Path) -> Result<PathBuf> {
+    let path = cache.join("empty.ext4");
+    let _ = fs::remove_file(&path);
+    let mke2fs = prerequisites::mke2fs().context("mke2fs is missing; install e2fsprogs")?;
+    let made = Command::new(&mke2fs)
+        .args(["-q", "-t", "ext4", "-b", "4096", "-J", "size=4"])
+        .arg(&path)
+        .arg("16M")
+        .status()
+        .with_context(|| format!("cannot run {}", mke2fs.display()))?;
+    if !made.success() {
+        bail!("{} could not make {}: {made}", mke2fs.display(), path.display());
+    }
     Ok(path)
 }
 

@@ -12,8 +12,9 @@ use crate::{Error, Result, initramfs::Initramfs, packages::Packages, qemu::Machi
 /// What the emulated host needs beyond its built-in drivers: network, entropy, vsock and VFIO for the VMM.
 const HOST_MODULES: [&str; 6] = ["virtio_net", "virtio_rng", "configfs", "vhost_vsock", "tun", "vfio_pci"];
 
-/// What a guest of our VMM needs: its virtio devices, the CCA attestation report, the power button and the watchdog.
-const GUEST_MODULES: [&str; 13] = [
+/// What a guest of our VMM needs: its virtio devices, persistent memory and its file system, the CCA
+/// attestation report, the power button and the watchdog.
+const GUEST_MODULES: [&str; 16] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
@@ -27,6 +28,9 @@ const GUEST_MODULES: [&str; 13] = [
     "virtio_balloon",
     "i6300esb",
     "virtiofs",
+    "virtio_pmem",
+    "nd_pmem",
+    "ext4",
 ];
 
 /// Set-up of the emulated host's network: QEMU's user network gives it 10.0.2.15 and is itself 10.0.2.2.

@@ -62,9 +62,20 @@ const TPM2_EVENTLOG: Tool =
 /// Reads the IMA logs that we write, in the tests of `evidence`.
 const EVMCTL: Tool = Tool { name: "evmctl", present: || on_path("evmctl"), packages: &["ima-evm-utils"] };
 
+/// Makes the file systems that guests mount.
+const MKE2FS: Tool = Tool { name: "mke2fs", present: || mke2fs().is_some(), packages: &["e2fsprogs"] };
+
+/// Where `mke2fs` is; it is not on the path of users.
+pub fn mke2fs() -> Option<PathBuf> {
+    let mut directories: Vec<PathBuf> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+    directories.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    directories.into_iter().map(|directory| directory.join("mke2fs")).find(|path| path.is_file())
+}
+
 /// Makes this machine ready to build the project and to run `host`; `cache` takes apt's lists for the time of an installation.
 pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     ensure_build(cache)?;
+    ensure_tools(&[MKE2FS], |packages| install(packages, None, cache))?;
     if host == Host::Emulated {
         ensure_tools(&[QEMU], |packages| install_qemu(packages, cache))?;
     }

@@ -80,7 +80,7 @@ pub fn prepare(config: &VmConfig, seeds: Option<Seeds>) -> Result<Prepared, Prep
     let virtcca = config.realm.as_ref().filter(|realm| realm.backend == RealmBackendName::VirtCca);
     let virtcca = virtcca.map(realm_backend::virtcca_config);
     let ram_base = virtcca.as_ref().map_or(RAM_BASE, |virtcca| virtcca.ram_base);
-    let (ram_size, vcpus) = (config.memory.total_size(), config.cpus.boot_vcpus);
+    let (ram_size, vcpus) = (config.memory.total_size(), config.cpus.max());
     let mut layout = Layout::with_ram_at(ram_base, kind, ram_size, vcpus, ipa_bits)?;
     memory::describe(&mut layout, config);
     let path = &config.payload.kernel;

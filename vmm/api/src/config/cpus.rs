@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 pub struct CpusConfig {
     /// Number of vCPUs at boot.
     pub boot_vcpus: u16,
-    /// Number of vCPUs that the VM may grow to; by default the number at boot.
+    /// Number of vCPUs that the VM may grow to; by default the number at boot. The guest sees all of them from the
+    /// start, and can turn on as many as it has been given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_vcpus: Option<u16>,
     /// How the guest sees them grouped; by default one package of single-threaded cores.
@@ -20,13 +21,21 @@ pub struct CpusConfig {
     pub affinity: Vec<CpuAffinity>,
 }
 
+impl CpusConfig {
+    /// Number of vCPUs that the VM can ever have.
+    #[must_use]
+    pub fn max(&self) -> u16 {
+        self.max_vcpus.unwrap_or(self.boot_vcpus)
+    }
+}
+
 impl Default for CpusConfig {
     fn default() -> Self {
         Self { boot_vcpus: 1, max_vcpus: None, topology: None, affinity: Vec::new() }
     }
 }
 
-/// Groups of vCPUs. The product is the number of vCPUs.
+/// Groups of vCPUs. The product is the number of vCPUs that the VM can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CpuTopology {

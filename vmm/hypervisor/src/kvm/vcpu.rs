@@ -30,13 +30,14 @@ impl Vcpu {
     }
 
     /// Gives the vCPU the host's CPU type, PSCI and the feature bits of `features`; one that is not `runnable` waits for
-    /// PSCI `CPU_ON`.
+    /// PSCI `CPU_ON`. May be called again, with the same features: the vCPU is then as new.
     ///
     /// # Errors
     ///
     /// [`Error::Kvm`].
     pub fn init(&mut self, runnable: bool, features: u32) -> Result<()> {
         self.target.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2 | features;
+        self.target.features[0] &= !(1 << KVM_ARM_VCPU_POWER_OFF);
         if !runnable {
             self.target.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF;
         }

@@ -26,6 +26,7 @@ pub(super) const KVM_LETTER: u32 = (KVM as u32) << 8;
 pub(super) const KVM_RUN: u32 = io(KVM, 0x80);
 pub(super) const KVM_GET_ONE_REG: u32 = iow(KVM, 0xab, 16);
 pub(super) const KVM_SET_ONE_REG: u32 = iow(KVM, 0xac, 16);
+pub(super) const KVM_ARM_VCPU_INIT: u32 = iow(KVM, 0xae, 32);
 pub(super) const KVM_IRQ_LINE: u32 = iow(KVM, 0x61, 8);
 pub(super) const KVM_IRQFD: u32 = iow(KVM, 0x76, 32);
 pub(super) const KVM_IOEVENTFD: u32 = iow(KVM, 0x79, 64);

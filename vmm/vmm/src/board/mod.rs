@@ -30,7 +30,7 @@ use crate::control::BootEvents;
 use crate::event::Event;
 use crate::isolation::{Isolation, Kernel, Spi};
 use crate::launch::{self, Measurement, Prepared};
-use crate::vcpu::Context;
+use crate::vcpu::{self, Context, Power};
 use crate::{Error, memory, realm_backend};
 use api::VmConfig;
 
@@ -46,6 +46,7 @@ pub struct Board {
     isolation: Isolation,
     devices: DeviceManager,
     gpio: Arc<Pl061>,
+    power: Option<Arc<Power>>,
     _gic: Gic,
     _serial_input: Option<Pl011Input>,
 }
@@ -85,6 +86,11 @@ impl Board {
             }
             Ok(())
         })?;
+        let cpus = &config.cpus;
+        let power = (cpus.max() > cpus.boot_vcpus).then(|| Power::new(cpus.boot_vcpus, cpus.max()));
+        if power.is_some() {
+            vcpu::CALLS.into_iter().try_for_each(|calls| vm.forward_smccc(calls))?;
+        }
         let mut vcpus =
             (0..layout.vcpus).map(|index| vm.create_vcpu(index)).collect::<Result<Vec<_>, _>>()?;
         let gic = vm.create_gic(isolation.gic_addresses(&layout.gic), SPIS)?;
@@ -111,8 +117,15 @@ impl Board {
             realm.activate(&vm)?;
         }
         let Assembly { bus, devices, .. } = assembly;
-        let board =
-            Self { bus: Arc::new(bus), isolation, devices, gpio, _gic: gic, _serial_input: serial_input };
+        let board = Self {
+            bus: Arc::new(bus),
+            isolation,
+            devices,
+            gpio,
+            power: power.map(Arc::new),
+            _gic: gic,
+            _serial_input: serial_input,
+        };
         Ok((board, vcpus))
     }
 
@@ -124,6 +137,7 @@ impl Board {
             events,
             confinement,
             affinity: config.cpus.affinity.clone().into(),
+            power: self.power.clone(),
         }
     }
 
@@ -135,6 +149,11 @@ impl Board {
     /// The devices, to be plugged in and out.
     pub const fn devices_mut(&mut self) -> &mut DeviceManager {
         &mut self.devices
+    }
+
+    /// Which vCPUs are on, where their number can change.
+    pub const fn power(&self) -> Option<&Arc<Power>> {
+        self.power.as_ref()
     }
 
     /// The controller of the power button.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::VmConfig;
-use api::config::{CpusConfig, MemoryConfig, MemoryZoneConfig, NumaConfig};
+use api::config::{MemoryConfig, MemoryZoneConfig, NumaConfig};
 use machine::layout::{BLOCK_SIZE, MAX_VCPUS};
 use machine::topology::LOCAL_DISTANCE;
 
@@ -17,14 +17,21 @@ const MAX_NODES: usize = 64;
 const HOST_CPUS: u32 = 1024;
 
 pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
-    cpus(&config.cpus)?;
+    cpus(config)?;
     memory(&config.memory)?;
     numa(config)
 }
 
-fn cpus(cpus: &CpusConfig) -> Result<(), ConfigError> {
-    let vcpus = cpus.boot_vcpus;
-    check((1..=MAX_VCPUS).contains(&vcpus), "cpus.boot_vcpus", vcpus, || format!("1 to {MAX_VCPUS}"))?;
+fn cpus(config: &VmConfig) -> Result<(), ConfigError> {
+    let cpus = &config.cpus;
+    let (boots, vcpus) = (cpus.boot_vcpus, cpus.max());
+    check((1..=MAX_VCPUS).contains(&boots), "cpus.boot_vcpus", boots, || format!("1 to {MAX_VCPUS}"))?;
+    check((boots..=MAX_VCPUS).contains(&vcpus), "cpus.max_vcpus", vcpus, || {
+        format!("{boots} to {MAX_VCPUS}")
+    })?;
+    check(config.realm.is_none() || vcpus == boots, "cpus.max_vcpus", vcpus, || {
+        format!("{boots}, as many as boot_vcpus: the vCPUs of a Realm are made when it is launched, and stay")
+    })?;
     if let Some(topology) = cpus.topology {
         let dies = topology.dies_per_package;
         check(dies == 1, "cpus.topology.dies_per_package", dies, || "1: arm64 knows no dies".into())?;
@@ -36,7 +43,7 @@ fn cpus(cpus: &CpusConfig) -> Result<(), ConfigError> {
             topology.threads_per_core, topology.cores_per_die, topology.packages
         );
         check(product == Some(vcpus), "cpus.topology", shown.as_str(), || {
-            format!("a product of {vcpus}, the number of vCPUs")
+            format!("a product of {vcpus}, the number of vCPUs that the VM can have")
         })?;
     }
     let mut seen = BTreeSet::new();
@@ -140,9 +147,9 @@ fn numa(config: &VmConfig) -> Result<(), ConfigError> {
             format!("each number once, from 0 to {}", MAX_NODES - 1)
         })?;
         for &vcpu in &node.cpus {
-            let known = vcpu < config.cpus.boot_vcpus;
+            let known = vcpu < config.cpus.max();
             check(known && vcpus.insert(vcpu), "numa.cpus", vcpu, || {
-                format!("each vCPU in one node, from 0 to {}", config.cpus.boot_vcpus - 1)
+                format!("each vCPU in one node, from 0 to {}", config.cpus.max() - 1)
             })?;
         }
         for zone in &node.memory_zones {
@@ -152,7 +159,7 @@ fn numa(config: &VmConfig) -> Result<(), ConfigError> {
             })?;
         }
     }
-    let without_node = (0..config.cpus.boot_vcpus).find(|vcpu| !vcpus.contains(vcpu));
+    let without_node = (0..config.cpus.max()).find(|vcpu| !vcpus.contains(vcpu));
     let without = format!("nothing about vCPU {}", without_node.unwrap_or(0));
     check(without_node.is_none(), "numa.cpus", without.as_str(), || "every vCPU in a node".into())?;
     check(zones.len() == config.memory.zones.len(), "numa.memory_zones", zones.len(), || {

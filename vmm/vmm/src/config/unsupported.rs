@@ -13,7 +13,7 @@ use super::ConfigError;
 pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
     let VmConfig {
         payload: _,
-        cpus,
+        cpus: _,
         memory: _,
         numa: _,
         rate_limit_groups: _,
@@ -32,8 +32,6 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         realm: _,
         sandbox: _,
     } = config;
-    let same_max = cpus.max_vcpus.is_none_or(|max| max == cpus.boot_vcpus);
-    only(same_max, "cpus.max_vcpus", "the number of cpus.boot_vcpus")?;
     for disk in disks {
         only(disk.lock_granularity == LockGranularity::Full, "disks.lock_granularity", "Full")?;
         only(!disk.iommu, "disks.iommu", "false")?;

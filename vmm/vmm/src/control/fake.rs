@@ -165,6 +165,11 @@ impl Machine<FakeAttachments> for FakeMachine {
         Err(ControlError::Unsupported { what: "vm.power-button".into(), reason: "no power button" })
     }
 
+    fn resize_vcpus(&mut self, count: u16) -> Result<(), ControlError> {
+        self.log(format!("vcpus {count}"));
+        Ok(())
+    }
+
     fn resize_balloon(&mut self, bytes: u64) -> Result<(), ControlError> {
         self.log(format!("balloon {bytes}"));
         Ok(())

@@ -307,16 +307,26 @@ impl<R: VmRuntime> Control<R> {
 
     fn resize(&mut self, size: VmResize) -> Result<(), ControlError> {
         let config = &self.vm.as_ref().ok_or(ControlError::NoVm)?.config;
-        let (vcpus, memory) = (config.cpus.boot_vcpus, config.memory.total_size());
+        let (cpus, memory) = (&config.cpus, config.memory.total_size());
         let refuse = |what: &str, reason| Err(ControlError::Unsupported { what: what.into(), reason });
-        if size.desired_vcpus.is_some_and(|desired| desired != vcpus) {
-            return refuse("desired_vcpus", "the number of vCPUs is fixed when the VM is created");
+        let vcpus = size.desired_vcpus.filter(|&desired| desired != cpus.boot_vcpus);
+        if vcpus.is_some_and(|desired| !(1..=cpus.max()).contains(&desired)) {
+            return refuse(
+                "desired_vcpus",
+                "a VM has at least one vCPU, and at most cpus.max_vcpus, which is fixed when it is created",
+            );
         }
         if size.desired_ram.is_some_and(|desired| desired != memory) {
             return refuse(
                 "desired_ram",
                 "the size of memory is fixed when the VM is created; desired_balloon takes some of it back",
             );
+        }
+        if let Some(desired) = vcpus {
+            self.machine("vm.resize")?.resize_vcpus(desired)?;
+            if let Some(vm) = &mut self.vm {
+                vm.config.cpus.boot_vcpus = desired;
+            }
         }
         let Some(balloon) = size.desired_balloon else { return Ok(()) };
         self.machine("vm.resize")?.resize_balloon(balloon)?;

@@ -17,7 +17,7 @@ use crate::config::{ConfigError, ProcessBounds};
 use crate::confinement::Confinement;
 use crate::host::ProcessHost;
 use crate::interface::Interface;
-use crate::vcpu::VcpuThreads;
+use crate::vcpu::{InUse, VcpuThreads};
 
 /// Builds VMs on KVM, in a process that is confined.
 pub struct LiveRuntime {
@@ -149,6 +149,23 @@ impl Machine<Attachments> for LiveMachine {
             "the guest does not listen to its power button, because it has not booted so far or has no driver \
              gpio-keys; try again later, or use vm.shutdown",
         )
+    }
+
+    fn resize_vcpus(&mut self, count: u16) -> Result<(), ControlError> {
+        let Some(power) = self.board.power() else {
+            return Self::refuse(
+                "desired_vcpus",
+                "the number of vCPUs is fixed; create the VM with a larger cpus.max_vcpus (--cpus boot=N,max=N)",
+            );
+        };
+        power.allow(count).or_else(|InUse { vcpu }| {
+            tracing::info!(vcpu, count, "the guest uses more vCPUs than it is to have");
+            Self::refuse(
+                "desired_vcpus",
+                "the guest uses a vCPU that is to go; there, write 0 to /sys/devices/system/cpu/cpuN/online for each, \
+                 from the last one, and ask again",
+            )
+        })
     }
 
     fn resize_balloon(&mut self, bytes: u64) -> Result<(), ControlError> {

@@ -92,6 +92,13 @@ pub trait Machine<A> {
     /// [`ControlError::Unsupported`] where there is none.
     fn power_button(&mut self) -> Result<(), ControlError>;
 
+    /// Lets the guest have so many vCPUs.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] that says why that cannot be.
+    fn resize_vcpus(&mut self, count: u16) -> Result<(), ControlError>;
+
     /// Asks the guest to give up this many bytes.
     ///
     /// # Errors

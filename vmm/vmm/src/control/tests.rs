@@ -330,6 +330,27 @@ fn wrong_configurations_are_the_clients_fault() {
 }
 
 #[test]
+fn number_of_vcpus_changes_within_what_the_vm_was_made_for_and_stays() {
+    let rig = Rig::resident();
+    let mut growing = config();
+    (growing.cpus.boot_vcpus, growing.cpus.max_vcpus) = (2, Some(4));
+    rig.create(growing).unwrap();
+    rig.ask(Action::Boot).unwrap();
+    rig.director.calls();
+    let resize =
+        |count| rig.ask(Action::Resize(VmResize { desired_vcpus: Some(count), ..VmResize::default() }));
+    for wrong in [0, 5] {
+        assert!(resize(wrong).unwrap_err().to_string().contains("max_vcpus"));
+    }
+    for count in [4, 4, 1] {
+        resize(count).unwrap();
+    }
+    assert_eq!(rig.director.calls(), ["vcpus 4", "vcpus 1"], "what is so already is not asked for");
+    let Answer::Info(info) = rig.ask(Action::Info).unwrap() else { panic!("no information") };
+    assert_eq!((info.config.cpus.boot_vcpus, info.config.cpus.max_vcpus), (1, Some(4)));
+}
+
+#[test]
 fn sizes_that_are_fixed_are_refused_by_name() {
     let rig = Rig::booted(Policy::default());
     let resize = |size: VmResize| rig.ask(Action::Resize(size));

@@ -82,6 +82,11 @@ impl Gate {
 pub struct Pass<'a>(&'a Gate);
 
 impl Pass<'_> {
+    /// Whether the thread is to stand still or to end.
+    pub fn is_wanted(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
     /// Stands still for as long as that is wished. False when the thread is to end.
     pub fn may_run(&self) -> bool {
         if !self.0.closed.load(Ordering::Acquire) {

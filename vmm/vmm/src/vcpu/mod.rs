@@ -2,6 +2,7 @@
 
 mod exits;
 mod gate;
+mod power;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -22,7 +23,9 @@ use crate::control::BootEvents;
 use crate::event::Event;
 use crate::isolation::Isolation;
 use exits::ExitCounters;
-use gate::Gate;
+use gate::{Gate, Pass};
+use power::Answer;
+pub use power::{CALLS, InUse, Power};
 
 /// What every vCPU thread works with.
 #[derive(Clone)]
@@ -37,12 +40,15 @@ pub struct Context {
     pub confinement: Arc<Confinement>,
     /// Processors of the host on which vCPUs may run.
     pub affinity: Arc<[CpuAffinity]>,
+    /// Which vCPUs are on, where their number can change.
+    pub power: Option<Arc<Power>>,
 }
 
 /// The running vCPUs of a VM; dropping it takes them out of the guest and waits for their threads.
 pub struct VcpuThreads {
     gate: Arc<Gate>,
     threads: Vec<VcpuThread>,
+    power: Option<Arc<Power>>,
 }
 
 struct VcpuThread {
@@ -58,7 +64,8 @@ impl VcpuThreads {
     ///
     /// [`Error::Thread`] when the system has no more threads, or [`Error::Hypervisor`].
     pub fn start(vcpus: Vec<Vcpu>, context: &Context) -> Result<Self, Error> {
-        let mut started = Self { gate: Arc::new(Gate::new()), threads: Vec::new() };
+        let mut started =
+            Self { gate: Arc::new(Gate::new()), threads: Vec::new(), power: context.power.clone() };
         for (index, vcpu) in (0..).zip(vcpus) {
             let affinity = context.affinity.iter().find(|affinity| affinity.vcpu == index);
             let exits = Arc::<ExitCounters>::default();
@@ -103,6 +110,9 @@ impl VcpuThreads {
 
     fn kick(&self) {
         self.threads.iter().for_each(|vcpu| vcpu.kicker.kick());
+        if let Some(power) = &self.power {
+            power.wake();
+        }
     }
 }
 
@@ -146,7 +156,7 @@ impl Runner {
             if !pass.may_run() {
                 return;
             }
-            match self.step() {
+            match self.step(&pass) {
                 Ok(None) => {}
                 Ok(Some(event)) => break event,
                 Err(error) => break Event::Failed(error),
@@ -166,7 +176,16 @@ impl Runner {
     }
 
     /// Runs the guest once and serves what it wanted; an event ends the VM.
-    fn step(&mut self) -> Result<Option<Event>, Error> {
+    fn step(&mut self, pass: &Pass<'_>) -> Result<Option<Event>, Error> {
+        if let Some(power) = &self.context.power
+            && !power.is_on(self.index)
+        {
+            if let Some(start) = power.wait(self.index, pass) {
+                self.vcpu.init(true, 0)?;
+                self.vcpu.set_entry(start.pc, &[start.context, 0, 0, 0, 0, 0, 0, 0])?;
+            }
+            return Ok(None);
+        }
         let Self { vcpu, index, context, exits, .. } = self;
         let (index, isolation) = (*index, &context.isolation);
         let exit = vcpu.run()?;
@@ -180,8 +199,18 @@ impl Runner {
             }
             Exit::Hypercall { function, smc } => match isolation.realm() {
                 Some(realm) => realm.call(index, MonitorCall { function, smc }, vcpu)?,
-                // SMCCC: a function that does not exist answers -1.
-                None => vcpu.set_gpr(0, u64::MAX)?,
+                None => {
+                    // SMCCC: a function that does not exist answers -1.
+                    let answer = match &context.power {
+                        Some(power) => {
+                            power.call(index, function, [vcpu.gpr(1)?, vcpu.gpr(2)?, vcpu.gpr(3)?])
+                        }
+                        None => Answer::GoOn(u64::MAX),
+                    };
+                    if let Answer::GoOn(answer) = answer {
+                        vcpu.set_gpr(0, answer)?;
+                    }
+                }
             },
             Exit::SystemEvent(SystemEvent::Off) => return Ok(Some(Event::Off)),
             Exit::SystemEvent(SystemEvent::Reset) => return Ok(Some(Event::Reset)),

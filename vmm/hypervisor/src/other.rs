@@ -142,7 +142,7 @@ impl RealmVm for Vm {
     fn load_user_data(&self, _: &[u8]) -> std::result::Result<(), Errno> {
         match *self {}
     }
-    fn create_guest_memfd(&self, _: u64) -> std::result::Result<OwnedFd, Errno> {
+    fn create_guest_memfd(&self, _: u64, _: u64) -> std::result::Result<OwnedFd, Errno> {
         match *self {}
     }
     fn map_private(

@@ -14,6 +14,15 @@ use vmm_sys_util::errno::Error as Errno;
 /// `KVMIO`, the letter of KVM's requests.
 pub const KVM_LETTER: u32 = 0xae;
 
+/// `KVM_CAP_GUEST_MEMFD_FLAGS`: a VM answers the flags that a guest_memfd can have.
+pub const CAP_MEMFD_FLAGS: u32 = 244;
+
+/// `KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES`: whether memory is private is said to the file and not to the VM.
+pub const CAP_MEMFD_ATTRIBUTES: u32 = 250;
+
+/// `GUEST_MEMFD_FLAG_MMAP`: the file can be mapped, and what of it is shared can be reached by that.
+pub const MEMFD_MMAP: u64 = 1;
+
 /// A range of guest memory that lies in a guest_memfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemfdRange {
@@ -60,11 +69,11 @@ pub trait RealmVm {
     /// The kernel's.
     fn load_user_data(&self, data: &[u8]) -> Result<(), Errno>;
 
-    /// `KVM_CREATE_GUEST_MEMFD`.
+    /// `KVM_CREATE_GUEST_MEMFD`. All of its memory is private.
     ///
     /// # Errors
     /// The kernel's.
-    fn create_guest_memfd(&self, size: u64) -> Result<OwnedFd, Errno>;
+    fn create_guest_memfd(&self, size: u64, flags: u64) -> Result<OwnedFd, Errno>;
 
     /// `KVM_SET_USER_MEMORY_REGION2`: `region` is what the guest shares, `range` of `memfd` what it keeps to itself.
     ///

@@ -19,6 +19,7 @@ pub mod soft;
 pub mod virtcca;
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::sync::Arc;
 
 use evidence::hash::Digest;
@@ -55,7 +56,16 @@ pub trait RealmBackend: Debug + Send + Sync {
     /// [`Error::Hypervisor`] when the host cannot do what the back-end needs.
     fn configure(&self, vm: &Arc<Vm>) -> Result<(), Error>;
 
-    /// Gives the VM a region of RAM at the address that the region carries.
+    /// The file that is to be mapped as `size` bytes of RAM, if the back-end does not take ordinary memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] or [`Error::Kernel`].
+    fn ram_file(&self, _vm: &Vm, _size: u64) -> Result<Option<File>, Error> {
+        Ok(None)
+    }
+
+    /// Gives the VM a region of RAM at the address that the region carries. It maps what [`RealmBackend::ram_file`] gave.
     ///
     /// # Errors
     ///
@@ -207,6 +217,9 @@ pub enum Error {
         #[source]
         source: vmm_sys_util::errno::Error,
     },
+    /// Memory that content is loaded from cannot be had.
+    #[error("the Realm's content has no memory to be loaded from")]
+    Staging(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The kernel did not go on with a load.
     #[error(
         "the kernel makes no progress with the load at {gpa:#x} (it says that it has dealt with {done} bytes)"

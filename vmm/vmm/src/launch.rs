@@ -201,6 +201,7 @@ impl Monitor {
             backend,
             rmm: if soft { earlier.rmm } else { rmm },
             ipa_bits: earlier.ipa_bits.filter(|_| backend == RealmBackendName::Cca),
+            guest_memfd: earlier.guest_memfd.filter(|_| backend == RealmBackendName::Cca),
             platform: earlier.platform.filter(|_| soft),
             fault: earlier.fault.filter(|_| soft),
             virtcca: earlier.virtcca.filter(|_| virtcca),

@@ -1,5 +1,6 @@
 //! Guest memory: zones of the configuration, mapped one after the other from the start of RAM.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use api::VmConfig;
@@ -45,21 +46,27 @@ pub fn describe(layout: &mut Layout, config: &VmConfig) {
         .collect();
 }
 
-/// Maps the RAM of `layout` as `config` asks for; `slot` makes each part known to the VM.
+/// Maps the RAM of `layout` as `config` asks for, or from the file that `file` has for a part of so many bytes; `slot`
+/// makes each part known to the VM.
 ///
 /// # Errors
 ///
-/// [`Error::Memory`] that names the zone, or what `slot` gives.
+/// [`Error::Memory`] that names the zone, or what `file` and `slot` give.
 pub fn map(
     config: &MemoryConfig,
     layout: &Layout,
+    mut file: impl FnMut(u64) -> Result<Option<File>, Error>,
     mut slot: impl FnMut(&Arc<GuestRegionMmap>) -> Result<(), Error>,
 ) -> Result<GuestMemoryMmap, Error> {
     let mut regions = Vec::new();
     for zone in zones(config, layout.ram) {
         let field = zone.id.map_or_else(|| "memory".into(), |id| format!("memory.zones {id}"));
-        let region = guest_memory::map(zone.region.base, &zone.options)
-            .map_err(|source| Error::Memory { field, source: Box::new(source) })?;
+        let Region { base, size } = zone.region;
+        let region = match file(size)? {
+            Some(file) => guest_memory::map_file(base, file, size, true),
+            None => guest_memory::map(base, &zone.options),
+        };
+        let region = region.map_err(|source| Error::Memory { field, source: Box::new(source) })?;
         let region = Arc::new(region);
         slot(&region)?;
         regions.push(region);
@@ -145,10 +152,15 @@ mod tests {
         assert_eq!(layout.nodes[1].memory, [Region::new(base, 4 * MIB)]);
         assert_eq!(layout.nodes[1].distances, [(0, 30)]);
         let mut slots = Vec::new();
-        let memory = map(&config.memory, &layout, |region| {
-            slots.push((region.start_addr().0, region.len()));
-            Ok(())
-        })
+        let memory = map(
+            &config.memory,
+            &layout,
+            |_| Ok(None),
+            |region| {
+                slots.push((region.start_addr().0, region.len()));
+                Ok(())
+            },
+        )
         .unwrap();
         assert_eq!(slots, [(base, 4 * MIB), (base + 4 * MIB, 2 * MIB)]);
         // A segment of the launch plan may lie across two zones.
@@ -161,7 +173,7 @@ mod tests {
         let config = config(
             r#"{"payload":{"kernel":"/k"},"memory":{"zones":[{"id":"far","size":4194304,"host_numa_node":999}]}}"#,
         );
-        let error = map(&config.memory, &layout(&config), |_| Ok(())).unwrap_err();
+        let error = map(&config.memory, &layout(&config), |_| Ok(None), |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("memory.zones far"), "{error}");
     }
 

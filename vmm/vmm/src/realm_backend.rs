@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use api::config::{FaultName, HashName, RealmBackendName, RealmConfig, RmmName, UserDataName, VirtCcaConfig};
+use api::config::{
+    FaultName, GuestMemfdName, HashName, RealmBackendName, RealmConfig, RmmName, UserDataName, VirtCcaConfig,
+};
 use evidence::hash::HashAlgorithm;
 use evidence::rmm::RmmVersion;
 use hypervisor::realm::RealmHost;
 use machine::layout::Layout;
-use realm::cca::{Generation, Legacy, Rmi};
+use realm::cca::{Backing, Generation, Legacy, Rmi};
 use realm::soft::{Fault, SoftRealm};
 use realm::virtcca::{self, UserDataLayout, VirtCca};
 use realm::{LaunchParameters, RealmBackend, cca, soft};
@@ -78,10 +80,21 @@ pub fn backend(
                              another host",
                 }));
             }
+            let backing = match config.guest_memfd.unwrap_or_default() {
+                GuestMemfdName::Separate => Backing::Separate,
+                GuestMemfdName::InPlace => Backing::InPlace,
+            };
             Ok(match generation {
-                Generation::Rmi => Arc::new(Rmi::new(layout.ipa_bits, parameters)?),
-                Generation::Legacy { capability } => {
+                Generation::Rmi => Arc::new(Rmi::new(layout.ipa_bits, parameters, backing)?),
+                Generation::Legacy { capability } if backing == Backing::Separate => {
                     Arc::new(Legacy::new(capability, layout.ipa_bits, parameters))
+                }
+                Generation::Legacy { .. } => {
+                    return Err(Error::Realm(realm::Error::Refused {
+                        backend: "cca",
+                        field: "guest_memfd",
+                        reason: "kernels up to v10 of the patches have no guest_memfd; leave it out",
+                    }));
                 }
             })
         }

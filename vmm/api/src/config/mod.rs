@@ -23,8 +23,8 @@ pub use memory::{MemoryConfig, MemoryZoneConfig, NumaConfig, NumaDistance};
 pub use net::{NetConfig, VhostMode};
 pub use rate_limit::{RateLimitGroupConfig, RateLimiterConfig, TokenBucketConfig};
 pub use realm::{
-    FaultName, HashName, PlatformComponent, PlatformConfig, RealmBackendName, RealmConfig, RmmName,
-    UserDataName, VirtCcaConfig,
+    FaultName, GuestMemfdName, HashName, PlatformComponent, PlatformConfig, RealmBackendName, RealmConfig,
+    RmmName, UserDataName, VirtCcaConfig,
 };
 pub use sandbox::{LandlockConfig, RlimitsConfig, SandboxConfig};
 

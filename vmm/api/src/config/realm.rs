@@ -25,6 +25,9 @@ pub struct RealmConfig {
     /// Width of the address space in bits, which is measured; Arm CCA only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipa_bits: Option<u8>,
+    /// What backs private and shared memory; Arm CCA only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_memfd: Option<GuestMemfdName>,
     /// The platform that a software Realm claims to run on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<PlatformConfig>,
@@ -46,11 +49,23 @@ impl RealmConfig {
             personalization_value: None,
             rmm: None,
             ipa_bits: None,
+            guest_memfd: None,
             platform: None,
             fault: None,
             virtcca: None,
         }
     }
+}
+
+/// What backs the memory of a Realm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestMemfdName {
+    /// Two memories: pages move from one to the other.
+    #[default]
+    Separate,
+    /// One memory, whose pages are converted where they are.
+    InPlace,
 }
 
 /// A confidential VM of virtCCA.

@@ -16,7 +16,7 @@ use vmm_sys_util::ioctl::{
 
 use super::{Hypervisor, Vcpu, Vm};
 use crate::VmType;
-use crate::realm::{KVM_LETTER, MemfdRange, RealmHost, RealmVcpu, RealmVm};
+use crate::realm::{CAP_MEMFD_ATTRIBUTES, KVM_LETTER, MemfdRange, RealmHost, RealmVcpu, RealmVm};
 
 const CHECK_EXTENSION: u32 = 0x03;
 const LOAD_USER_DATA: u32 = 0x49;
@@ -24,8 +24,6 @@ const ENABLE_CAP: u32 = 0xa3;
 const ARM_VCPU_FINALIZE: u32 = 0xc2;
 const SET_MEMORY_ATTRIBUTES: u32 = 0xd2;
 const RMI_POPULATE: u32 = 0xd7;
-/// `KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES`: attributes belong to the file.
-const CAP_MEMFD_ATTRIBUTES: u32 = 250;
 
 /// `struct kvm_arm_rmi_populate`.
 #[repr(C)]
@@ -104,8 +102,9 @@ impl RealmVm for Vm {
         done(unsafe { ioctl_with_ptr(self.file(), number, data.as_ptr()) })
     }
 
-    fn create_guest_memfd(&self, size: u64) -> Result<OwnedFd, Errno> {
-        let fd = self.file().create_guest_memfd(kvm_create_guest_memfd { size, ..Default::default() })?;
+    fn create_guest_memfd(&self, size: u64, flags: u64) -> Result<OwnedFd, Errno> {
+        let request = kvm_create_guest_memfd { size, flags, ..Default::default() };
+        let fd = self.file().create_guest_memfd(request)?;
         // SAFETY: the kernel has just made the descriptor for us alone.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }

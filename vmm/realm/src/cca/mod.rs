@@ -15,7 +15,7 @@ use evidence::rmm::{RealmParams, RmmVersion};
 use hypervisor::realm::RealmHost;
 
 pub use legacy::Legacy;
-pub use rmi::Rmi;
+pub use rmi::{Backing, Rmi};
 
 use crate::{Error, LaunchParameters};
 

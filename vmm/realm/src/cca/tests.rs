@@ -10,7 +10,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 use vmm_sys_util::errno::Error as Errno;
 
 use super::*;
-use crate::sim::{EBUSY, EEXIST, EINVAL, ENXIO, EPERM, LegacyKernel, MIB, RmiKernel, errno_of, memory, plan};
+use crate::sim::{
+    EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENXIO, EPERM, LegacyKernel, MIB, RmiKernel, errno_of, memory, plan,
+};
 use crate::{RealmBackend, measure};
 
 const BASE: u64 = 0x4000_0000;
@@ -162,29 +164,44 @@ struct NewRealm {
     plan: LaunchPlan,
 }
 
-fn new() -> NewRealm {
-    let (memory, slots) = memory(BASE, SIZE);
+const BACKINGS: [Backing; 2] = [Backing::Separate, Backing::InPlace];
+
+fn new(backing: Backing) -> NewRealm {
     let plan = plan(BASE, SIZE);
     let kernel = RmiKernel::new(BITS, *plan.entry());
-    NewRealm { kernel, realm: Rmi::new(BITS, SHA256).unwrap(), memory, slots, plan }
+    let realm = Rmi::new(BITS, SHA256, backing).unwrap();
+    let (memory, slots) = match realm.ram_file_on(&kernel, SIZE).unwrap() {
+        None => memory(BASE, SIZE),
+        Some(file) => {
+            let region = Arc::new(guest_memory::map_file(BASE, file, SIZE, true).unwrap());
+            (GuestMemoryMmap::from_arc_regions(vec![Arc::clone(&region)]).unwrap(), vec![region])
+        }
+    };
+    NewRealm { kernel, realm, memory, slots, plan }
 }
 
 impl NewRealm {
     fn mapped() -> Self {
-        let new = new();
+        Self::mapped_on(Backing::Separate)
+    }
+
+    fn mapped_on(backing: Backing) -> Self {
+        let new = new(backing);
         new.slots.iter().for_each(|slot| new.realm.map_on(&new.kernel, slot).unwrap());
         new
     }
 
     fn load(&self) -> Result<Digest, Error> {
-        self.realm.load_on(&self.kernel, &self.memory, &self.plan)
+        self.realm.load_on(&self.kernel, &self.plan)
     }
 }
 
 #[test]
 fn new_kernel_measures_what_the_back_end_says_however_small_its_steps() {
-    for stride in [1, 2, 1000] {
-        let mut new = NewRealm::mapped();
+    for (stride, backing) in
+        [1, 2, 1000].into_iter().flat_map(|stride| BACKINGS.map(|backing| (stride, backing)))
+    {
+        let mut new = NewRealm::mapped_on(backing);
         new.kernel.stride = stride;
         let rim = new.load().unwrap();
         new.realm.activate_on().unwrap();
@@ -194,7 +211,7 @@ fn new_kernel_measures_what_the_back_end_says_however_small_its_steps() {
         for segment in new.plan.segments() {
             let mut shared = vec![1; segment.bytes().len()];
             new.memory.read_slice(&mut shared, GuestAddress(segment.gpa())).unwrap();
-            assert!(shared.iter().all(|&byte| byte == 0), "nothing private stays in shared memory");
+            assert!(shared.iter().all(|&byte| byte == 0), "nothing private was ever in shared memory");
         }
     }
 }
@@ -226,12 +243,12 @@ fn new_kernel_refuses_every_wrong_order() {
     let mut plain = NewRealm::mapped();
     plain.kernel.plain = true;
     assert_eq!(plain.load().map_err(errno_of), Err(Some(ENXIO)));
-    let high = Rmi::new(32, SHA256).unwrap();
+    let high = Rmi::new(32, SHA256, Backing::Separate).unwrap();
     let mut narrow = RmiKernel::new(BITS, *new.plan.entry());
     narrow.ipa_bits = 30;
     let refused = high.map_on(&narrow, source).map_err(errno_of);
     assert_eq!(refused, Err(Some(EINVAL)), "memory reaches the shared half");
-    let file = new.kernel.create_guest_memfd(4096).unwrap();
+    let file = new.kernel.create_guest_memfd(4096, 0).unwrap();
     let range = MemfdRange { gpa: BASE, offset: 0, size: 4096 };
     let overlap = new.kernel.map_private(source, file.as_fd(), range).map_err(Errno::errno);
     assert_eq!(overlap, Err(EEXIST));
@@ -241,7 +258,10 @@ fn new_kernel_refuses_every_wrong_order() {
 
 #[test]
 fn guest_shares_pages_and_takes_them_back() {
-    let new = NewRealm::mapped();
+    BACKINGS.into_iter().for_each(|backing| share_and_take_back(&NewRealm::mapped_on(backing)));
+}
+
+fn share_and_take_back(new: &NewRealm) {
     new.load().unwrap();
     new.kernel.run();
     let gpa = BASE + 4 * MIB;
@@ -262,9 +282,61 @@ fn guest_shares_pages_and_takes_them_back() {
     assert!(new.kernel.ripas_change(gpa, 4096, true).is_none());
     assert!(backend.device_access(gpa, 4096).is_err());
     assert!(backend.device_access(gpa + 4096, 4096).is_ok());
-    let mut shared = [1; 4096];
-    new.memory.read_slice(&mut shared, GuestAddress(gpa)).unwrap();
-    assert_eq!(shared, [0; 4096], "what was shared is gone");
+    // In place it is the kernel that wipes the page, by way of the monitor.
+    if new.realm.ram_file_on(&new.kernel, SIZE).unwrap().is_none() {
+        let mut shared = [1; 4096];
+        new.memory.read_slice(&mut shared, GuestAddress(gpa)).unwrap();
+        assert_eq!(shared, [0; 4096], "what was shared is gone");
+    }
+}
+
+#[test]
+fn page_that_the_host_still_uses_is_taken_back_as_soon_as_it_does_not() {
+    let new = NewRealm::mapped_on(Backing::InPlace);
+    new.load().unwrap();
+    new.kernel.run();
+    let gpa = BASE + 4 * MIB;
+    let fault = |private| new.kernel.ripas_change(gpa, 8192, private).unwrap();
+    new.realm.convert_on(&new.kernel, fault(false)).unwrap();
+    new.kernel.pin(gpa + 4096, 3);
+    new.realm.convert_on(&new.kernel, fault(true)).unwrap();
+    assert!(new.kernel.ripas_change(gpa, 8192, true).is_none(), "all of it is private");
+    new.realm.convert_on(&new.kernel, fault(false)).unwrap();
+    new.kernel.pin(gpa, u32::MAX);
+    let refused = new.realm.convert_on(&new.kernel, fault(true)).map_err(errno_of);
+    assert_eq!(refused, Err(Some(EAGAIN)), "it is not waited for without end");
+    let backend: &dyn RealmBackend = &new.realm;
+    assert!(backend.device_access(gpa, 4096).is_err(), "and devices begin nothing new");
+}
+
+#[test]
+fn kernel_with_one_backing_refuses_every_wrong_use() {
+    let new = NewRealm::mapped_on(Backing::InPlace);
+    let create = |size, flags| new.kernel.create_guest_memfd(size, flags).map(drop).map_err(Errno::errno);
+    assert_eq!(create(4096, 4), Err(EINVAL), "an unknown flag");
+    assert_eq!(create(4096, 2), Err(EINVAL), "shared from the start, and not to be mapped");
+    assert_eq!(create(100, 1), Err(EINVAL));
+    let from_itself = new.kernel.populate(BASE, &new.slots[0], 0..4096, 1).map_err(Errno::errno);
+    assert_eq!(from_itself, Err(EFAULT), "private memory is not read by the host");
+
+    let (_, ordinary) = memory(BASE, SIZE);
+    let fresh = RmiKernel::new(BITS, *new.plan.entry());
+    let file = fresh.create_guest_memfd(SIZE, 1).unwrap();
+    let range = MemfdRange { gpa: BASE, offset: 0, size: SIZE };
+    let apart = fresh.map_private(&ordinary[0], file.as_fd(), range).map_err(Errno::errno);
+    assert_eq!(apart, Err(EINVAL), "the host's view is another memory");
+    let realm = Rmi::new(BITS, SHA256, Backing::InPlace).unwrap();
+    assert!(matches!(realm.map_on(&fresh, &ordinary[0]), Err(Error::Incomplete(_))));
+}
+
+#[test]
+fn kernel_that_does_not_convert_in_place_is_told_from_one_that_does() {
+    let mut new = new(Backing::InPlace);
+    new.kernel.memfd_flags = 0;
+    let error = new.realm.ram_file_on(&new.kernel, SIZE).unwrap_err().to_string();
+    assert!(error.contains("realm.guest_memfd") && error.contains("separate"), "{error}");
+    let separate = Rmi::new(BITS, SHA256, Backing::Separate).unwrap();
+    assert!(separate.ram_file_on(&new.kernel, SIZE).unwrap().is_none());
 }
 
 #[test]
@@ -284,11 +356,11 @@ fn faults_that_mean_nothing_end_the_vm() {
 #[test]
 fn what_new_kernels_cannot_measure_is_refused_before_launch() {
     let sha512 = Parameters { hash: HashAlgorithm::Sha512, ..SHA256 };
-    let error = Rmi::new(BITS, sha512).unwrap_err().to_string();
+    let error = Rmi::new(BITS, sha512, Backing::Separate).unwrap_err().to_string();
     assert!(error.contains("measurement_algorithm") && error.contains("SHA-256"), "{error}");
     let mut rpv = [0; 64];
     rpv[63] = 1;
-    let error = Rmi::new(BITS, Parameters { rpv, ..SHA256 }).unwrap_err().to_string();
+    let error = Rmi::new(BITS, Parameters { rpv, ..SHA256 }, Backing::InPlace).unwrap_err().to_string();
     assert!(error.contains("personalization_value"), "{error}");
     check(RmmVersion::V1_0, &Parameters { rpv, ..sha512 }).unwrap();
 }

@@ -170,7 +170,7 @@ impl RealmVm for LegacyKernel {
     fn load_user_data(&self, _: &[u8]) -> Result<(), Errno> {
         refuse(ENOTTY)
     }
-    fn create_guest_memfd(&self, _: u64) -> Result<OwnedFd, Errno> {
+    fn create_guest_memfd(&self, _: u64, _: u64) -> Result<OwnedFd, Errno> {
         refuse(ENOTTY)
     }
     fn map_private(&self, _: &Arc<GuestRegionMmap>, _: BorrowedFd<'_>, _: MemfdRange) -> Result<(), Errno> {

@@ -24,6 +24,7 @@ use vmm_sys_util::errno::Error as Errno;
 
 pub(crate) const EPERM: i32 = 1;
 pub(crate) const ENXIO: i32 = 6;
+pub(crate) const EAGAIN: i32 = 11;
 pub(crate) const EFAULT: i32 = 14;
 pub(crate) const EBUSY: i32 = 16;
 pub(crate) const EEXIST: i32 = 17;

@@ -1,6 +1,6 @@
 //! KVM with CCA patches from v14 on, on an RMM 2.0.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vm_memory::{Bytes, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 use vmm_sys_util::errno::Error as Errno;
 
-use super::{EBUSY, EEXIST, EFAULT, EINVAL, ENOTTY, ENXIO, PAGE, aligned, refuse, require};
+use super::{EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOTTY, ENXIO, PAGE, aligned, refuse, require};
 
 pub(crate) struct RmiKernel {
     pub(crate) ipa_bits: u8,
@@ -22,13 +22,19 @@ pub(crate) struct RmiKernel {
     pub(crate) stride: u64,
     /// The VM is no Realm.
     pub(crate) plain: bool,
+    /// Flags that a guest_memfd can have; with that of a mapping, attributes belong to the file.
+    pub(crate) memfd_flags: u64,
     state: Mutex<State>,
 }
 
 struct State {
     rim: Rim,
-    slots: Vec<(MemfdRange, i32)>,
+    slots: Vec<(MemfdRange, u64)>,
     private: BTreeSet<u64>,
+    /// Files that are the memory of the Realm and of the host at once.
+    mapped: Vec<u64>,
+    /// Pages that the host still uses, and how often it will be asked until it does not.
+    pinned: BTreeMap<u64, u32>,
     populated: BTreeSet<u64>,
     ran: bool,
 }
@@ -48,10 +54,12 @@ impl RmiKernel {
             rim: Rim::new(RmmVersion::V2_0, &params).unwrap(),
             slots: Vec::new(),
             private: BTreeSet::new(),
+            mapped: Vec::new(),
+            pinned: BTreeMap::new(),
             populated: BTreeSet::new(),
             ran: false,
         };
-        Self { ipa_bits, entry, stride: 2, plain: false, state: Mutex::new(state) }
+        Self { ipa_bits, entry, stride: 2, plain: false, memfd_flags: 3, state: Mutex::new(state) }
     }
 
     /// Runs the guest; gives what the monitor has measured.
@@ -65,6 +73,11 @@ impl RmiKernel {
         state.rim.value()
     }
 
+    /// I/O of the host goes to a page until somebody has wanted it `times` times.
+    pub(crate) fn pin(&self, gpa: u64, times: u32) {
+        self.state.lock().unwrap().pinned.insert(gpa, times);
+    }
+
     /// The guest wants the range private or shared; the exit that follows, as long as the memory is not so.
     pub(crate) fn ripas_change(&self, gpa: u64, size: u64, private: bool) -> Option<MemoryFault> {
         let state = self.state.lock().unwrap();
@@ -73,16 +86,29 @@ impl RmiKernel {
     }
 }
 
+/// What tells a file from others, whichever descriptor names it.
+fn inode(descriptor: i32) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(format!("/proc/self/fd/{descriptor}")).unwrap())
+}
+
 impl State {
-    fn slot(&self, gpa: u64, size: u64) -> Option<&(MemfdRange, i32)> {
+    fn is_mapped(&self, descriptor: i32) -> bool {
+        self.mapped.contains(&inode(descriptor))
+    }
+
+    fn slot(&self, gpa: u64, size: u64) -> Option<&(MemfdRange, u64)> {
         self.slots.iter().find(|(range, _)| gpa >= range.gpa && gpa + size <= range.gpa + range.size)
     }
 }
 
 impl RealmVm for RmiKernel {
-    fn check_extension(&self, _: u32) -> i32 {
-        // What the number means here is another matter.
-        1
+    fn check_extension(&self, capability: u32) -> i32 {
+        match capability {
+            244 => i32::try_from(self.memfd_flags).unwrap(),
+            250 => i32::from(self.memfd_flags & 1 == 1),
+            // What the number means here is another matter.
+            _ => 1,
+        }
     }
 
     fn enable_capability(&self, _: u32, _: u64, _: Option<&[u8]>) -> Result<(), Errno> {
@@ -103,6 +129,9 @@ impl RealmVm for RmiKernel {
         require(flags <= 1 && aligned(&[gpa, size, address]) && size > 0, EINVAL)?;
         require(!state.ran, EBUSY)?;
         require(state.slot(gpa, size).is_some(), EINVAL)?;
+        // What is private cannot be read by the host, whoever asks.
+        let file = source.file_offset().map(|file| file.file().as_raw_fd());
+        require(!file.is_some_and(|file| state.is_mapped(file)), EFAULT)?;
         let count = self.stride.min(size / PAGE);
         for index in 0..count {
             let page = gpa + index * PAGE;
@@ -123,10 +152,15 @@ impl RealmVm for RmiKernel {
         refuse(ENOTTY)
     }
 
-    fn create_guest_memfd(&self, size: u64) -> Result<OwnedFd, Errno> {
-        require(aligned(&[size]) && size > 0, EINVAL)?;
+    fn create_guest_memfd(&self, size: u64, flags: u64) -> Result<OwnedFd, Errno> {
+        require(aligned(&[size]) && size > 0 && flags & !self.memfd_flags == 0, EINVAL)?;
+        // Memory of both sides starts out private unless it is said otherwise.
+        require(flags & 2 == 0 || flags & 1 == 1, EINVAL)?;
         let file = memfd_create("guest_memfd", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, size).unwrap();
+        if flags & 1 == 1 {
+            self.state.lock().unwrap().mapped.push(inode(file.as_raw_fd()));
+        }
         Ok(file)
     }
 
@@ -144,7 +178,13 @@ impl RealmVm for RmiKernel {
             .iter()
             .any(|(other, _)| range.gpa < other.gpa + other.size && other.gpa < range.gpa + range.size);
         require(!overlaps, EEXIST)?;
-        state.slots.push((range, memfd.as_raw_fd()));
+        let file = inode(memfd.as_raw_fd());
+        if state.mapped.contains(&file) {
+            // The host's view is the same memory, at the same place.
+            let mapped = region.file_offset().filter(|mapped| inode(mapped.file().as_raw_fd()) == file);
+            require(mapped.is_some_and(|mapped| mapped.start() == range.offset), EINVAL)?;
+        }
+        state.slots.push((range, file));
         Ok(())
     }
 
@@ -153,7 +193,23 @@ impl RealmVm for RmiKernel {
         require(aligned(&[range.gpa, range.offset, range.size]) && range.size > 0, EINVAL)?;
         let slot = state.slot(range.gpa, range.size).copied();
         let Some((slot, file)) = slot else { return refuse(EINVAL) };
-        require(file == memfd.as_raw_fd() && range.offset == range.gpa - slot.gpa + slot.offset, EINVAL)?;
+        require(
+            file == inode(memfd.as_raw_fd()) && range.offset == range.gpa - slot.gpa + slot.offset,
+            EINVAL,
+        )?;
+        if private {
+            // All or nothing: a page that the host has pinned keeps the others from going.
+            for page in (range.gpa..range.gpa + range.size).step_by(4096) {
+                if let Some(left) = state.pinned.get_mut(&page) {
+                    *left = left.saturating_sub(1);
+                    let gone = *left == 0;
+                    if gone {
+                        state.pinned.remove(&page);
+                    }
+                    return refuse(EAGAIN);
+                }
+            }
+        }
         for page in (range.gpa..range.gpa + range.size).step_by(4096) {
             if private {
                 state.private.insert(page);

@@ -165,7 +165,7 @@ impl RealmVm for VirtCcaKernel {
     fn populate(&self, _: u64, _: &GuestRegionMmap, _: std::ops::Range<u64>, _: u32) -> Result<u64, Errno> {
         refuse(ENOTTY)
     }
-    fn create_guest_memfd(&self, _: u64) -> Result<OwnedFd, Errno> {
+    fn create_guest_memfd(&self, _: u64, _: u64) -> Result<OwnedFd, Errno> {
         refuse(ENOTTY)
     }
     fn map_private(&self, _: &Arc<GuestRegionMmap>, _: BorrowedFd<'_>, _: MemfdRange) -> Result<(), Errno> {

@@ -12,6 +12,10 @@ const fn iow(kind: u8, number: u8, size: u32) -> u32 {
     request(1, kind, number, size)
 }
 
+const fn iowr(kind: u8, number: u8, size: u32) -> u32 {
+    request(3, kind, number, size)
+}
+
 const fn ior(kind: u8, number: u8, size: u32) -> u32 {
     request(2, kind, number, size)
 }
@@ -32,6 +36,8 @@ pub(super) const KVM_IRQFD: u32 = iow(KVM, 0x76, 32);
 pub(super) const KVM_IOEVENTFD: u32 = iow(KVM, 0x79, 64);
 pub(super) const KVM_SIGNAL_MSI: u32 = iow(KVM, 0xa5, 32);
 pub(super) const KVM_SET_MEMORY_ATTRIBUTES: u32 = iow(KVM, 0xd2, 32);
+/// The same on a guest_memfd, with room for where it failed.
+pub(super) const KVM_SET_MEMORY_ATTRIBUTES2: u32 = iowr(KVM, 0xd2, 128);
 
 /// Terminal attributes. rustix and newer C libraries use the requests of `struct termios2`, older ones the first two.
 pub(super) const TCGETS: u32 = 0x5401;

@@ -79,7 +79,8 @@ impl Board {
         if let Some(realm) = isolation.realm() {
             realm.configure(&vm)?;
         }
-        let memory = memory::map(&config.memory, &layout, |region| {
+        let file = |size| Ok(isolation.realm().map_or(Ok(None), |realm| realm.ram_file(&vm, size))?);
+        let memory = memory::map(&config.memory, &layout, file, |region| {
             match isolation.realm() {
                 Some(realm) => realm.map_ram(&vm, region)?,
                 None => vm.map_memory(region.start_addr().0, region)?,

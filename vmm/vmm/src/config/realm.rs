@@ -2,7 +2,8 @@
 
 use api::VmConfig;
 use api::config::{
-    FaultName, HashName, PlatformConfig, RealmBackendName, RealmConfig, RmmName, UserDataName, VirtCcaConfig,
+    FaultName, GuestMemfdName, HashName, PlatformConfig, RealmBackendName, RealmConfig, RmmName,
+    UserDataName, VirtCcaConfig,
 };
 
 use super::ConfigError;
@@ -42,6 +43,10 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
             format!("{} to {}", IPA_BITS.start(), IPA_BITS.end())
         })?;
     }
+    check(cca || realm.guest_memfd.is_none(), "realm.guest_memfd", backend, || "the back-end cca".into())?;
+    if realm.guest_memfd == Some(GuestMemfdName::InPlace) {
+        in_place(config)?;
+    }
     if realm.rmm == Some(RmmName::V2_0) && cca {
         let sha256 = realm.measurement_algorithm == HashName::Sha256;
         check(sha256, "realm.measurement_algorithm", "sha512", || {
@@ -78,13 +83,31 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Memory that is private and shared by turns is the kernel's own: nothing else can be said of it.
+fn in_place(config: &VmConfig) -> Result<(), ConfigError> {
+    let memory = &config.memory;
+    let zones = || memory.zones.iter();
+    for (field, said) in [
+        ("memory.zones.file", zones().any(|zone| zone.file.is_some())),
+        ("memory.zones.host_numa_node", zones().any(|zone| zone.host_numa_node.is_some())),
+        ("memory.prefault", memory.prefault || zones().any(|zone| zone.prefault)),
+        ("memory.mergeable", memory.mergeable || zones().any(|zone| zone.mergeable)),
+        ("memory.shared", memory.shared || zones().any(|zone| zone.shared)),
+    ] {
+        check(!said, field, "a value", || {
+            "nothing with realm.guest_memfd in_place: the kernel decides; separate leaves the choice".into()
+        })?;
+    }
+    Ok(())
+}
+
 /// `--realm`.
 pub fn realm(text: &str) -> Result<RealmConfig, ConfigError> {
     const FLAG: &str = "--realm";
     let (backend, rest) = text.split_once(',').unwrap_or((text, ""));
     let (backend, known): (_, &[&str]) = match backend {
         "soft" => (RealmBackendName::Soft, &["key", "instance_id", "hash", "rpv", "rmm", "fault"]),
-        "cca" => (RealmBackendName::Cca, &["hash", "rpv", "rmm", "ipa_bits"]),
+        "cca" => (RealmBackendName::Cca, &["hash", "rpv", "rmm", "ipa_bits", "guest_memfd"]),
         "virtcca" => (
             RealmBackendName::VirtCca,
             &["hash", "sve_vector_length", "pmu_counters", "swiotlb", "ram_base", "user_data"],
@@ -100,6 +123,11 @@ pub fn realm(text: &str) -> Result<RealmConfig, ConfigError> {
     let rmm = options.convert("rmm", "1.0 or 2.0", |value| match value {
         "1.0" => Some(RmmName::V1_0),
         "2.0" => Some(RmmName::V2_0),
+        _ => None,
+    })?;
+    let guest_memfd = options.convert("guest_memfd", "separate or in_place", |value| match value {
+        "separate" => Some(GuestMemfdName::Separate),
+        "in_place" => Some(GuestMemfdName::InPlace),
         _ => None,
     })?;
     let fault = options.convert("fault", "challenge or signature", |value| match value {
@@ -125,6 +153,7 @@ pub fn realm(text: &str) -> Result<RealmConfig, ConfigError> {
         personalization_value: options.get("rpv").map(Into::into),
         rmm,
         ipa_bits: options.convert("ipa_bits", "a number of bits", |value| value.parse().ok())?,
+        guest_memfd,
         platform,
         fault,
         virtcca,
@@ -164,7 +193,7 @@ mod tests {
         for good in [
             json!({"backend": "soft", "platform": {"key": "/k"}, "fault": "challenge", "rmm": "2.0"}),
             json!({"backend": "cca", "measurement_algorithm": "sha512", "personalization_value": "YQ==", "rmm": "1.0"}),
-            json!({"backend": "cca", "rmm": "2.0", "ipa_bits": 36}),
+            json!({"backend": "cca", "rmm": "2.0", "ipa_bits": 36, "guest_memfd": "in_place"}),
             json!({"backend": "virtcca", "virtcca": {"sve_vector_length": 256, "pmu_counters": 4}}),
             json!({"backend": "virtcca", "virtcca": {"ram_base": 3_221_225_472_u64, "user_data": "legacy"}}),
         ] {
@@ -178,6 +207,7 @@ mod tests {
             (json!({"backend": "virtcca", "personalization_value": "YQ=="}), "realm.personalization_value"),
             (json!({"backend": "soft", "ipa_bits": 40}), "realm.ipa_bits"),
             (json!({"backend": "cca", "ipa_bits": 32}), "realm.ipa_bits"),
+            (json!({"backend": "soft", "guest_memfd": "separate"}), "realm.guest_memfd"),
             (
                 json!({"backend": "cca", "rmm": "2.0", "measurement_algorithm": "sha512"}),
                 "realm.measurement_algorithm",
@@ -200,8 +230,28 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_is_converted_in_place_is_the_kernels_own() {
+        for (pointer, value) in [
+            ("prefault", json!(true)),
+            ("mergeable", json!(true)),
+            ("shared", json!(true)),
+            ("zones", json!([{"id": "a", "size": 2 << 20, "file": "/f"}])),
+            ("zones", json!([{"id": "a", "size": 2 << 20, "host_numa_node": 0}])),
+        ] {
+            let mut config = json!({"payload": {"kernel": "/k"}, "memory": {"size": 2 << 20},
+                                    "realm": {"backend": "cca", "guest_memfd": "in_place"}});
+            config["memory"][pointer] = value;
+            let validated = validate(&serde_json::from_value(config.clone()).unwrap());
+            assert!(validated.unwrap_err().to_string().starts_with("memory."), "{pointer}");
+            config["realm"]["guest_memfd"] = json!("separate");
+            validate(&serde_json::from_value(config).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
     fn command_line_names_every_back_end() {
-        let cca = realm("cca,rmm=2.0,ipa_bits=36").unwrap();
+        let cca = realm("cca,rmm=2.0,ipa_bits=36,guest_memfd=in_place").unwrap();
+        assert_eq!(cca.guest_memfd, Some(GuestMemfdName::InPlace));
         assert_eq!(
             (cca.backend, cca.rmm, cca.ipa_bits),
             (RealmBackendName::Cca, Some(RmmName::V2_0), Some(36))

@@ -5,12 +5,12 @@ use libc::*;
 
 use crate::seccomp::ioctls::{
     KVM_ARM_VCPU_INIT, KVM_GET_ONE_REG, KVM_IOEVENTFD, KVM_IRQ_LINE, KVM_IRQFD, KVM_RUN,
-    KVM_SET_MEMORY_ATTRIBUTES, KVM_SET_ONE_REG, KVM_SIGNAL_MSI,
+    KVM_SET_MEMORY_ATTRIBUTES, KVM_SET_MEMORY_ATTRIBUTES2, KVM_SET_ONE_REG, KVM_SIGNAL_MSI,
 };
 use crate::seccomp::rules::Rules;
 
 /// Requests to KVM while the guest runs.
-const REQUESTS: [u32; 9] = [
+const REQUESTS: [u32; 10] = [
     KVM_RUN,
     // One that the guest turns on anew.
     KVM_ARM_VCPU_INIT,
@@ -22,6 +22,7 @@ const REQUESTS: [u32; 9] = [
     KVM_SIGNAL_MSI,
     // A Realm that shares a page or takes it back.
     KVM_SET_MEMORY_ATTRIBUTES,
+    KVM_SET_MEMORY_ATTRIBUTES2,
 ];
 
 pub(super) fn rules() -> Rules {

@@ -168,12 +168,11 @@ impl Domain {
     /// Paths that the VMM opens, each with the name of its field.
     fn paths_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
         let config = &mut self.config;
-        let mut paths = vec![
-            ("config.payload.kernel".to_owned(), &mut config.payload.kernel),
-            ("config.rng.src".to_owned(), &mut config.rng.src),
-        ];
+        let mut paths = vec![("config.rng.src".to_owned(), &mut config.rng.src)];
         let mut add = |field: String, path| paths.extend(Option::map(path, |path| (field, path)));
         add("emulator".into(), self.emulator.as_mut());
+        add("config.payload.kernel".into(), config.payload.kernel.as_mut());
+        add("config.payload.firmware".into(), config.payload.firmware.as_mut());
         add("config.payload.initramfs".into(), config.payload.initramfs.as_mut());
         for (name, console) in [("serial", &mut config.serial), ("console", &mut config.console)] {
             add(format!("config.{name}.file"), console.file.as_mut());

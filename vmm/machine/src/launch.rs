@@ -230,9 +230,41 @@ impl LaunchPlan {
         Self::new(vec![layout.ram], segments, VcpuEntry { pc: base, gprs: [0; 8] })
     }
 
+    /// Firmware started the way virtCCA's TMM wants it: at address 0 in 128 MiB that are measured whole, with the device
+    /// tree in the first 2 MiB of RAM.
+    ///
+    /// Source: the reference value tool of the virtCCA SDK.
+    ///
+    /// # Errors
+    /// [`LaunchError`] when the firmware is too large or empty, or the command line is unfit.
+    pub fn virtcca_firmware(layout: &Layout, firmware: Vec<u8>, cmdline: &str) -> Result<Self, LaunchError> {
+        let place = Region::new(0, VIRTCCA_FIRMWARE_SIZE);
+        if firmware.is_empty() {
+            return Err(LaunchError::Empty("firmware"));
+        }
+        if firmware.len() as u64 > place.size {
+            let size = firmware.len() as u64;
+            return Err(LaunchError::OutsideRam { name: "firmware", gpa: 0, size, ram_end: place.end() });
+        }
+        let dtb = fdt::build(layout, &BootArgs { cmdline, initrd: None, seeds: None })?;
+        if dtb.len() as u64 > MAX_DTB_SIZE {
+            return Err(LaunchError::DtbTooLarge(dtb.len() as u64));
+        }
+        let segments = vec![
+            padded(FIRMWARE, place.base, firmware, place.size),
+            padded("dtb", layout.ram.base, dtb, MAX_DTB_SIZE),
+        ];
+        Self::new(vec![place, layout.ram], segments, VcpuEntry { pc: place.base, gprs: [0; 8] })
+    }
+
     /// The ranges of guest RAM.
     pub fn ram(&self) -> &[Region] {
         &self.ram
+    }
+
+    /// Memory of firmware, besides RAM.
+    pub fn firmware(&self) -> Option<Region> {
+        self.segments.iter().find(|segment| segment.name == FIRMWARE).map(Segment::region)
     }
 
     /// The segments, in ascending order of address.
@@ -266,6 +298,12 @@ impl LaunchPlan {
         }
     }
 }
+
+/// Name of the segment that holds firmware.
+pub const FIRMWARE: &str = "firmware";
+
+/// Memory of a virtCCA guest's firmware: both flash banks of the board.
+const VIRTCCA_FIRMWARE_SIZE: u64 = 0x800_0000;
 
 /// Where the RAM disk of a virtCCA guest lies in RAM.
 const VIRTCCA_INITRD_OFFSET: u64 = 0x800_0000;
@@ -407,6 +445,19 @@ mod tests {
         assert_eq!(stub[32..], 0x4020_0000_u64.to_le_bytes());
         assert_eq!(*plan.entry(), VcpuEntry { pc: 0x4000_0000, gprs: [0; 8] });
         assert_eq!(plan.pages().count() as u64, (2 + 3 + 4 + 2) * MIB / 4096);
+    }
+
+    #[test]
+    fn virtcca_firmware_starts_at_zero_and_all_of_its_memory_is_measured() {
+        let firmware = |len: usize| LaunchPlan::virtcca_firmware(&layout(512 * MIB), vec![7; len], "");
+        let plan = firmware(5000).unwrap();
+        assert_eq!(places(&plan), [("firmware", 0, 0x800_0000), ("dtb", 0x4000_0000, 0x20_0000)]);
+        assert_eq!(*plan.entry(), VcpuEntry { pc: 0, gprs: [0; 8] });
+        assert_eq!(plan.pages().count() as u64, (128 + 2) * MIB / 4096);
+        let bytes = plan.segments()[0].bytes();
+        assert_eq!((bytes[4999], bytes[5000]), (7, 0));
+        assert!(matches!(firmware(0), Err(LaunchError::Empty("firmware"))));
+        assert!(matches!(firmware(0x800_0001), Err(LaunchError::OutsideRam { name: "firmware", .. })));
     }
 
     #[test]

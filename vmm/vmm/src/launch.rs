@@ -83,12 +83,17 @@ pub fn prepare(config: &VmConfig, seeds: Option<Seeds>) -> Result<Prepared, Prep
     let (ram_size, vcpus) = (config.memory.total_size(), config.cpus.max());
     let mut layout = Layout::with_ram_at(ram_base, kind, ram_size, vcpus, ipa_bits)?;
     memory::describe(&mut layout, config);
-    let path = &config.payload.kernel;
-    let kernel = Kernel::load(read("payload.kernel", path)?)
-        .map_err(|source| PrepareError::Kernel { path: path.clone(), source })?;
+    let cmdline = &config.payload.cmdline;
+    if let Some(path) = &config.payload.firmware {
+        // Validation has made sure that this is a virtCCA guest.
+        let plan = LaunchPlan::virtcca_firmware(&layout, read("payload.firmware", path)?, cmdline)?;
+        return Ok(Prepared { layout, plan });
+    }
+    let path = config.payload.kernel.clone().unwrap_or_default();
+    let kernel = Kernel::load(read("payload.kernel", &path)?)
+        .map_err(|source| PrepareError::Kernel { path, source })?;
     let initrd =
         config.payload.initramfs.as_deref().map(|path| read("payload.initramfs", path)).transpose()?;
-    let cmdline = &config.payload.cmdline;
     let plan = match virtcca {
         None => LaunchPlan::direct_boot(&layout, kernel, initrd, cmdline, seeds)?,
         Some(virtcca) => {

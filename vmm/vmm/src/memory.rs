@@ -46,8 +46,8 @@ pub fn describe(layout: &mut Layout, config: &VmConfig) {
         .collect();
 }
 
-/// Maps the RAM of `layout` as `config` asks for, or from the file that `file` has for a part of so many bytes; `slot`
-/// makes each part known to the VM.
+/// Maps the RAM of `layout` as `config` asks for, or from the file that `file` has for a part of so many bytes, and
+/// below it ordinary memory for firmware; `slot` makes each part known to the VM.
 ///
 /// # Errors
 ///
@@ -55,11 +55,17 @@ pub fn describe(layout: &mut Layout, config: &VmConfig) {
 pub fn map(
     config: &MemoryConfig,
     layout: &Layout,
+    firmware: Option<Region>,
     mut file: impl FnMut(u64) -> Result<Option<File>, Error>,
     mut slot: impl FnMut(&Arc<GuestRegionMmap>) -> Result<(), Error>,
 ) -> Result<GuestMemoryMmap, Error> {
     let mut regions = Vec::new();
-    for zone in zones(config, layout.ram) {
+    let firmware = firmware.map(|region| Zone {
+        id: Some("firmware"),
+        region,
+        options: Options { size: region.size, ..Options::default() },
+    });
+    for zone in firmware.into_iter().chain(zones(config, layout.ram)) {
         let field = zone.id.map_or_else(|| "memory".into(), |id| format!("memory.zones {id}"));
         let Region { base, size } = zone.region;
         let region = match file(size)? {
@@ -155,6 +161,7 @@ mod tests {
         let memory = map(
             &config.memory,
             &layout,
+            None,
             |_| Ok(None),
             |region| {
                 slots.push((region.start_addr().0, region.len()));
@@ -173,7 +180,7 @@ mod tests {
         let config = config(
             r#"{"payload":{"kernel":"/k"},"memory":{"zones":[{"id":"far","size":4194304,"host_numa_node":999}]}}"#,
         );
-        let error = map(&config.memory, &layout(&config), |_| Ok(None), |_| Ok(())).unwrap_err();
+        let error = map(&config.memory, &layout(&config), None, |_| Ok(None), |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("memory.zones far"), "{error}");
     }
 

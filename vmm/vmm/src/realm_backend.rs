@@ -8,7 +8,7 @@ use api::config::{
 use evidence::hash::HashAlgorithm;
 use evidence::rmm::RmmVersion;
 use hypervisor::realm::RealmHost;
-use machine::layout::Layout;
+use machine::layout::{Layout, Region};
 use realm::cca::{Backing, Generation, Legacy, Rmi};
 use realm::soft::{Fault, SoftRealm};
 use realm::virtcca::{self, UserDataLayout, VirtCca};
@@ -142,6 +142,7 @@ fn virtcca_parameters(config: &RealmConfig, layout: &Layout) -> virtcca::Paramet
         // Where the host takes the memory from is its own business.
         virtcca::NumaNode { id: node.id.into(), memory, host_nodes: [0; 2], vcpus }
     };
+    let devices = layout.gic.distributor.base;
     virtcca::Parameters {
         hash: hash(config),
         sve_vq: u8::try_from(own.sve_vector_length.unwrap_or(0) / 128).unwrap_or(u8::MAX),
@@ -152,5 +153,6 @@ fn virtcca_parameters(config: &RealmConfig, layout: &Layout) -> virtcca::Paramet
         },
         nodes: layout.nodes.iter().map(node).collect(),
         vcpus: layout.vcpus,
+        mmio: Region::new(devices, layout.pcie.ecam.end() - devices),
     }
 }

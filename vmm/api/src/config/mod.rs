@@ -95,7 +95,7 @@ impl VmConfig {
     #[must_use]
     pub fn booting(kernel: PathBuf) -> Self {
         Self {
-            payload: PayloadConfig { kernel, initramfs: None, cmdline: String::new() },
+            payload: PayloadConfig { kernel: Some(kernel), ..PayloadConfig::default() },
             cpus: CpusConfig::default(),
             memory: MemoryConfig::default(),
             numa: Vec::new(),
@@ -118,13 +118,18 @@ impl VmConfig {
     }
 }
 
-/// What the VM boots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// What the VM boots: a kernel or firmware.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PayloadConfig {
     /// Kernel: arm64 `Image`, its gzip, or an EFI zboot image.
-    #[schema(value_type = String)]
-    pub kernel: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub kernel: Option<PathBuf>,
+    /// Firmware, which finds what to boot on the disks; virtCCA only so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub firmware: Option<PathBuf>,
     /// Initial RAM file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

@@ -85,11 +85,19 @@ pub(crate) fn hash(code: u32) -> Result<HashAlgorithm, Errno> {
 
 /// RAM of `size` bytes at `base`.
 pub(crate) fn memory(base: u64, size: u64) -> (GuestMemoryMmap, Vec<Arc<GuestRegionMmap>>) {
-    let options = guest_memory::Options { size, ..guest_memory::Options::default() };
-    let region = Arc::new(guest_memory::map(base, &options).unwrap());
-    let memory = GuestMemoryMmap::from_arc_regions(vec![Arc::clone(&region)]).unwrap();
-    assert!(memory.address_in_range(GuestAddress(base)));
-    (memory, vec![region])
+    memory_of(&[Region::new(base, size)])
+}
+
+/// Memory in several parts.
+pub(crate) fn memory_of(parts: &[Region]) -> (GuestMemoryMmap, Vec<Arc<GuestRegionMmap>>) {
+    let map = |part: &Region| {
+        let options = guest_memory::Options { size: part.size, ..guest_memory::Options::default() };
+        Arc::new(guest_memory::map(part.base, &options).unwrap())
+    };
+    let regions: Vec<_> = parts.iter().map(map).collect();
+    let memory = GuestMemoryMmap::from_arc_regions(regions.clone()).unwrap();
+    assert!(parts.iter().all(|part| memory.address_in_range(GuestAddress(part.base))));
+    (memory, regions)
 }
 
 /// A plan with a measured and an unmeasured part.

@@ -27,6 +27,8 @@ pub(crate) struct VirtCcaKernel {
 struct State {
     params: CvmParams,
     rim: Option<CvmRim>,
+    /// What the kernel was told of the image.
+    user_data: Vec<u64>,
     /// Where the image must end.
     limit: Option<u64>,
     populated: bool,
@@ -37,12 +39,24 @@ struct State {
 impl VirtCcaKernel {
     pub(crate) fn new(slots: Vec<Arc<GuestRegionMmap>>, vcpus: usize, entry: VcpuEntry) -> Self {
         let params = CvmParams { sve_vq: 0, pmu_counters: None, hash: HashAlgorithm::Sha256 };
-        let state = State { params, rim: None, limit: None, populated: false, finalised: 0, active: false };
+        let state = State {
+            params,
+            rim: None,
+            user_data: Vec::new(),
+            limit: None,
+            populated: false,
+            finalised: 0,
+            active: false,
+        };
         Self { slots, vcpus, entry, uefi: true, state: Mutex::new(state) }
     }
 
     pub(crate) fn vcpu(&self) -> VirtCcaVcpu<'_> {
         VirtCcaVcpu(self)
+    }
+
+    pub(crate) fn user_data(&self) -> Vec<u64> {
+        self.state.lock().unwrap().user_data.clone()
     }
 
     /// Runs the guest; gives what the monitor has measured.
@@ -158,6 +172,7 @@ impl RealmVm for VirtCcaKernel {
         require(nodes <= 8, EINVAL)?;
         let sizes = (0..nodes).map(|node| word(data, 6 + node * 9 + 2));
         require(nodes == 0 || sizes.sum::<u64>() == ram, EINVAL)?;
+        state.user_data = (0..data.len() / 8).map(|index| word(data, index)).collect();
         state.limit = Some(end);
         Ok(())
     }

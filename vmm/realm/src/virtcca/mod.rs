@@ -14,7 +14,7 @@ use evidence::hash::{Digest, HashAlgorithm};
 use evidence::tmm::CvmParams;
 use hypervisor::realm::{RealmHost, RealmVcpu, RealmVm};
 use hypervisor::{MemoryFault, Vcpu, Vm, VmType};
-use machine::launch::{LaunchPlan, Segment};
+use machine::launch::{FIRMWARE, LaunchPlan, Segment};
 use machine::layout::{BLOCK_SIZE, Region};
 use vm_memory::{GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
@@ -61,6 +61,8 @@ pub struct Parameters {
     pub nodes: Vec<NumaNode>,
     /// Number of vCPUs.
     pub vcpus: u16,
+    /// The addresses of devices below RAM, of which firmware is told.
+    pub mmio: Region,
 }
 
 impl Parameters {
@@ -137,12 +139,7 @@ impl VirtCca {
         write_plan(memory, plan)?;
         let image = Image::of(plan)?;
         let data = UserData {
-            flavour: Flavour::Direct {
-                image_end: image.first.end(),
-                initrd: image.second.base,
-                dtb: image.dtb,
-                end: image.second.end(),
-            },
+            flavour: image.flavour(self.parameters.mmio),
             ram: image.ram,
             nodes: &self.parameters.nodes,
         };
@@ -163,27 +160,46 @@ impl VirtCca {
     }
 }
 
-/// The two ranges of a directly booted image: stub and kernel, RAM disk and device tree.
+/// The two ranges of an image: stub and kernel, and RAM disk and device tree; or firmware, and the device tree.
 struct Image {
     ram: Region,
     first: Region,
     second: Region,
     dtb: Region,
+    firmware: bool,
 }
 
 impl Image {
     fn of(plan: &LaunchPlan) -> Result<Self, Error> {
-        let find = |name| plan.segments().iter().find(|segment| segment.name() == name);
-        let part = |name: &'static str| find(name).map(Segment::region).ok_or(Error::Incomplete(name));
-        let (stub, kernel, dtb) = (part("stub")?, part("kernel")?, part("dtb")?);
-        let ram = plan.ram().first().copied().ok_or(Error::Incomplete("RAM"))?;
-        let second = find("initrd").map_or(dtb.base, Segment::gpa);
+        let find = |name| plan.segments().iter().find(|segment| segment.name() == name).map(Segment::region);
+        let part = |name: &'static str| find(name).ok_or(Error::Incomplete(name));
+        let dtb = part("dtb")?;
+        let ram = plan.ram().iter().find(|ram| ram.contains(&dtb)).copied();
+        let ram = ram.ok_or(Error::Incomplete("RAM"))?;
+        if let Some(first) = find(FIRMWARE) {
+            return Ok(Self { ram, first, second: dtb, dtb, firmware: true });
+        }
+        let (stub, kernel) = (part("stub")?, part("kernel")?);
+        let second = find("initrd").map_or(dtb.base, |initrd| initrd.base);
         Ok(Self {
             ram,
             first: Region::new(stub.base, kernel.end() - stub.base),
             second: Region::new(second, dtb.end() - second),
             dtb,
+            firmware: false,
         })
+    }
+
+    fn flavour(&self, mmio: Region) -> Flavour {
+        if self.firmware {
+            return Flavour::Uefi { mmio };
+        }
+        Flavour::Direct {
+            image_end: self.first.end(),
+            initrd: self.second.base,
+            dtb: self.dtb,
+            end: self.second.end(),
+        }
     }
 }
 

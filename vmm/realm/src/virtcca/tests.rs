@@ -9,7 +9,7 @@ use vmm_sys_util::errno::Error as Errno;
 
 use super::*;
 use crate::measure;
-use crate::sim::{EBUSY, EEXIST, EINVAL, ENOTTY, EPERM, MIB, VirtCcaKernel, errno_of, memory};
+use crate::sim::{EBUSY, EEXIST, EINVAL, ENOTTY, EPERM, MIB, VirtCcaKernel, errno_of, memory_of};
 
 const SIZE: u64 = 256 * MIB;
 
@@ -28,6 +28,7 @@ fn parameters(vcpus: u16) -> Parameters {
         user_data: UserDataLayout::Uefi,
         nodes: Vec::new(),
         vcpus,
+        mmio: Region::new(0x800_0000, 0x3800_0000),
     }
 }
 
@@ -40,9 +41,17 @@ fn direct(base: u64, initrd: Option<Vec<u8>>) -> LaunchPlan {
     LaunchPlan::virtcca_direct_boot(&layout, Kernel::load(image).unwrap(), initrd, "quiet").unwrap()
 }
 
+fn firmware(base: u64) -> LaunchPlan {
+    let layout = Layout::with_ram_at(base, VmKind::Realm, SIZE, 2, IPA_BITS).unwrap();
+    LaunchPlan::virtcca_firmware(&layout, vec![0xd5; 9000], "").unwrap()
+}
+
 fn cvm(base: u64, initrd: Option<Vec<u8>>, parameters: Parameters) -> Cvm {
-    let plan = direct(base, initrd);
-    let (memory, slots) = memory(base, SIZE);
+    cvm_of(direct(base, initrd), parameters)
+}
+
+fn cvm_of(plan: LaunchPlan, parameters: Parameters) -> Cvm {
+    let (memory, slots) = memory_of(plan.ram());
     let kernel = VirtCcaKernel::new(slots, parameters.vcpus.into(), *plan.entry());
     let backend = VirtCca::new(&kernel, parameters).unwrap();
     Cvm { kernel, backend, memory, plan }
@@ -73,6 +82,25 @@ fn monitor_measures_what_the_back_end_says() {
             assert_ne!(measure(&cvm.plan, &parameters(2).launch()).unwrap(), rim, "every vCPU is measured");
         }
     }
+}
+
+#[test]
+fn firmware_is_measured_whole_and_told_where_devices_are() {
+    let base = 0xc000_0000;
+    let cvm = cvm_of(firmware(base), parameters(2));
+    let rim = cvm.launch().unwrap();
+    assert_eq!(cvm.kernel.run().unwrap(), rim);
+    assert_eq!(cvm.kernel.user_data()[..5], [base, 0x20_0000, 0x800_0000, 0x3800_0000, SIZE]);
+}
+
+#[test]
+fn firmware_that_the_kernel_cannot_boot_is_refused_before_it_is_asked() {
+    let legacy = Parameters { user_data: UserDataLayout::Legacy, ..parameters(1) };
+    let error = cvm_of(firmware(0x4000_0000), legacy).launch().unwrap_err().to_string();
+    assert!(error.contains("payload.firmware") && error.contains("directly"), "{error}");
+    let devices_above = Parameters { mmio: Region::new(0x3000_0000, 0x2000_0000), ..parameters(1) };
+    let error = cvm_of(firmware(0x4000_0000), devices_above).launch().unwrap_err().to_string();
+    assert!(error.contains("below the memory"), "{error}");
 }
 
 #[test]
@@ -144,7 +172,7 @@ fn kernel_refuses_every_wrong_order() {
     };
     let image = populate([0x4000_0000, 0x20_0000, 0x4800_0000, 0x20_0000], 1);
     let data = |cvm: &Cvm| {
-        let Image { ram, first, second, dtb } = Image::of(&cvm.plan).unwrap();
+        let Image { ram, first, second, dtb, .. } = Image::of(&cvm.plan).unwrap();
         let flavour = Flavour::Direct { image_end: first.end(), initrd: second.base, dtb, end: second.end() };
         UserData { flavour, ram, nodes: &[] }.encode(UserDataLayout::Uefi).unwrap()
     };

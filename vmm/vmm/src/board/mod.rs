@@ -80,7 +80,8 @@ impl Board {
             realm.configure(&vm)?;
         }
         let file = |size| Ok(isolation.realm().map_or(Ok(None), |realm| realm.ram_file(&vm, size))?);
-        let memory = memory::map(&config.memory, &layout, file, |region| {
+        let firmware = plan.firmware();
+        let memory = memory::map(&config.memory, &layout, firmware, file, |region| {
             match isolation.realm() {
                 Some(realm) => realm.map_ram(&vm, region)?,
                 None => vm.map_memory(region.start_addr().0, region)?,

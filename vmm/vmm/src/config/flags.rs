@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use api::VmConfig;
-use api::config::{ConsoleConfig, ConsoleMode, MemoryConfig, NetConfig, RngConfig, VhostMode, VsockConfig};
+use api::config::{
+    ConsoleConfig, ConsoleMode, MemoryConfig, NetConfig, PayloadConfig, RngConfig, VhostMode, VsockConfig,
+};
 use clap::Args;
 
 use super::options::{self, Options};
@@ -21,6 +23,9 @@ pub struct VmFlags {
     /// Kernel: arm64 Image, its gzip, or an EFI zboot image.
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Firmware instead of a kernel: UEFI of a virtCCA guest.
+    #[arg(long, value_name = "FILE")]
+    firmware: Option<PathBuf>,
     /// Initial RAM file system.
     #[arg(long, value_name = "FILE")]
     initramfs: Option<PathBuf>,
@@ -119,10 +124,18 @@ impl VmFlags {
             (None, Some(kernel)) => {
                 VmConfig { serial: ConsoleConfig::of(ConsoleMode::Tty), ..VmConfig::booting(kernel.clone()) }
             }
+            (None, None) if self.firmware.is_some() => VmConfig {
+                payload: PayloadConfig::default(),
+                serial: ConsoleConfig::of(ConsoleMode::Tty),
+                ..VmConfig::booting(PathBuf::new())
+            },
             (None, None) => return Err(ConfigError::NothingToBoot),
         };
+        if let Some(firmware) = self.firmware {
+            config.payload.firmware = Some(firmware);
+        }
         if let Some(kernel) = self.kernel {
-            config.payload.kernel = kernel;
+            config.payload.kernel = Some(kernel);
         }
         if let Some(initramfs) = self.initramfs {
             config.payload.initramfs = Some(initramfs);

@@ -18,6 +18,7 @@ const IPA_BITS: std::ops::RangeInclusive<u8> = 33..=48;
 
 /// Refuses what the back-end of a Realm cannot have, before anything is opened.
 pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
+    firmware(config)?;
     let Some(realm) = &config.realm else { return Ok(()) };
     let soft = realm.backend == RealmBackendName::Soft;
     let cca = realm.backend == RealmBackendName::Cca;
@@ -81,6 +82,30 @@ pub fn validate(config: &VmConfig) -> Result<(), ConfigError> {
         check(virtcca.swiotlb > 0, "realm.virtcca.swiotlb", 0, || "slots of 2 KiB, such as 65536".into())?;
     }
     Ok(())
+}
+
+/// A VM boots a kernel or firmware, and firmware where somebody has made it for this board.
+fn firmware(config: &VmConfig) -> Result<(), ConfigError> {
+    let payload = &config.payload;
+    check(payload.kernel.is_some() || payload.firmware.is_some(), "payload.kernel", "nothing", || {
+        "a kernel, or firmware".into()
+    })?;
+    let Some(firmware) = payload.firmware.as_deref() else { return Ok(()) };
+    let found = firmware.display().to_string();
+    let found = found.as_str();
+    let legacy = |realm: &RealmConfig| {
+        realm.virtcca.as_ref().is_some_and(|virtcca| virtcca.user_data == UserDataName::Legacy)
+    };
+    let fits = config
+        .realm
+        .as_ref()
+        .is_some_and(|realm| realm.backend == RealmBackendName::VirtCca && !legacy(realm));
+    check(fits, "payload.firmware", found, || {
+        "a kernel (payload.kernel): only virtcca boots firmware, with the user data of kernels that know it (uefi)".into()
+    })?;
+    check(payload.kernel.is_none() && payload.initramfs.is_none(), "payload.firmware", found, || {
+        "no kernel and no initramfs besides: firmware finds them on the disks".into()
+    })
 }
 
 /// Memory that is private and shared by turns is the kernel's own: nothing else can be said of it.

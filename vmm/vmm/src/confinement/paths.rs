@@ -76,7 +76,12 @@ impl Rules {
             realm,
             sandbox: _,
         } = config;
-        self.add("payload.kernel", &payload.kernel, PathAccess::Read);
+        if let Some(path) = &payload.kernel {
+            self.add("payload.kernel", path, PathAccess::Read);
+        }
+        if let Some(path) = &payload.firmware {
+            self.add("payload.firmware", path, PathAccess::Read);
+        }
         if let Some(path) = &payload.initramfs {
             self.add("payload.initramfs", path, PathAccess::Read);
         }

@@ -110,8 +110,18 @@ fn boot(node: &mut Node<'_>) -> Result<VmConfig, XmlError> {
         node.convert("machine", "virt", |text| (text == "virt" || text.starts_with("virt-")).then_some(()))?;
         node.value("hvm", |text| (text == "hvm").then_some(()))
     })?;
-    let kernel = require(node, "kernel", "the kernel to boot", |node| Ok(node.text()))?;
-    let mut config = VmConfig::booting(kernel.into());
+    let loader = node.child("loader", |node| {
+        node.neutral("readonly", &["yes"])?;
+        node.neutral("type", &["rom"])?;
+        Ok(node.text())
+    })?;
+    let kernel = match &loader {
+        Some(_) => node.child("kernel", |node| Ok(node.text()))?,
+        None => Some(require(node, "kernel", "the kernel to boot, or a loader", |node| Ok(node.text()))?),
+    };
+    let mut config = VmConfig::booting(std::path::PathBuf::new());
+    config.payload.kernel = kernel.map(Into::into);
+    config.payload.firmware = loader.map(Into::into);
     config.payload.initramfs = node.child("initrd", |node| Ok(node.text().into()))?;
     config.payload.cmdline = node.child("cmdline", |node| Ok(node.text()))?.unwrap_or_default();
     Ok(config)

@@ -64,7 +64,12 @@ fn boot(config: &VmConfig) -> Element {
     let initrd = payload.initramfs.as_ref();
     Element::new("os")
         .child(machine)
-        .child(Element::text("kernel", payload.kernel.to_string_lossy()))
+        .children(payload.firmware.as_ref().map(|path| {
+            Element::text("loader", path.to_string_lossy())
+                .attribute("readonly", "yes")
+                .attribute("type", "rom")
+        }))
+        .children(payload.kernel.as_ref().map(|path| Element::text("kernel", path.to_string_lossy())))
         .children(initrd.map(|path| Element::text("initrd", path.to_string_lossy())))
         .children((!payload.cmdline.is_empty()).then(|| Element::text("cmdline", &payload.cmdline)))
 }

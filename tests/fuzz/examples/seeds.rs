@@ -7,13 +7,15 @@ use attestation_service::harness;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use evidence::cca::{self, PlatformProfile, RealmProfile, Wrapper};
-use evidence::envelope::Evidence;
+use evidence::envelope::{BootLog, Dialect, Evidence, Logs};
 use evidence::hash::HashAlgorithm;
-use redoubt_fuzz::{platform, realm, realm_2024, sign};
+use evidence::virtcca;
+use redoubt_fuzz::{cvm, platform, realm, realm_2024, sign, virtcca_platform};
 use verifier::corim::{
     ComponentEndorsement, CorimError, Header, MaskedValue, PlatformEndorsement, RealmEndorsement, Validity,
     platform_document, realm_document,
 };
+use verifier::testing::VirtccaMint;
 
 fn main() -> io::Result<()> {
     let platforms = [
@@ -51,8 +53,41 @@ fn main() -> io::Result<()> {
     ] {
         write("evidence_envelope", name, json.as_bytes())?;
     }
+    virtccas()?;
     corims()?;
     requests(&tokens)
+}
+
+/// Tokens of virtCCA, their envelopes, and certificate chains.
+fn virtccas() -> io::Result<()> {
+    let mint = VirtccaMint::new([0x5a; 64]);
+    let mut evidence = mint.virtcca_evidence();
+    write("virtcca_token", "with_platform", &evidence.token)?;
+    write("virtcca_token", "stripped", &virtcca::wrap(None, &mint.cvm_token()))?;
+    write("virtcca_token", "platform_claims", &virtcca_platform().encode())?;
+    // Without the head of the byte string around them.
+    write("virtcca_token", "cvm_claims", cvm().encode().get(3..).unwrap_or_default())?;
+
+    let (sub, root) = (mint.sub.pem(), mint.root.pem());
+    let list = mint.sub.revocation_list(&[1], 2026..2040);
+    write("certificate_chain", "authorities", [root, sub.clone(), list.clone()].concat().as_bytes())?;
+    write("certificate_chain", "device", &evidence.device_certificate)?;
+    write("certificate_chain", "device_and_sub", &[&evidence.device_certificate, sub.as_bytes()].concat())?;
+    write("certificate_chain", "root_der", &mint.root.der())?;
+    write("certificate_chain", "revocation_list", list.as_bytes())?;
+
+    evidence.logs = Logs {
+        ima: Some(vec![10, 0, 0, 0]),
+        boot: Some(BootLog { table: b"CCEL".to_vec(), data: vec![1, 0, 0, 0, 3, 0, 0, 0] }),
+    };
+    let evidence = Evidence::Virtcca(evidence);
+    for (name, dialect) in
+        [("compact", Dialect::Compact), ("secgear_2509", Dialect::SecGear2509), ("secgear", Dialect::SecGear)]
+    {
+        write("evidence_envelope", &format!("virtcca_{name}"), evidence.to_json_as(dialect).as_bytes())?;
+    }
+    let gta = r#"{"attester_type":"virt_cca","evidence":{"vcca_token":"2QGPoA==","dev_cert":"MAA=","logs":[{"log_type":"ImaLog","log_data":"MTA="},{"log_type":"CCEL","log_data":"AQ=="}]}}"#;
+    write("evidence_envelope", "virtcca_gta", gta.as_bytes())
 }
 
 /// Documents in both profiles, unsigned.

@@ -9,6 +9,7 @@ use evidence::cca::{
     SignatureAlgorithm, SoftwareComponent,
 };
 use evidence::hash::{Digest, HashAlgorithm};
+use evidence::virtcca::{self, CvmClaims, CvmKey};
 
 /// Platform claims with every optional claim of `profile`.
 pub fn platform(profile: PlatformProfile) -> PlatformClaims {
@@ -63,7 +64,54 @@ pub fn realm_2024() -> RealmProfile {
 
 /// `claims` in a COSE_Sign1 with a signature of the right size and no meaning.
 pub fn sign(claims: &[u8]) -> Vec<u8> {
-    let algorithm = SignatureAlgorithm::Es384;
+    sign_with(claims, SignatureAlgorithm::Es384)
+}
+
+/// As [`sign`], with another algorithm.
+pub fn sign_with(claims: &[u8], algorithm: SignatureAlgorithm) -> Vec<u8> {
     let Ok(token) = cca::sign::<Infallible>(claims, algorithm, |_| Ok(vec![0x11; algorithm.signature_len()]));
     token
+}
+
+/// Claims of a CVM with a P-521 key.
+pub fn cvm() -> CvmClaims {
+    let mut point = vec![0x5a; Curve::P521.point_len()];
+    point[0] = 4;
+    CvmClaims {
+        challenge: [0xab; 64],
+        rpv: [0xcd; 64],
+        hash: HashAlgorithm::Sha256,
+        key: CvmKey::new(point).expect("the point has the right size"),
+        rim: HashAlgorithm::Sha256.digest(b"rim"),
+        rems: [Digest::zero(HashAlgorithm::Sha256); 4],
+        key_hash: HashAlgorithm::Sha256,
+    }
+}
+
+/// Claims of a Platform Token.
+pub fn virtcca_platform() -> virtcca::PlatformClaims {
+    let component = |kind: &str, hash: Option<HashAlgorithm>| virtcca::SoftwareComponent {
+        kind: kind.to_owned(),
+        measurement: hash.unwrap_or(HashAlgorithm::Sha256).digest(kind.as_bytes()),
+        version: "21.23.0".to_owned(),
+        signer_id: vec![0x51; 4],
+        hash,
+    };
+    virtcca::PlatformClaims {
+        profile: String::new(),
+        challenge: HashAlgorithm::Sha256.digest(cvm().key.claim_bytes()),
+        implementation_id: [9; 32],
+        instance_id: [1; 33],
+        config: vec![0xcf; 4],
+        lifecycle: Lifecycle(0x2000),
+        components: vec![component("tf_bl2", None), component("tee", Some(HashAlgorithm::Sha512))],
+        verification_service: String::new(),
+        hash: HashAlgorithm::Sha256,
+    }
+}
+
+/// The byte string of CBOR in which a CVM token has its claims.
+pub fn wrapped(claims: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(claims.len()).expect("inputs of a fuzzer are short").to_be_bytes();
+    [&[0x5a], &length[..], claims].concat()
 }

@@ -287,18 +287,19 @@ fn revocation_lists_are_demanded_only_by_rule() {
     run(&mint, &store, &demanding).unwrap();
 }
 
+/// The very same token, whose Platform Token was verified a moment ago, beside another genuine device certificate.
 #[test]
-fn a_verified_platform_token_is_remembered_with_its_device_and_nothing_else() {
+fn a_verified_platform_token_is_remembered_for_its_own_device_only() {
     let (mint, store) = minted();
-    run(&mint, &store, &default_policies()).unwrap();
-    // The same Platform Token beside the certificate of another device, which the same authority issued.
-    let mut other = mint.clone();
-    let certificate = mint.sub.issue(&Authority::params("device-0002"), DeviceSigner::p521().certified());
-    other.device_certificate = certificate.pem().into_bytes();
-    assert_eq!(
-        refused(&other, &store, &default_policies()),
-        (Step::PlatformSignature, Code::PlatformSignatureInvalid)
-    );
-    // The same claims under another signature by the same device.
-    run(&mint, &store, &default_policies()).unwrap();
+    let policies = default_policies();
+    let mut evidence = mint.virtcca_evidence();
+    let mut run = |certificate: Option<Vec<u8>>| {
+        evidence.device_certificate = certificate.unwrap_or_else(|| evidence.device_certificate.clone());
+        let evidence = evidence::envelope::Evidence::Virtcca(evidence.clone());
+        appraise(&evidence, &CHALLENGE, &store.context(&policies)).map_err(|refusal| refusal.code)
+    };
+    run(None).unwrap();
+    run(None).unwrap();
+    let other = mint.sub.issue(&Authority::params("device-0002"), DeviceSigner::p521().certified());
+    assert_eq!(run(Some(other.pem().into_bytes())).unwrap_err(), Code::PlatformSignatureInvalid);
 }

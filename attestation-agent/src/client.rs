@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,11 @@ pub enum ServiceAddress {
         /// The port.
         port: u32,
     },
+    /// A TCP address of this machine, without TLS.
+    Loopback {
+        /// The port.
+        port: u16,
+    },
     /// A TCP address.
     Tcp {
         /// Name or address; IPv6 addresses without brackets.
@@ -56,6 +62,7 @@ impl ServiceAddress {
     pub fn default_server_name(&self) -> Option<&str> {
         match self {
             Self::Vsock { .. } => None,
+            Self::Loopback { .. } => Some("localhost"),
             Self::Tcp { host, .. } => Some(host),
         }
     }
@@ -66,13 +73,17 @@ impl FromStr for ServiceAddress {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let expected = || format!("{text:?} is not of the form vsock://CID:PORT or https://HOST:PORT");
-        if text.starts_with("http://") {
-            return Err(format!("{text:?} has no TLS; only https:// and vsock:// (TLS inside) are spoken"));
-        }
         let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = rest.rsplit_once(':').ok_or_else(expected)?;
         match scheme {
+            "http" if host == "127.0.0.1" || host == "localhost" => {
+                Ok(Self::Loopback { port: port.parse().map_err(|_| expected())? })
+            }
+            "http" => Err(format!(
+                "{text:?} has no TLS, so others could read and change what is said; without TLS only 127.0.0.1 is \
+                 spoken to"
+            )),
             "vsock" => Ok(Self::Vsock {
                 cid: host.parse().map_err(|_| expected())?,
                 port: port.parse().map_err(|_| expected())?,
@@ -95,6 +106,7 @@ impl fmt::Display for ServiceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vsock { cid, port } => write!(f, "vsock://{cid}:{port}"),
+            Self::Loopback { port } => write!(f, "http://127.0.0.1:{port}"),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "https://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "https://{host}:{port}"),
         }
@@ -121,13 +133,25 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 #[derive(Clone)]
 pub struct Client {
     address: ServiceAddress,
-    server_name: ServerName<'static>,
     host: HeaderValue,
-    tls: Arc<ClientConfig>,
+    tls: Option<Tls>,
     timeout: Duration,
 }
 
+#[derive(Clone)]
+struct Tls {
+    server_name: ServerName<'static>,
+    config: Arc<ClientConfig>,
+}
+
 impl Client {
+    /// A client of a service on this machine's loopback at `port`, without TLS.
+    #[must_use]
+    pub fn loopback(port: u16, timeout: Duration) -> Self {
+        let host = HeaderValue::from_static("localhost");
+        Self { address: ServiceAddress::Loopback { port }, host, tls: None, timeout }
+    }
+
     /// A client that trusts `certificates` and nothing else; `timeout` bounds every single exchange.
     ///
     /// # Errors
@@ -155,13 +179,14 @@ impl Client {
         let parsed_name =
             ServerName::try_from(server_name.to_owned()).map_err(|error| wrong_name(error.to_string()))?;
         let host = HeaderValue::from_str(server_name).map_err(|error| wrong_name(error.to_string()))?;
-        let tls =
+        let config =
             ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .map_err(|error| wrong_certificate(error.to_string()))?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-        Ok(Self { address, server_name: parsed_name, host, tls: Arc::new(tls), timeout })
+        let tls = Some(Tls { server_name: parsed_name, config: Arc::new(config) });
+        Ok(Self { address, host, tls, timeout })
     }
 
     /// Opens a connection.
@@ -185,18 +210,25 @@ impl Client {
             ServiceAddress::Vsock { cid, port } => {
                 Box::new(vsock(VsockAddr::new(*cid, *port)).await.map_err(unreachable)?)
             }
+            ServiceAddress::Loopback { port } => {
+                Box::new(TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await.map_err(unreachable)?)
+            }
             ServiceAddress::Tcp { host, port } => {
                 Box::new(TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?)
             }
         };
-        let stream = TlsConnector::from(self.tls.clone())
-            .connect(self.server_name.clone(), stream)
-            .await
-            .map_err(|source| Error::Tls {
-                address: self.address.to_string(),
-                server_name: self.server_name.to_str().into_owned(),
-                source,
-            })?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => stream,
+            Some(Tls { server_name, config }) => Box::new(
+                TlsConnector::from(config.clone()).connect(server_name.clone(), stream).await.map_err(
+                    |source| Error::Tls {
+                        address: self.address.to_string(),
+                        server_name: server_name.to_str().into_owned(),
+                        source,
+                    },
+                )?,
+            ),
+        };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_LEN)
             .handshake(TokioIo::new(stream))
@@ -245,6 +277,20 @@ impl Connection {
         credentials: Credentials<'_>,
         body: &serde_json::Value,
     ) -> Result<Answer> {
+        self.ask(endpoint, credentials, body.to_string()).await
+    }
+
+    /// Gets something that is public.
+    pub(crate) async fn get(&mut self, endpoint: &'static str) -> Result<Answer> {
+        self.ask(endpoint, Credentials::default(), String::new()).await
+    }
+
+    async fn ask(
+        &mut self,
+        endpoint: &'static str,
+        credentials: Credentials<'_>,
+        body: String,
+    ) -> Result<Answer> {
         let request = self.request(endpoint, credentials, body)?;
         let client = self.client.clone();
         // Not ready means closed: the exchange before this one was answered in full.
@@ -258,27 +304,34 @@ impl Connection {
         &self,
         endpoint: &'static str,
         credentials: Credentials<'_>,
-        body: &serde_json::Value,
+        body: String,
     ) -> Result<Request<Full<Bytes>>> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Http { endpoint, source };
-        let path = endpoint.strip_prefix("POST ").unwrap_or(endpoint);
+        let (method, path) = endpoint.split_once(' ').unwrap_or(("GET", endpoint));
         let mut request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(path)
             .header(HOST, &self.client.host)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.to_string())))
+            .body(Full::new(Bytes::from(body)))
             .map_err(|error| failed(error.into()))?;
-        let mut secret = |name: HeaderName, value: Option<String>| -> Result<()> {
-            if let Some(value) = value {
-                let mut value = HeaderValue::try_from(value).map_err(|error| failed(error.into()))?;
-                value.set_sensitive(true);
-                request.headers_mut().insert(name, value);
-            }
+        if request.method() == Method::POST {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let secret = |headers: &mut HeaderMap, name: HeaderName, value: String| -> Result<()> {
+            let mut value = HeaderValue::try_from(value).map_err(|error| failed(error.into()))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
             Ok(())
         };
-        secret(COOKIE, credentials.cookie.map(str::to_owned))?;
-        secret(AUTHORIZATION, credentials.bearer.map(|token| format!("Bearer {token}")))?;
+        let headers = request.headers_mut();
+        if let Some(cookie) = credentials.cookie {
+            secret(headers, COOKIE, cookie.to_owned())?;
+            // secGear's services compare the challenge with the session's only if this is there.
+            headers.insert("as-challenge", HeaderValue::from_static("as"));
+        }
+        if let Some(token) = credentials.bearer {
+            secret(headers, AUTHORIZATION, format!("Bearer {token}"))?;
+        }
         Ok(request)
     }
 
@@ -319,8 +372,13 @@ mod tests {
 
     #[test]
     fn reads_the_addresses_of_the_manual() {
-        for text in ["vsock://2:8443", "vsock://2:4294967295", "https://as.example:8443", "https://[::1]:443"]
-        {
+        for text in [
+            "vsock://2:8443",
+            "vsock://2:4294967295",
+            "https://as.example:8443",
+            "https://[::1]:443",
+            "http://127.0.0.1:8080",
+        ] {
             assert_eq!(text.parse::<ServiceAddress>().unwrap().to_string(), text);
         }
         let ipv6: ServiceAddress = "https://[::1]:443/".parse().unwrap();
@@ -332,6 +390,9 @@ mod tests {
         for text in [
             "",
             "http://as.example:80",
+            "http://127.0.0.1.as.example:80",
+            "http://127.0.0.1",
+            "http://10.0.0.1:80",
             "https://as.example",
             "https://:1",
             "https://[]:1",

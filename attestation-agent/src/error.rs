@@ -107,6 +107,41 @@ pub enum Error {
     /// The released secret cannot be opened.
     #[error("the released secret cannot be opened")]
     Unseal(#[from] jose::Error),
+    /// A token does not hold.
+    #[error("the token does not hold")]
+    Token(#[from] jose::TokenError),
+    /// A parameter of a request cannot be used.
+    #[error("{0}")]
+    Request(String),
+    /// The agent is not set up for a request.
+    #[error("this agent does not offer {0}")]
+    NotSupported(&'static str),
+    /// A secret was asked for under a challenge that does not carry a key of this agent.
+    #[error(
+        "a secret can be sealed only to a key of this agent: give a challenge that /challenge of this agent returned \
+         without user_data less than a minute ago, or none"
+    )]
+    ChallengeNotBound,
+    /// The secret is not text.
+    #[error("the secret is not UTF-8 text, which this interface needs; use attestation-agent fetch")]
+    SecretNotText,
+    /// No application of this name has a cached token.
+    #[error("no application {uuid:?} is configured (member app_list of the configuration file)")]
+    AppNotFound {
+        /// The name, shortened.
+        uuid: String,
+    },
+    /// The application was set up for another kind of confidential VM.
+    #[error("the application is configured for the platform {configured:?}, and this guest's is {found:?}")]
+    PlatformMismatch {
+        /// The platform in the configuration.
+        configured: String,
+        /// What this guest is.
+        found: &'static str,
+    },
+    /// The cached token is not there yet, or ran out.
+    #[error("there is no valid token for the application yet; the agent is trying to get one")]
+    NoTokenYet,
 }
 
 impl Error {

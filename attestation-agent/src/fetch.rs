@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use evidence::envelope::Dialect;
 use jose::EphemeralKey;
 use zeroize::Zeroizing;
 
 use crate::client::Client;
-use crate::collect::{self, EvidenceSource};
+use crate::collect::{self, EvidenceSource, Request};
 use crate::report::Measurements;
 use crate::service::{self, ResourcePath};
 use crate::{Error, Result};
@@ -26,17 +27,19 @@ pub struct Outcome {
 pub async fn fetch(
     client: &Client,
     source: &Arc<dyn EvidenceSource>,
+    dialect: Dialect,
     key: &EphemeralKey,
     resource: &ResourcePath,
 ) -> Outcome {
     let mut measurements = None;
-    let secret = release(client, source, key, resource, &mut measurements).await;
+    let secret = release(client, source, dialect, key, resource, &mut measurements).await;
     Outcome { measurements, secret }
 }
 
 async fn release(
     client: &Client,
     source: &Arc<dyn EvidenceSource>,
+    dialect: Dialect,
     key: &EphemeralKey,
     resource: &ResourcePath,
     measurements: &mut Option<Measurements>,
@@ -44,10 +47,11 @@ async fn release(
     let mut connection = client.connect().await?;
     let challenge = service::challenge(&mut connection, &key.public_jwk().thumbprint()).await?;
     tracing::info!("challenge received; it carries this agent's key");
-    let evidence = collect::token(source, *challenge.bytes()).await?;
+    let evidence = collect::collect(source, Request { challenge: *challenge.bytes(), ima: false }).await?;
     *measurements = Measurements::of(&evidence);
     tracing::info!("evidence collected");
-    let token = service::attest(&mut connection, &challenge, &evidence, None, Some(key.public_jwk())).await?;
+    let text = evidence.to_json_as(dialect);
+    let token = service::attest(&mut connection, &challenge, &text, None, Some(key.public_jwk())).await?;
     tracing::info!("attested");
     let sealed = service::resource(&mut connection, &token, resource).await?;
     tracing::info!(%resource, "sealed secret received");
@@ -67,11 +71,13 @@ mod tests {
     use super::*;
     use crate::collect::CollectError;
     use crate::report::{Report, Verdict, chain};
-    use crate::testing::{Asked, FakeService, Honest, Reply, SECRET, SERVER_NAME, realm, self_signed};
+    use crate::testing::{
+        Asked, FakeService, Honest, Reply, SECRET, SERVER_NAME, places_in, realm, self_signed,
+    };
 
     async fn fetch_with(client: &Client) -> Outcome {
         let key = EphemeralKey::generate(Curve::P384, &mut rand::rng());
-        fetch(client, &realm(), &key, &"demo/disk/key".parse().unwrap()).await
+        fetch(client, &realm(), Dialect::Compact, &key, &"demo/disk/key".parse().unwrap()).await
     }
 
     async fn fetch_from(answer: impl Fn(&Asked, &Honest) -> Reply + Send + Sync + 'static) -> Outcome {
@@ -260,7 +266,7 @@ mod tests {
     async fn hands_in_a_token_that_it_cannot_decode_itself() {
         struct OddRealm(Mutex<usize>);
         impl EvidenceSource for OddRealm {
-            fn token(&self, _: &[u8; 64]) -> std::result::Result<Evidence, CollectError> {
+            fn collect(&self, _: &Request) -> std::result::Result<Evidence, CollectError> {
                 *self.0.lock().unwrap() += 1;
                 Ok(Evidence::cca(b"not a token".to_vec()))
             }
@@ -272,7 +278,9 @@ mod tests {
         .await;
         let key = EphemeralKey::generate(Curve::P384, &mut rand::rng());
         let source: Arc<dyn EvidenceSource> = Arc::new(OddRealm(Mutex::default()));
-        let outcome = fetch(&service.client(), &source, &key, &"demo/disk/key".parse().unwrap()).await;
+        let outcome =
+            fetch(&service.client(), &source, Dialect::Compact, &key, &"demo/disk/key".parse().unwrap())
+                .await;
         let report = Report::new(&outcome);
         assert_eq!((report.verdict, report.code.as_deref()), (Verdict::Refused, Some("token_malformed")));
         assert!(report.measurements.is_none());
@@ -282,10 +290,11 @@ mod tests {
     async fn tells_why_there_is_no_evidence() {
         let service = FakeService::start(|asked, honest| honest.answer(asked)).await;
         let directory = tempfile::tempdir().unwrap();
-        let source: Arc<dyn EvidenceSource> =
-            Arc::new(crate::tsm::TsmReports::new(&directory.path().join("tsm/report")));
+        let source: Arc<dyn EvidenceSource> = Arc::new(collect::Guest::new(places_in(directory.path())));
         let key = EphemeralKey::generate(Curve::P384, &mut rand::rng());
-        let outcome = fetch(&service.client(), &source, &key, &"demo/disk/key".parse().unwrap()).await;
+        let outcome =
+            fetch(&service.client(), &source, Dialect::Compact, &key, &"demo/disk/key".parse().unwrap())
+                .await;
         let report = Report::new(&outcome);
         assert_eq!(report.verdict, Verdict::Error);
         assert!(report.detail.unwrap().contains("mount -t configfs"));

@@ -4,24 +4,28 @@
 //! such guests only. The guest trusts nothing outside but the service certificate it was built with: the challenge
 //! must carry the agent's own key, and secrets come sealed to that key.
 //!
-//! - [`collect`], [`tsm`]: evidence from the kernel
+//! - [`collect`]: evidence from the kernel's devices, and the logs
 //! - [`client`]: TLS to the service, over vsock or TCP; [`service`]: the service's REST interface
+//! - [`agent`]: what the agent does for programs; [`rest`]: the interface through which they ask
 //! - [`fetch`]: one secret, once; [`report`]: what is said about it
-//! - [`daemon`]: the local REST interface for programs in the guest
-//! - [`config`]: options and configuration file
+//! - `local`: evidence judged without a service (feature `local-verify`)
+//! - [`config`]: options and configuration files; [`environment`]: time and randomness
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub mod agent;
 pub mod client;
 pub mod collect;
 pub mod config;
-pub mod daemon;
+pub mod environment;
 mod error;
 pub mod fetch;
+#[cfg(feature = "local-verify")]
+pub mod local;
 pub mod report;
+pub mod rest;
 pub mod service;
 #[cfg(test)]
 mod testing;
-pub mod tsm;
 
 pub use error::{Error, Refusal, Result};

@@ -1,137 +1,27 @@
 //! `attestation-agent`: proves to an attestation service what this guest is, and fetches its secrets.
 #![forbid(unsafe_code)]
 
+mod cli;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use attestation_agent::client::Client;
-use attestation_agent::collect::EvidenceSource;
+use attestation_agent::agent::{Agent, Setup};
+use attestation_agent::collect::{EvidenceSource, Guest, Request};
 use attestation_agent::config::{self, Options};
-use attestation_agent::daemon::{self, Daemon};
+use attestation_agent::environment::{Environment as _, System};
 use attestation_agent::fetch::fetch;
 use attestation_agent::report::{Report, SecretText};
-use attestation_agent::service::ResourcePath;
-use attestation_agent::tsm::TsmReports;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use jose::{Curve, EphemeralKey};
-use tokio::net::TcpListener;
+use attestation_agent::rest::{self, ListenAddress, Listener};
+use attestation_agent::service::{Challenge, ResourcePath};
+use clap::{CommandFactory as _, Parser as _};
+use cli::{Cli, Command, DaemonArgs, EvidenceArgs, FetchArgs, LogLevel, ReportFormat};
 use tokio::signal::unix::{SignalKind, signal};
-
-const EXAMPLES: &str = "\
-Examples:
-  Fetch a secret through the host's vsock proxy and keep it in a file:
-    attestation-agent fetch --service vsock://2:8443 --server-name as.example \\
-      --service-cert /etc/as.pem --resource demo/disk-key --secret-file /run/disk-key
-
-  Offer tokens and secrets to programs in this guest:
-    attestation-agent daemon --service https://as.example:8443 --service-cert /etc/as.pem
-    curl -X POST http://127.0.0.1:8081/resource/storage -d '{\"resource\":{\"vendor\":\"demo\",\"path\":\"disk-key\"}}'
-
-Options can also be set in /etc/attestation-agent.json, with underscores instead of dashes:
-  {\"service\": \"vsock://2:8443\", \"server_name\": \"as.example\", \"service_cert\": \"/etc/as.pem\"}
-
-Exit codes: 0 done, 1 error, 2 refused by the attestation service.";
-
-/// Proves to an attestation service what this guest is, and fetches the secrets meant for it.
-#[derive(Parser)]
-#[command(version, after_help = EXAMPLES)]
-struct Cli {
-    /// What is logged to standard error; secrets and tokens never are
-    #[arg(long, value_name = "LEVEL", value_enum, default_value = "warn", global = true)]
-    log: LogLevel,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Attest once and fetch one secret; print a report
-    Fetch(FetchArgs),
-    /// Serve programs in this guest over local HTTP until SIGTERM or SIGINT
-    Daemon(DaemonArgs),
-    /// Print a shell completion script
-    #[command(hide = true)]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page
-    #[command(hide = true)]
-    Man,
-}
-
-#[derive(Args)]
-struct CommonArgs {
-    /// Configuration file; options on the command line go before it [default: /etc/attestation-agent.json, if it exists]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The attestation service: vsock://CID:PORT or https://HOST:PORT
-    #[arg(long, value_name = "URL")]
-    service: Option<String>,
-    /// The name in the service's certificate [default: HOST]
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
-    /// PEM file with the service's certificate, or that of its CA; nothing else is trusted
-    #[arg(long, value_name = "FILE")]
-    service_cert: Option<PathBuf>,
-    /// Directory of the kernel's TSM reports [default: /sys/kernel/config/tsm/report]
-    #[arg(long, value_name = "DIR")]
-    tsm_root: Option<PathBuf>,
-    /// Seconds to wait for each exchange with the service [default: 30]
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
-}
-
-#[derive(Args)]
-struct FetchArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    /// The secret to fetch
-    #[arg(long, value_name = "VENDOR/PATH")]
-    resource: Option<String>,
-    /// Write the secret to this file, readable by its owner only
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-    /// Put the secret into the report
-    #[arg(long)]
-    print_secret: bool,
-    /// Report for programs (one JSON line on standard output, text on standard error) or for people (text only)
-    #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]
-    report: ReportFormat,
-}
-
-#[derive(Args)]
-struct DaemonArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    /// Where to listen; port 0 takes any free one [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-    /// Allow to listen on an address that others than this guest can reach: whoever does gets this guest's secrets
-    #[arg(long)]
-    allow_remote: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum ReportFormat {
-    Json,
-    Text,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-}
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -166,6 +56,7 @@ fn start_log(level: LogLevel) {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Fetch(args) => block_on(run_fetch(args)),
+        Command::Evidence(args) => print_evidence(args),
         Command::Daemon(args) => block_on(run_daemon(args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "attestation-agent", &mut io::stdout());
@@ -183,27 +74,21 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-impl CommonArgs {
-    fn resolve(self, flags: Options) -> attestation_agent::Result<Options> {
-        let file = Options::from_file(self.config.as_deref())?;
-        let common = Options {
-            service: self.service,
-            server_name: self.server_name,
-            service_cert: self.service_cert,
-            tsm_root: self.tsm_root,
-            timeout: self.timeout,
-            ..flags
-        };
-        Ok(common.or(file))
-    }
-}
-
 fn source(options: &Options) -> Arc<dyn EvidenceSource> {
-    Arc::new(TsmReports::new(options.tsm_root()))
+    Arc::new(Guest::new(options.places()))
 }
 
-fn new_key() -> EphemeralKey {
-    EphemeralKey::generate(Curve::P384, &mut rand::rng())
+fn print_evidence(args: EvidenceArgs) -> Result<ExitCode> {
+    let challenge = *Challenge::from_text(&args.challenge)
+        .map_err(|problem| attestation_agent::Error::Option {
+            option: "--challenge",
+            problem: problem.to_owned(),
+        })?
+        .bytes();
+    let options = args.guest.options();
+    let evidence = Guest::new(options.places()).collect(&Request { challenge, ima: args.ima })?;
+    println!("{}", evidence.to_json_as(options.dialect()));
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run_fetch(args: FetchArgs) -> Result<ExitCode> {
@@ -216,7 +101,7 @@ async fn run_fetch(args: FetchArgs) -> Result<ExitCode> {
         .parse()
         .map_err(|problem| attestation_agent::Error::Option { option: "--resource", problem })?;
 
-    let outcome = fetch(&client, &source(&options), &new_key(), &resource).await;
+    let outcome = fetch(&client, &source(&options), options.dialect(), &System.new_key(), &resource).await;
     let mut report = Report::new(&outcome);
     if let Ok(secret) = &outcome.secret {
         if let Some(path) = &args.secret_file {
@@ -262,30 +147,52 @@ fn write_secret(path: &Path, secret: &[u8]) -> Result<()> {
 }
 
 async fn run_daemon(args: DaemonArgs) -> Result<ExitCode> {
-    let options = args.common.resolve(Options { listen: args.listen, ..Options::default() })?;
-    let client: Client = options.client()?;
-    let address = options.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8081)));
-    if !address.ip().is_loopback() && !args.allow_remote {
-        bail!(
-            "option --listen: {address} can be reached from outside this guest, and whoever reaches it gets this \
-             guest's secrets; use a loopback address, or --allow-remote if that is meant"
-        );
-    }
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("option --listen: cannot listen on {address}"))?;
+    let (options, allow_remote) = args.resolve()?;
+    let setup = Setup {
+        judge: options.judge()?,
+        source: source(&options),
+        environment: Arc::new(System),
+        rules: options.token_rules()?,
+        dialect: options.dialect(),
+        apps: options.app_list.clone().unwrap_or_default(),
+    };
+    let listeners = listen(&options, allow_remote).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let agent = Arc::new(Agent::new(setup));
+    let refreshing = agent.clone().keep_tokens();
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = async { refreshing.await; std::future::pending().await } => {}
         }
     };
-    println!("{}", serde_json::json!({ "listening": listener.local_addr()? }));
-    let daemon = Arc::new(Daemon::new(client, source(&options), Box::new(new_key)));
-    daemon::serve(daemon, listener, shutdown).await;
+    let addresses: Vec<String> =
+        listeners.iter().map(|listener| Ok(listener.address()?.to_string())).collect::<io::Result<_>>()?;
+    println!("{}", serde_json::json!({ "listening": addresses }));
+    rest::serve(agent, listeners, shutdown).await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(options: &Options, allow_remote: bool) -> Result<Vec<Listener>> {
+    let default = ListenAddress::Tcp(([127, 0, 0, 1], 8081).into());
+    let addresses = options.listen.clone().unwrap_or_else(|| vec![default]);
+    let socket_mode = options.socket_mode()?;
+    let mut listeners = Vec::new();
+    for address in addresses {
+        if !address.is_local() && !allow_remote {
+            bail!(
+                "option --listen: {address} can be reached from outside this guest, and whoever reaches it gets this \
+                 guest's secrets; use a loopback address or a Unix socket, or --allow-remote if that is meant"
+            );
+        }
+        let listener = Listener::bind(&address, socket_mode)
+            .await
+            .with_context(|| format!("option --listen: cannot listen on {address}"))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
 }
 
 #[cfg(test)]

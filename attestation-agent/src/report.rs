@@ -28,14 +28,18 @@ impl Measurements {
     /// Reads them from evidence; `None` if its token cannot be decoded, which is then for the service to refuse.
     pub(crate) fn of(evidence: &Evidence) -> Option<Self> {
         let measurements = match evidence {
-            Evidence::Cca(evidence) => CcaToken::decode(&evidence.token).map(|token| {
-                let (realm, platform) = (token.realm.claims, token.platform.claims);
-                Self { rim: realm.rim, rems: realm.rems, lifecycle: platform.lifecycle.to_string() }
+            Evidence::Cca(evidence) => CcaToken::decode(&evidence.token).map(|token| Self {
+                rim: token.realm.claims.rim,
+                rems: token.realm.claims.rems,
+                lifecycle: token.platform.claims.lifecycle.to_string(),
             }),
-            Evidence::Virtcca(evidence) => VirtccaToken::decode(&evidence.token).map(|token| {
-                let (cvm, platform) = (token.cvm.claims, token.platform);
-                let lifecycle = platform.map_or("not told".to_owned(), |p| p.claims.lifecycle.to_string());
-                Self { rim: cvm.rim, rems: cvm.rems, lifecycle }
+            Evidence::Virtcca(evidence) => VirtccaToken::decode(&evidence.token).map(|token| Self {
+                rim: token.cvm.claims.rim,
+                rems: token.cvm.claims.rems,
+                lifecycle: token.platform.map_or_else(
+                    || "unknown: no Platform Token".to_owned(),
+                    |it| it.claims.lifecycle.to_string(),
+                ),
             }),
         };
         measurements.inspect_err(|error| tracing::warn!(%error, "the kernel's token cannot be decoded")).ok()

@@ -2,9 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use evidence::envelope::Evidence;
 use hyper::header::{HeaderMap, SET_COOKIE};
-use jose::Jwk;
+use jose::{Jwk, TokenKeys};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -14,6 +13,7 @@ use crate::{Error, Result};
 const CHALLENGE: &str = "POST /challenge";
 const ATTESTATION: &str = "POST /attestation";
 const RESOURCE: &str = "POST /resource/storage";
+const KEYS: &str = "GET /.well-known/jwks.json";
 
 const SESSION_COOKIE: &str = "oeas-session-id";
 /// Length of the service's random half of a challenge, in bytes.
@@ -45,6 +45,16 @@ impl Challenge {
             Ok(_) => Err("a challenge has at least 32 bytes"),
             Err(_) => Err("a challenge is base64url without padding of at most 64 bytes"),
         }
+    }
+
+    /// A challenge that the agent makes itself: `random`, then at most [`MAX_USER_DATA_LEN`] bytes of `user_data`.
+    #[cfg(feature = "local-verify")]
+    pub(crate) fn from_parts(random: &[u8; RANDOM_LEN], user_data: &[u8]) -> Self {
+        let mut bytes = [0; 64];
+        for (to, from) in bytes.iter_mut().zip(random.iter().chain(user_data)) {
+            *to = *from;
+        }
+        Self { text: URL_SAFE_NO_PAD.encode([random, user_data].concat()), bytes, cookie: None }
     }
 
     /// The text, as the service gave it.
@@ -108,20 +118,20 @@ pub async fn challenge(connection: &mut Connection, user_data: &[u8]) -> Result<
     Ok(challenge)
 }
 
-/// Hands in evidence and gets an attestation token (a JWT), bound to `key` if one is given.
+/// Hands in evidence (JSON) and gets an attestation token (a JWT), bound to `key` if one is given.
 ///
 /// # Errors
 /// If the service cannot be asked, or refuses.
 pub async fn attest(
     connection: &mut Connection,
     challenge: &Challenge,
-    evidence: &Evidence,
+    evidence: &str,
     policy_id: Option<&[String]>,
     key: Option<&Jwk>,
 ) -> Result<String> {
     let mut body = json!({
         "challenge": challenge.text,
-        "evidence": URL_SAFE_NO_PAD.encode(evidence.to_json()),
+        "evidence": URL_SAFE_NO_PAD.encode(evidence),
         "policy_id": policy_id,
     });
     if let (Some(key), Some(members)) = (key, body.as_object_mut()) {
@@ -147,6 +157,15 @@ pub async fn resource(connection: &mut Connection, token: &str, resource: &Resou
     let answer =
         connection.post(RESOURCE, credentials, &json!({ "TeeGet": { "resource": resource } })).await?;
     json_string(RESOURCE, &answer.body)
+}
+
+/// The keys with which the service signs tokens.
+///
+/// # Errors
+/// If the service cannot be asked, or has none that can be used.
+pub async fn token_keys(connection: &mut Connection) -> Result<TokenKeys> {
+    let answer = connection.get(KEYS).await?;
+    Ok(TokenKeys::from_jwks(&answer.body)?)
 }
 
 fn json_string(endpoint: &'static str, body: &[u8]) -> Result<String> {

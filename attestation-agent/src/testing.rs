@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use evidence::cca::{
 };
 use evidence::envelope::Evidence;
 use evidence::hash::{Digest, HashAlgorithm};
+use evidence::virtcca;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONNECTION, COOKIE, SET_COOKIE};
@@ -21,7 +24,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use jose::Jwk;
+use jose::{Curve, EphemeralKey, Jwk};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{CertifiedKey, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -30,9 +34,12 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::client::{Client, ServiceAddress};
-use crate::collect::{CollectError, EvidenceSource};
+use crate::collect::{self, CollectError, EvidenceSource, LogFiles, Places};
+use crate::environment::{Environment, System};
 
 pub const SERVER_NAME: &str = "as.redoubt";
+/// When the tests take place, seconds since 1970.
+pub const NOW: i64 = 1_800_000_000;
 pub const SECRET: &str = "correct horse \"battery\" staple";
 
 pub fn self_signed(name: &str) -> CertifiedKey<KeyPair> {
@@ -78,12 +85,92 @@ pub fn token_for(challenge: &[u8; 64]) -> Vec<u8> {
     wrap(Wrapper::Tag399, &sign(platform.encode()), &sign(realm.encode()))
 }
 
+/// The same for virtCCA, with a Platform Token.
+pub fn virtcca_token_for(challenge: &[u8; 64]) -> Vec<u8> {
+    let hash = HashAlgorithm::Sha256;
+    let digest = |byte| Digest::from_slice(&[byte; 32]).unwrap();
+    let key = virtcca::CvmKey::new([&[0x04; 1][..], &[0x66; 132]].concat()).unwrap();
+    let platform = virtcca::PlatformClaims {
+        profile: String::new(),
+        challenge: hash.digest(key.claim_bytes()),
+        implementation_id: [0x22; 32],
+        instance_id: [1; 33],
+        config: Vec::new(),
+        lifecycle: Lifecycle(0x2000),
+        components: vec![virtcca::SoftwareComponent {
+            kind: "tf_bl2".to_owned(),
+            measurement: digest(0x33),
+            version: "1".to_owned(),
+            signer_id: Vec::new(),
+            hash: None,
+        }],
+        verification_service: String::new(),
+        hash,
+    };
+    let cvm = virtcca::CvmClaims {
+        challenge: *challenge,
+        rpv: [0; 64],
+        hash,
+        key,
+        rim: digest(0x11),
+        rems: [Digest::zero(hash); 4],
+        key_hash: hash,
+    };
+    let sign = |payload: Vec<u8>| {
+        sign(&payload, SignatureAlgorithm::Es512, |_| Ok::<_, Infallible>(vec![0x55; 132])).unwrap()
+    };
+    virtcca::wrap(Some(&sign(platform.encode())), &sign(cvm.encode()))
+}
+
+/// A clock that stands still until it is set, and real randomness.
+pub struct Clock(AtomicI64);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(AtomicI64::new(NOW))
+    }
+}
+
+impl Clock {
+    pub fn set(&self, now: i64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Environment for Clock {
+    fn now(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        System.random(bytes);
+    }
+
+    fn new_key(&self) -> EphemeralKey {
+        EphemeralKey::generate(Curve::P256, &mut rand::rng())
+    }
+}
+
 /// An evidence source inside the test.
 pub struct FakeRealm;
 
 impl EvidenceSource for FakeRealm {
-    fn token(&self, challenge: &[u8; 64]) -> Result<Evidence, CollectError> {
-        Ok(Evidence::cca(token_for(challenge)))
+    fn collect(&self, request: &collect::Request) -> Result<Evidence, CollectError> {
+        Ok(Evidence::cca(token_for(&request.challenge)))
+    }
+}
+
+/// A guest whose devices and logs would all be below `root`.
+pub fn places_in(root: &Path) -> Places {
+    Places {
+        tsi: root.join("dev/tsi"),
+        tsm_root: root.join("tsm/report"),
+        device_certificate: root.join("device-certificate.pem"),
+        logs: LogFiles {
+            ima: root.join("ima"),
+            ccel_table: root.join("CCEL"),
+            ccel_data: root.join("data-CCEL"),
+        },
     }
 }
 
@@ -123,20 +210,51 @@ impl Reply {
 
 /// The rules of an honest service: challenges serve once and with their cookie, keys must be in the challenge,
 /// secrets go out sealed to the key.
-#[derive(Default)]
+#[derive(Clone)]
 pub struct Honest {
-    challenges: Mutex<HashMap<String, String>>,
-    keys: Mutex<HashMap<String, Option<Jwk>>>,
+    challenges: Arc<Mutex<HashMap<String, String>>>,
+    keys: Arc<Mutex<HashMap<String, Option<Jwk>>>>,
+    signing_key: Arc<KeyPair>,
+    verdict: bool,
+}
+
+impl Default for Honest {
+    fn default() -> Self {
+        let signing_key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        Self {
+            challenges: Arc::default(),
+            keys: Arc::default(),
+            signing_key: Arc::new(signing_key),
+            verdict: true,
+        }
+    }
 }
 
 impl Honest {
+    /// The same service, whose tokens carry this verdict.
+    pub fn with_verdict(&self, verdict: bool) -> Self {
+        Self { verdict, ..self.clone() }
+    }
+
     pub fn answer(&self, asked: &Asked) -> Reply {
         match asked.path.as_str() {
             "/challenge" => self.challenge(&asked.body),
             "/attestation" => self.attestation(asked),
             "/resource/storage" => self.resource(asked),
+            "/.well-known/jwks.json" => {
+                let jwk = Jwk::from_sec1(Curve::P384, self.signing_key.public_key_raw()).unwrap();
+                Reply::ok(json!({ "keys": [jwk] }).to_string())
+            }
             other => panic!("path {other}"),
         }
+    }
+
+    fn sign(&self, nonce: &str) -> String {
+        let claims = json!({"iss": "fake", "nbf": NOW, "exp": NOW + 300, "nonce": nonce,
+            "jti": hex::encode(rand::random::<[u8; 8]>()), "tee": "cca", "tcb_status": {},
+            "evaluation_reports": {"eval_result": self.verdict}});
+        let key = EncodingKey::from_ec_der(self.signing_key.serialized_der());
+        jsonwebtoken::encode(&Header::new(Algorithm::ES384), &claims, &key).unwrap()
     }
 
     fn challenge(&self, body: &Value) -> Reply {
@@ -158,7 +276,7 @@ impl Honest {
         let mut challenge = URL_SAFE_NO_PAD.decode(text).unwrap();
         challenge.resize(64, 0);
         let envelope = URL_SAFE_NO_PAD.decode(asked.body["evidence"].as_str().unwrap()).unwrap();
-        let Evidence::Cca(evidence) = Evidence::from_json(&envelope).unwrap() else { panic!("not of CCA") };
+        let Evidence::Cca(evidence) = Evidence::from_json(&envelope).unwrap() else { panic!() };
         if CcaToken::decode(&evidence.token).unwrap().realm.claims.challenge[..] != challenge[..] {
             return Reply::problem(403, "nonce_mismatch", Some("nonce"));
         }
@@ -167,7 +285,7 @@ impl Honest {
         if key.as_ref().is_some_and(|key| key.thumbprint()[..] != challenge[32..]) {
             return Reply::problem(403, "tee_key_unbound", Some("binding"));
         }
-        let token = format!("e30.{}.c2ln", hex::encode(rand::random::<[u8; 8]>()));
+        let token = self.sign(text);
         self.keys.lock().unwrap().insert(format!("Bearer {token}"), key);
         Reply::ok(token)
     }
@@ -251,7 +369,7 @@ async fn read(request: Request<Incoming>) -> Asked {
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (cookie, bearer, path) = (text(COOKIE), text(AUTHORIZATION), request.uri().path().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    Asked { path, cookie, bearer, body: serde_json::from_slice(&body).unwrap() }
+    Asked { path, cookie, bearer, body: serde_json::from_slice(&body).unwrap_or_default() }
 }
 
 fn write(reply: &Reply) -> Response<Full<Bytes>> {

@@ -9,8 +9,11 @@ use crate::cargo::{ARM, Workspace, words};
 const ARM_PACKAGES: [&str; 6] = ["hypervisor", "realm", "sandbox", "vmm", "system-tests", "guest-init"];
 
 /// Packages that are workspaces of their own, and the target for which they are checked.
-const APART: [(&str, Option<&str>); 2] =
-    [("tests/mini-guest", Some("aarch64-unknown-none")), ("tests/fuzz", None)];
+const APART: [(&str, Option<&str>); 3] =
+    [("tests/mini-guest", Some("aarch64-unknown-none")), ("tests/fuzz", None), (C_HEADER, None)];
+
+/// The program that writes the header of the C library, and compares it.
+const C_HEADER: &str = "attestation-agent/c/header";
 
 /// Checks formatting and lints of everything; each that fails counts as one failure.
 pub fn run(workspace: &Workspace, _filter: Option<&str>) -> Result<Tally> {
@@ -43,5 +46,8 @@ pub fn run(workspace: &Workspace, _filter: Option<&str>) -> Result<Tally> {
                 .concat();
         check(directory, &arguments)?;
     }
+    let target_directory = workspace.target.join("header");
+    let target_directory = target_directory.to_string_lossy();
+    check(C_HEADER, &["run", "--quiet", "--target-dir", &target_directory, "--", "--check"])?;
     Ok(tally)
 }

@@ -1,32 +1,51 @@
-//! Where evidence comes from.
+//! Why there is no evidence.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use evidence::envelope::Evidence;
-
-/// Something that can prove to a verifier what this guest is.
-pub trait EvidenceSource: Send + Sync {
-    /// Evidence that carries `challenge` in full length.
-    ///
-    /// # Errors
-    /// If this guest has no such source, or the source fails.
-    fn token(&self, challenge: &[u8; 64]) -> Result<Evidence, CollectError>;
-}
-
-/// Takes a token on a thread of its own: firmware may need seconds for it.
-pub(crate) async fn token(
-    source: &Arc<dyn EvidenceSource>,
-    challenge: [u8; 64],
-) -> Result<Evidence, CollectError> {
-    let source = source.clone();
-    tokio::task::spawn_blocking(move || source.token(&challenge)).await.map_err(CollectError::Interrupted)?
-}
 
 /// Why the kernel gave no evidence, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
+    /// No device of any kind of confidential VM that is known.
+    #[error(
+        "this guest has no device that gives evidence; looked for: {looked_for}. Is this a confidential VM, and are \
+         the modules tmm_tsi (virtCCA) or arm-cca-guest (Arm CCA) loaded?"
+    )]
+    NoDevice {
+        /// Every thing that was looked for, in order, and what was found instead.
+        looked_for: LookedFor,
+    },
+    /// `/dev/tsi` failed.
+    #[error("cannot get virtCCA evidence from {}", path.display())]
+    Tsi {
+        /// The device.
+        path: PathBuf,
+        /// What failed.
+        source: tsi::Error,
+    },
+    /// A log or the device certificate cannot be read.
+    #[error("cannot read {what} from {}: {advice}", path.display())]
+    File {
+        /// What the file holds.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What to do about it.
+        advice: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A log or certificate is longer than any verifier takes.
+    #[error("{what} in {} is longer than {limit} bytes, the most that evidence carries", path.display())]
+    FileTooLong {
+        /// What the file holds.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// The directory for report entries does not exist.
     #[error(
         "{} does not exist: mount configfs (mount -t configfs configfs /sys/kernel/config) and load the module \
@@ -75,10 +94,12 @@ pub enum CollectError {
     },
     /// The entry was written by someone else between our write and our read, or our write was dropped.
     #[error(
-        "the TSM report entry changed while it was read (generation {before} became {after}, not {before} + 1): \
-         the token may answer another challenge; try again, and see who else writes there"
+        "the TSM report entry changed whenever it was read ({tries} times; at last generation {before} became {after}, \
+         not {before} + 1): the token may answer another challenge; see who else writes there"
     )]
     Raced {
+        /// How often it was tried.
+        tries: usize,
         /// The counter before our write.
         before: u64,
         /// The counter after our read.
@@ -96,4 +117,18 @@ pub enum CollectError {
     /// The agent stopped meanwhile.
     #[error("the collection of evidence was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
+}
+
+/// The places where evidence was looked for, with what was found at each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedFor(pub Vec<(String, String)>);
+
+impl fmt::Display for LookedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (place, found)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{place} ({found})")?;
+        }
+        Ok(())
+    }
 }

@@ -19,8 +19,15 @@ pub(super) struct Session {
     pub(super) challenge: Challenge,
     /// The key whose thumbprint the challenge carries, unless it carries a caller's data.
     pub(super) key: Option<EphemeralKey>,
-    /// The token that was got for the challenge, with the policies it was asked for under.
-    pub(super) token: tokio::sync::Mutex<Option<(Option<Vec<String>>, String)>>,
+    /// The token that was got for the challenge, with how it was asked for.
+    pub(super) token: tokio::sync::Mutex<Option<(Asked, String)>>,
+}
+
+/// How a token is asked for.
+#[derive(PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) ima: bool,
+    pub(super) policy_id: Option<Vec<String>>,
 }
 
 impl Session {

@@ -5,9 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use evidence::envelope::Evidence;
-
-use crate::collect::{CollectError, EvidenceSource};
+use super::CollectError;
 
 /// Where the kernel's report entries are when configfs is mounted at its usual place.
 pub const DEFAULT_ROOT: &str = "/sys/kernel/config/tsm/report";
@@ -20,6 +18,9 @@ const ENXIO: i32 = 6;
 const MAX_REPORT_LEN: usize = evidence::cca::MAX_TOKEN_SIZE;
 /// Longest text attribute read, in bytes: the kernel's attributes have at most a page.
 const MAX_TEXT_LEN: usize = 4096;
+/// How often a report is taken anew when its entry changed meanwhile. Without the bound, a process that keeps writing
+/// into our entries keeps the agent busy for ever.
+const TRIES: usize = 4;
 /// Names tried for a new entry. Entries of a dead agent with our process number may be left; a few, not endlessly many.
 const NAMES_TRIED: usize = 16;
 
@@ -76,6 +77,32 @@ impl ReportEntries for Configfs {
     }
 }
 
+impl Configfs {
+    /// The entries in `root`, usually [`DEFAULT_ROOT`].
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+}
+
+impl<T: ReportEntries + ?Sized> ReportEntries for Box<T> {
+    fn create(&self, entry: &str) -> io::Result<()> {
+        (**self).create(entry)
+    }
+
+    fn write(&self, entry: &str, attribute: &str, value: &[u8]) -> io::Result<()> {
+        (**self).write(entry, attribute, value)
+    }
+
+    fn read(&self, entry: &str, attribute: &str, limit: usize) -> io::Result<Vec<u8>> {
+        (**self).read(entry, attribute, limit)
+    }
+
+    fn remove(&self, entry: &str) -> io::Result<()> {
+        (**self).remove(entry)
+    }
+}
+
 /// CCA tokens from configfs-tsm.
 #[derive(Debug)]
 pub struct TsmReports<E = Configfs> {
@@ -88,7 +115,7 @@ impl TsmReports {
     /// Reports through the entries in `root`, usually [`DEFAULT_ROOT`].
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self::with_entries(Configfs { root: root.to_owned() }, root)
+        Self::with_entries(Configfs::new(root), root)
     }
 }
 
@@ -97,6 +124,26 @@ impl<E: ReportEntries> TsmReports<E> {
     #[must_use]
     pub fn with_entries(entries: E, root: &Path) -> Self {
         Self { entries, root: root.to_owned(), next: AtomicU32::new(0) }
+    }
+
+    /// The report that answers `challenge`. It is asked for in an entry of its own, so that users of the interface do
+    /// not disturb each other, and again when someone wrote to that entry nevertheless.
+    ///
+    /// # Errors
+    /// If there are no reports, they come from another provider, or the entry changes all the time.
+    pub fn report(&self, challenge: &[u8; 64]) -> Result<Vec<u8>, CollectError> {
+        let entry = self.open_entry()?;
+        entry.check_provider()?;
+        let mut tries = 1;
+        loop {
+            match entry.report(challenge) {
+                Err(CollectError::Raced { .. }) if tries < TRIES => tries += 1,
+                Err(CollectError::Raced { before, after, .. }) => {
+                    return Err(CollectError::Raced { tries, before, after });
+                }
+                done => return done,
+            }
+        }
     }
 
     fn open_entry(&self) -> Result<Entry<'_, E>, CollectError> {
@@ -147,11 +194,15 @@ impl<E: ReportEntries> Entry<'_, E> {
         found.parse().map_err(|_| CollectError::Generation { found })
     }
 
-    fn report(&self, challenge: &[u8; 64]) -> Result<Vec<u8>, CollectError> {
+    fn check_provider(&self) -> Result<(), CollectError> {
         let found = self.text("provider")?;
         if found != PROVIDER {
             return Err(CollectError::WrongProvider { found, expected: PROVIDER });
         }
+        Ok(())
+    }
+
+    fn report(&self, challenge: &[u8; 64]) -> Result<Vec<u8>, CollectError> {
         let before = self.generation()?;
         self.reports
             .entries
@@ -160,7 +211,7 @@ impl<E: ReportEntries> Entry<'_, E> {
         let report = self.read("outblob", MAX_REPORT_LEN + 1)?;
         let after = self.generation()?;
         if before.checked_add(1) != Some(after) {
-            return Err(CollectError::Raced { before, after });
+            return Err(CollectError::Raced { tries: 1, before, after });
         }
         match report.len() {
             0 => Err(CollectError::Empty),
@@ -175,12 +226,6 @@ impl<E: ReportEntries> Drop for Entry<'_, E> {
         if let Err(error) = self.reports.entries.remove(&self.name) {
             tracing::warn!(entry = self.name, %error, "cannot remove a TSM report entry");
         }
-    }
-}
-
-impl<E: ReportEntries> EvidenceSource for TsmReports<E> {
-    fn token(&self, challenge: &[u8; 64]) -> Result<Evidence, CollectError> {
-        Ok(Evidence::cca(self.open_entry()?.report(challenge)?))
     }
 }
 
@@ -199,8 +244,8 @@ mod tests {
         taken_names: usize,
         report_len: usize,
         outblob_errno: Option<i32>,
-        /// Another process writes the entry between our write and our read.
-        racing_writer: bool,
+        /// How often another process writes the entry between our write and our read.
+        racing_writes: usize,
         /// The kernel drops the write at close, as it does for a bad length.
         drops_write: bool,
         state: Mutex<State>,
@@ -211,6 +256,7 @@ mod tests {
         entries: BTreeMap<String, (u64, Vec<u8>)>,
         created: usize,
         removed: usize,
+        raced: usize,
     }
 
     impl FakeKernel {
@@ -237,9 +283,11 @@ mod tests {
             assert_eq!(attribute, "inblob");
             if !self.drops_write {
                 let mut state = self.state.lock().unwrap();
+                let raced = state.raced < self.racing_writes;
+                state.raced += usize::from(raced);
                 let (generation, inblob) = state.entries.get_mut(entry).unwrap();
-                *generation += if self.racing_writer { 2 } else { 1 };
-                *inblob = value.to_vec();
+                *generation += if raced { 2 } else { 1 };
+                *inblob = if raced { vec![0xee; 64] } else { value.to_vec() };
             }
             Ok(())
         }
@@ -280,7 +328,7 @@ mod tests {
 
     fn refusal(kernel: FakeKernel) -> CollectError {
         let reports = reports(kernel);
-        let error = reports.token(&challenge()).unwrap_err();
+        let error = reports.report(&challenge()).unwrap_err();
         assert!(reports.entries.state.lock().unwrap().entries.is_empty(), "the entry was left behind");
         error
     }
@@ -290,7 +338,7 @@ mod tests {
         let reports = reports(FakeKernel::realm());
         for _ in 0..2 {
             let expected: Vec<u8> = challenge().iter().copied().cycle().take(1000).collect();
-            assert_eq!(reports.token(&challenge()).unwrap(), Evidence::cca(expected));
+            assert_eq!(reports.report(&challenge()).unwrap(), expected);
         }
         let state = reports.entries.state.lock().unwrap();
         assert!(state.entries.is_empty());
@@ -299,7 +347,7 @@ mod tests {
 
     #[test]
     fn passes_over_entries_that_a_dead_agent_left() {
-        assert!(reports(FakeKernel { taken_names: 3, ..FakeKernel::realm() }).token(&challenge()).is_ok());
+        assert!(reports(FakeKernel { taken_names: 3, ..FakeKernel::realm() }).report(&challenge()).is_ok());
         let full = FakeKernel { taken_names: usize::MAX, ..FakeKernel::realm() };
         assert!(matches!(refusal(full), CollectError::Attribute { action: "create", .. }));
     }
@@ -314,7 +362,7 @@ mod tests {
     #[test]
     fn names_the_mount_when_there_is_no_configfs() {
         let directory = tempfile::tempdir().unwrap();
-        let error = TsmReports::new(&directory.path().join("tsm/report")).token(&challenge()).unwrap_err();
+        let error = TsmReports::new(&directory.path().join("tsm/report")).report(&challenge()).unwrap_err();
         assert!(matches!(error, CollectError::NoReports { .. }));
         assert!(error.to_string().contains("mount -t configfs"), "{error}");
     }
@@ -322,7 +370,7 @@ mod tests {
     #[test]
     fn leaves_no_entry_behind_in_a_directory_that_is_not_configfs() {
         let directory = tempfile::tempdir().unwrap();
-        let error = TsmReports::new(directory.path()).token(&challenge()).unwrap_err();
+        let error = TsmReports::new(directory.path()).report(&challenge()).unwrap_err();
         assert!(matches!(error, CollectError::Attribute { attribute: "provider", .. }), "{error}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
@@ -330,7 +378,7 @@ mod tests {
     #[test]
     fn reads_and_writes_attributes_as_files() {
         let directory = tempfile::tempdir().unwrap();
-        let configfs = Configfs { root: directory.path().to_owned() };
+        let configfs = Configfs::new(directory.path());
         configfs.create("entry").unwrap();
         fs::write(directory.path().join("entry/inblob"), b"").unwrap();
         configfs.write("entry", "inblob", b"0123456789").unwrap();
@@ -349,10 +397,32 @@ mod tests {
 
     #[test]
     fn refuses_a_report_that_someone_else_may_have_asked_for() {
-        let error = refusal(FakeKernel { racing_writer: true, ..FakeKernel::realm() });
-        assert!(matches!(error, CollectError::Raced { before: 0, after: 2 }), "{error}");
+        let error = refusal(FakeKernel { racing_writes: usize::MAX, ..FakeKernel::realm() });
+        assert!(matches!(error, CollectError::Raced { tries: TRIES, before: 6, after: 8 }), "{error}");
         let error = refusal(FakeKernel { drops_write: true, ..FakeKernel::realm() });
-        assert!(matches!(error, CollectError::Raced { before: 0, after: 0 }), "{error}");
+        assert!(matches!(error, CollectError::Raced { tries: TRIES, before: 0, after: 0 }), "{error}");
+    }
+
+    #[test]
+    fn takes_the_report_again_when_someone_wrote_meanwhile() {
+        let reports = reports(FakeKernel { racing_writes: 2, ..FakeKernel::realm() });
+        assert_eq!(reports.report(&challenge()).unwrap()[..64], challenge());
+    }
+
+    #[test]
+    fn users_at_the_same_time_do_not_disturb_each_other() {
+        let reports = reports(FakeKernel::realm());
+        std::thread::scope(|scope| {
+            for user in 0..8 {
+                let reports = &reports;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        assert_eq!(reports.report(&[user; 64]).unwrap(), [user; 1000]);
+                    }
+                });
+            }
+        });
+        assert_eq!(reports.entries.state.lock().unwrap().created, 400);
     }
 
     #[test]

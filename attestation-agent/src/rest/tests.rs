@@ -1,42 +1,56 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use evidence::envelope::{Dialect, Evidence};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use jose::Curve;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::testing::{Asked, FakeService, Honest, Reply, SECRET, realm, token_for};
+use crate::agent::{App, Judge, KeySource, Setup, TokenRules};
+use crate::collect::{EvidenceSource, Guest};
+use crate::service::Challenge;
+use crate::testing::{Asked, Clock, FakeService, Honest, NOW, Reply, SECRET, places_in, realm, token_for};
 
 struct Running {
     address: SocketAddr,
+    agent: Arc<Agent>,
+    clock: Arc<Clock>,
     stop: oneshot::Sender<()>,
     stopped: tokio::task::JoinHandle<()>,
 }
 
 async fn start(answer: impl Fn(&Asked, &Honest) -> Reply + Send + Sync + 'static) -> Running {
-    start_with(answer, realm()).await
+    start_with(answer, realm(), Vec::new()).await
 }
 
 async fn start_with(
     answer: impl Fn(&Asked, &Honest) -> Reply + Send + Sync + 'static,
     source: Arc<dyn EvidenceSource>,
+    apps: Vec<App>,
 ) -> Running {
     let service = FakeService::start(answer).await;
-    let new_key = || EphemeralKey::generate(Curve::P256, &mut rand::rng());
-    let daemon = Arc::new(Daemon::new(service.client(), source, Box::new(new_key)));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let clock = Arc::new(Clock::default());
+    let agent = Arc::new(Agent::new(Setup {
+        judge: Judge::Service(service.client()),
+        source,
+        environment: clock.clone(),
+        rules: TokenRules { keys: KeySource::Service, issuer: Some("fake".to_owned()), audience: None },
+        dialect: Dialect::Compact,
+        apps,
+    }));
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap(), 0o600).await.unwrap();
+    let ListenAddress::Tcp(address) = listener.address().unwrap() else { panic!() };
     let (stop, stopping) = oneshot::channel();
-    let stopped = tokio::spawn(serve(daemon, listener, async {
+    let stopped = tokio::spawn(serve(agent.clone(), vec![listener], async {
         let _ = stopping.await;
     }));
-    Running { address, stop, stopped }
+    Running { address, agent, clock, stop, stopped }
 }
 
 impl Running {
@@ -72,7 +86,7 @@ impl Running {
         let problem: Value = serde_json::from_str(&text).unwrap();
         let code = problem["code"].as_str().unwrap();
         assert_eq!(problem["type"], format!("urn:redoubt:problem:{code}"));
-        assert_eq!(problem["status"], status);
+        assert_eq!((&problem["status"], &problem["error"]), (&json!(status), &json!(code)));
         assert!(problem["title"].is_string() && problem["detail"].is_string());
         (status, code.to_owned())
     }
@@ -176,8 +190,8 @@ async fn tells_apart_why_it_cannot_serve() {
     let agent = start(|_, _| Reply::ok(format!("\"{}\"", "A".repeat(43)))).await;
     assert_eq!(agent.problem("/challenge", &json!({})).await, (502, "challenge_foreign".to_owned()));
     let directory = tempfile::tempdir().unwrap();
-    let no_realm = crate::tsm::TsmReports::new(&directory.path().join("tsm/report"));
-    let agent = start_with(honest, Arc::new(no_realm)).await;
+    let no_realm = Guest::new(places_in(directory.path()));
+    let agent = start_with(honest, Arc::new(no_realm), Vec::new()).await;
     let challenge = agent.ok(Method::GET, "/challenge", &json!({})).await;
     for path in ["/evidence", "/token"] {
         let refusal = agent.problem(path, &json!({"challenge": challenge})).await;
@@ -197,6 +211,8 @@ async fn refuses_malformed_requests() {
         ("/evidence", json!({"challenge": ""})),
         ("/evidence", json!({"challenge": "A".repeat(100)})),
         ("/token", json!({})),
+        ("/token", json!({"challenge": "c", "token": "t"})),
+        ("/token", json!({"challenge": "c", "policy_id": vec!["p"; 17]})),
         ("/token", json!({"challenge": "not base64!"})),
         ("/resource/storage", json!({})),
         ("/resource/storage", json!({"resource": "demo/key"})),
@@ -211,18 +227,138 @@ async fn refuses_malformed_requests() {
 }
 
 #[tokio::test]
-async fn says_what_it_does_not_offer_instead_of_passing_over_it() {
+async fn verifies_evidence_for_a_program() {
+    let agent = start(honest).await;
+    let challenge = agent.ok(Method::GET, "/challenge", &json!({"user_data": [1]})).await;
+    let evidence = agent.ok(Method::GET, "/evidence", &json!({"challenge": challenge})).await;
+    let body = json!({"challenge": challenge, "evidence": evidence, "policy_id": null});
+    let claims: Value = serde_json::from_str(&agent.ok(Method::POST, "/evidence", &body).await).unwrap();
+    assert_eq!(claims["evaluation_reports"]["eval_result"], true);
+    assert_eq!(claims["nonce"], challenge);
+    let body = json!({"challenge": challenge, "evidence": "{}"});
+    assert_eq!(agent.problem("/evidence", &body).await, (409, "challenge_used".to_owned()));
+}
+
+#[tokio::test]
+async fn verifies_a_token_for_a_program() {
     let agent = start(honest).await;
     let challenge = agent.ok(Method::GET, "/challenge", &json!({})).await;
-    for (path, body) in [
-        ("/evidence", json!({"challenge": challenge, "ima": true})),
-        ("/evidence", json!({"challenge": challenge, "evidence": "{}"})),
-        ("/token", json!({"challenge": challenge, "ima": true})),
-        ("/token", json!({"token": "a.b.c"})),
-        ("/resource/storage", json!({"resource": key_of_the_demo(), "ima": true})),
-    ] {
-        assert_eq!(agent.problem(path, &body).await, (501, "not_supported".to_owned()), "{path} {body}");
+    let token = agent.ok(Method::GET, "/token", &json!({"challenge": challenge})).await;
+    let answer = agent.ok(Method::POST, "/token", &json!({"token": token})).await;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    // Both are JSON in JSON on secGear's wire.
+    let header: Value = serde_json::from_str(answer["header"].as_str().unwrap()).unwrap();
+    let claim: Value = serde_json::from_str(answer["claim"].as_str().unwrap()).unwrap();
+    assert_eq!((&header["alg"], &claim["iss"]), (&json!("ES384"), &json!("fake")));
+    let mut forged = token.clone();
+    let middle = token.find('.').unwrap() + 5;
+    forged.replace_range(middle..=middle, if &token[middle..=middle] == "A" { "B" } else { "A" });
+    let refused = (422, "token_invalid".to_owned());
+    assert_eq!(agent.problem("/token", &json!({"token": forged})).await, refused);
+    agent.clock.set(NOW + 300);
+    assert_eq!(agent.problem("/token", &json!({"token": token})).await, refused);
+}
+
+#[tokio::test]
+async fn a_query_serves_as_well_as_a_body() {
+    let agent = start(honest).await;
+    let (status, _, challenge) = agent.ask(Method::GET, "/challenge?user_data=AQID", "").await;
+    assert_eq!(status, 200);
+    assert_eq!(Challenge::from_text(&challenge).unwrap().bytes()[32..35], [1, 2, 3]);
+    let path = "/resource/storage?vendor=demo&path=disk%2Fkey";
+    let (_, _, secret) = agent.ask(Method::GET, path, "").await;
+    assert_eq!(serde_json::from_str::<String>(&secret).unwrap(), SECRET);
+}
+
+fn application() -> Vec<App> {
+    vec![serde_json::from_value(json!({"uuid": "db", "platform": "cca"})).unwrap()]
+}
+
+async fn until_cached(agent: &Running) -> Value {
+    for _ in 0..600 {
+        let text = agent.ok(Method::GET, "/current_token", &json!(null)).await;
+        let state: Value = serde_json::from_str(&text).unwrap();
+        if state["apps"][0]["has_token"] == true {
+            return state["apps"][0].clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+    panic!("no token was got")
+}
+
+#[tokio::test]
+async fn keeps_a_token_at_hand_and_proves_that_the_guest_is_alive() {
+    let agent = start_with(honest, realm(), application()).await;
+    let nonce = "22".repeat(32);
+    let path = format!("/active_token?uuid=db&nonce={nonce}");
+    let (status, _, early) = agent.ask(Method::GET, &path, "").await;
+    assert!(status == 503 && early.contains("no_token_available"), "{early}");
+    tokio::spawn(agent.agent.clone().keep_tokens());
+    let state = until_cached(&agent).await;
+    assert_eq!((&state["app_uuid"], &state["ttl_seconds"]), (&json!("db"), &json!(300)));
+    let (_, _, active) = agent.ask(Method::GET, &path, "").await;
+    let active: Value = serde_json::from_str(&active).unwrap();
+    let mut challenge = [0; 64];
+    challenge[..32].fill(0x22);
+    assert_eq!(active["cvm_token"], STANDARD.encode(token_for(&challenge)));
+    assert_eq!((&active["dev_cert"], &active["error"]), (&Value::Null, &Value::Null));
+    assert_eq!(active["jwt_token"].as_str().unwrap().split('.').count(), 3);
+    agent.clock.set(NOW + 300);
+    let (status, ..) = agent.ask(Method::GET, &path, "").await;
+    assert_eq!(status, 503, "an expired token was handed out");
+}
+
+#[tokio::test]
+async fn a_token_with_a_bad_verdict_is_not_kept() {
+    let agent =
+        start_with(|asked, honest| honest.with_verdict(false).answer(asked), realm(), application()).await;
+    let refreshing = tokio::spawn(agent.agent.clone().keep_tokens());
+    for _ in 0..600 {
+        let text = agent.ok(Method::GET, "/current_token", &json!(null)).await;
+        let state: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(state["apps"][0]["has_token"], false);
+        if state["apps"][0]["failure_count"] == 1 {
+            refreshing.abort();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("nothing was tried");
+}
+
+#[tokio::test]
+async fn active_tokens_are_for_known_applications_on_their_platform() {
+    let apps = vec![serde_json::from_value(json!({"uuid": "db", "platform": "virtcca"})).unwrap()];
+    let agent = start_with(honest, realm(), apps).await;
+    let ask = |uuid: &str| json!({"uuid": uuid, "nonce": "22".repeat(32)});
+    assert_eq!(agent.problem("/active_token", &ask("web")).await, (404, "app_not_found".to_owned()));
+    assert_eq!(agent.problem("/active_token", &ask("db")).await, (400, "platform_mismatch".to_owned()));
+}
+
+#[tokio::test]
+async fn one_program_cannot_ask_for_active_tokens_all_the_time() {
+    let agent = start_with(honest, realm(), application()).await;
+    let path = format!("/active_token?uuid=web&nonce={}", "22".repeat(32));
+    let mut limited = 0;
+    for _ in 0..40 {
+        let (status, _, _) = agent.ask(Method::GET, &path, "").await;
+        limited += usize::from(status == 429);
+    }
+    assert!(limited > 0);
+}
+
+#[tokio::test]
+async fn serves_over_a_unix_socket() {
+    let agent = start(honest).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.sock");
+    let listener = Listener::bind(&ListenAddress::Unix(path.clone()), 0o600).await.unwrap();
+    tokio::spawn(serve(agent.agent.clone(), vec![listener], std::future::pending()));
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    stream.write_all(b"GET /challenge HTTP/1.1\r\nhost: agent\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
 
 #[tokio::test]

@@ -88,7 +88,9 @@ pub enum Error {
     #[error("realm.platform: a software Realm needs a development key (--realm soft,key=FILE)")]
     NoPlatform,
     /// The platform key is no key.
-    #[error("realm.platform.key: {path} is no P-384 private key in PKCS#8 PEM")]
+    #[error(
+        "realm.platform.key: {path} is no P-384 (tokens of Arm CCA) or P-521 (virtCCA) private key in PKCS#8 PEM"
+    )]
     PlatformKey {
         /// The file.
         path: PathBuf,

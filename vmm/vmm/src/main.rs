@@ -70,7 +70,7 @@ enum Command {
     },
     /// Prints the identity of a software Realm's development platform, as a verifier must know it.
     Platform {
-        /// Platform key: P-384 private key in PKCS#8 PEM.
+        /// Platform key: P-384 or P-521 private key in PKCS#8 PEM.
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
         /// Form of the output.

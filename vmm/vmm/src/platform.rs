@@ -4,9 +4,8 @@ use std::path::Path;
 
 use evidence::cca::SoftwareComponent;
 use evidence::hash::{Digest, HashAlgorithm};
-use p384::ecdsa::SigningKey;
 use p384::pkcs8::DecodePrivateKey;
-use realm::soft::{LIFECYCLE, Platform};
+use realm::soft::{LIFECYCLE, Platform, PlatformKey};
 use serde::Serialize;
 
 use crate::Error;
@@ -71,12 +70,17 @@ impl PlatformIdentity {
 }
 
 /// The key in `path`, and the digest of its public half.
-fn read_key(path: &Path) -> Result<(SigningKey, Digest), Error> {
+fn read_key(path: &Path) -> Result<(PlatformKey, Digest), Error> {
     let pem =
         std::fs::read_to_string(path).map_err(|source| unreadable("realm.platform.key", path, source))?;
-    let key = SigningKey::from_pkcs8_pem(&pem)
-        .map_err(|source| Error::PlatformKey { path: path.into(), source })?;
-    let digest = HashAlgorithm::Sha256.digest(key.verifying_key().to_sec1_point(false).as_bytes());
+    let key = match p384::ecdsa::SigningKey::from_pkcs8_pem(&pem) {
+        Ok(key) => PlatformKey::P384(key),
+        Err(source) => match p521::ecdsa::SigningKey::from_pkcs8_pem(&pem) {
+            Ok(key) => PlatformKey::P521(key),
+            Err(_) => return Err(Error::PlatformKey { path: path.into(), source }),
+        },
+    };
+    let digest = HashAlgorithm::Sha256.digest(&key.public_point());
     Ok((key, digest))
 }
 

@@ -180,7 +180,8 @@ pub enum FaultName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformConfig {
-    /// Platform attestation key: ECDSA P-384 private key, PKCS#8 PEM.
+    /// Platform attestation key: ECDSA private key, PKCS#8 PEM. With a P-384 key the tokens are those of Arm CCA, with a
+    /// P-521 key those of virtCCA.
     #[schema(value_type = String)]
     pub key: PathBuf,
     /// Instance identifier: 33 bytes in hex, the first of them 01; by default 01 and the SHA-256 of the public key.

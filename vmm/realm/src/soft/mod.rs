@@ -28,7 +28,7 @@ use ripas::{Ripas, RipasMap};
 use rsi::{ConfigPage, Realm};
 use token::{Mint, TokenSession};
 
-pub use token::{LIFECYCLE, Platform};
+pub use token::{LIFECYCLE, Platform, PlatformKey};
 
 /// Width of the address space: 512 GiB for the Realm, as much again for what it shares.
 pub const IPA_BITS: u8 = 40;

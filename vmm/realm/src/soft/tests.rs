@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use evidence::cca::{CcaToken, SoftwareComponent};
 use evidence::hash::HashAlgorithm;
 use evidence::rmm;
+use evidence::virtcca::VirtccaToken;
 use machine::launch::{LaunchPlan, Segment, VcpuEntry};
 use machine::layout::Region;
 use p384::ecdsa::SigningKey;
@@ -50,12 +51,18 @@ const UNTOUCHED: u64 = 0xdead_beef_dead_beef;
 impl Guest {
     fn new(fault: Option<Fault>, components: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
+        let key = PlatformKey::P384(SigningKey::generate_from_rng(&mut rng));
+        Self::on_platform(key, fault, components)
+    }
+
+    fn on_platform(key: PlatformKey, fault: Option<Fault>, components: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(2);
         let platform = Platform {
             implementation_id: [7; 32],
             instance_id: [1; 33],
             config: vec![1, 2, 3],
             components: vec![component(); components],
-            key: SigningKey::generate_from_rng(&mut rng),
+            key,
         };
         let parameters = Parameters { hash: HashAlgorithm::Sha256, rmm: RmmVersion::V1_0, rpv: [9; 64] };
         let realm = SoftRealm::new(parameters, platform, fault, 2, &mut rng).unwrap();
@@ -191,6 +198,18 @@ fn token_is_fetched_in_many_pieces_and_answers_the_challenge() {
     assert_eq!(token.realm.claims.rpv, [9; 64]);
     assert!(!token.platform.claims.lifecycle.is_secured());
     assert_eq!(guest.status(0x195, &[RAM + PAGE, 0, 512]), ERROR_STATE, "nothing is left to continue");
+}
+
+#[test]
+fn a_p521_platform_key_gives_tokens_of_virtcca() {
+    let key = p521::ecdsa::SigningKey::generate_from_rng(&mut StdRng::seed_from_u64(3));
+    let guest = Guest::on_platform(PlatformKey::P521(key), None, 2);
+    let token = VirtccaToken::decode(&guest.token(&[0x5a; 64], 512).0).unwrap();
+    let (cvm, platform) = (token.cvm.claims, token.platform.unwrap().claims);
+    assert_eq!((cvm.challenge, cvm.rpv, cvm.rim), ([0x5a; 64], [9; 64], guest.rim));
+    assert_eq!(platform.challenge, HashAlgorithm::Sha256.digest(cvm.key.claim_bytes()));
+    assert_eq!(platform.lifecycle, LIFECYCLE, "a development platform must not look like a real one");
+    assert_eq!(platform.components.len(), 2);
 }
 
 #[test]

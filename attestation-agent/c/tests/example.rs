@@ -104,10 +104,20 @@ fn agent(directory: &Path, mint: VirtccaMint) -> Arc<Agent> {
     }))
 }
 
+/// Builds the library, which cargo does not for tests because Rust cannot link it; the directory that it is in.
+fn library(package: &Path) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // TARGET/debug/deps/example-HASH
+    let target = test.ancestors().nth(3).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--lib", "--target-dir"]).arg(target).current_dir(package);
+    assert!(cargo.status().unwrap().success());
+    target.join("debug")
+}
+
 fn compile(to: &Path) {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Cargo puts the library beside the test.
-    let library = std::env::current_exe().unwrap().parent().map(PathBuf::from).unwrap();
+    let library = library(package);
     let output = Command::new("cc")
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(to)

@@ -388,4 +388,33 @@ mod tests {
             assert!(problem.to_json().contains(code), "{query}: {}", problem.to_json());
         }
     }
+
+    #[test]
+    fn changed_requests_are_answered_with_documents() {
+        let nonce = "11".repeat(32);
+        let seeds = [
+            r#"{"challenge":"c","ima":true,"evidence":"{}","policy_id":["a.rego"],"user_data":[1,255]}"#
+                .to_owned(),
+            r#"{"token":"a.b.c","resource":{"vendor":null,"path":"p"},"uuid":"db"}"#.to_owned(),
+            format!(
+                "challenge=c&ima=true&policy_id=a%20b&user_data=AQID&vendor=v&path=p&uuid=db&nonce={nonce}"
+            ),
+        ];
+        for (_, path) in Path::ALL {
+            for seed in &seeds {
+                for index in 0..seed.len() {
+                    for change in [1, 4, 0x20, 0x80] {
+                        let mut bytes = seed.clone().into_bytes();
+                        bytes[index] ^= change;
+                        let text = String::from_utf8_lossy(&bytes).into_owned();
+                        for result in [read(path, None, &bytes), read(path, Some(&text), b"")] {
+                            if let Err(problem) = result {
+                                serde_json::from_str::<Value>(&problem.to_json()).unwrap();
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

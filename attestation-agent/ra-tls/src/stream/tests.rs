@@ -375,3 +375,20 @@ async fn the_caller_decides_which_peers_it_wants() {
     let error = refusal(&acceptor(issuer.clone()), &policy).await;
     assert!(error.to_string().contains("virtCCA"), "{error}");
 }
+
+#[test]
+fn no_change_of_a_byte_of_a_certificate_goes_unnoticed() {
+    let (issuer, key) = (Issuer::new(), KeyPair::generate().unwrap());
+    let challenge = challenge_for(&key);
+    let good = params(Flow::Passport, &challenge, &issuer.token(&challenge)).self_signed(&key.0).unwrap();
+    let now = rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+    let check = |bytes: &[u8]| crate::Presented::check(&CertificateDer::from(bytes), now);
+    check(good.der()).unwrap();
+    for index in 0..good.der().len() {
+        let mut changed = good.der().to_vec();
+        changed[index] ^= 1 << (index % 8);
+        assert!(check(&changed).is_err(), "byte {index}");
+        assert!(check(&good.der()[..index]).is_err(), "cut at {index}");
+    }
+    assert!(check(&[good.der(), &b"x"[..]].concat()).is_err(), "bytes after it");
+}

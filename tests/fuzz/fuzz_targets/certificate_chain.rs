@@ -11,8 +11,9 @@ use verifier::chain::TrustBundle;
 const NOW: i64 = 1_800_000_000;
 
 static AUTHORITIES: &[u8] = include_bytes!("../corpus/certificate_chain/authorities");
-static BUNDLE: LazyLock<TrustBundle> =
-    LazyLock::new(|| TrustBundle::new([("authorities", AUTHORITIES)], []).expect("the seeds are authorities"));
+static BUNDLE: LazyLock<TrustBundle> = LazyLock::new(|| {
+    TrustBundle::new([("authorities", AUTHORITIES)], []).expect("the seeds are authorities")
+});
 
 fuzz_target!(|bytes: &[u8]| {
     match BUNDLE.device(bytes, NOW) {

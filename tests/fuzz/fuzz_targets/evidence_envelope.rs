@@ -17,7 +17,8 @@ fuzz_target!(|json: &[u8]| {
         }
     };
     for dialect in [Dialect::Compact, Dialect::SecGear] {
-        let again = Evidence::from_json(evidence.to_json_as(dialect).as_bytes()).expect("what was encoded decodes");
+        let again =
+            Evidence::from_json(evidence.to_json_as(dialect).as_bytes()).expect("what was encoded decodes");
         assert_eq!(again, evidence);
     }
     match evidence {

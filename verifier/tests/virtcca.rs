@@ -194,6 +194,28 @@ fn t7_refuses_a_challenge_that_differs_in_any_of_its_64_bytes() {
     }
 }
 
+/// T13: what was proven does not depend on how it travelled.
+#[test]
+fn t13_every_dialect_and_spelling_gives_the_same_claims() {
+    use evidence::envelope::{Dialect, Evidence};
+    let (mint, store) = minted();
+    let policies = default_policies();
+    let claims = |json: &str| {
+        let evidence = Evidence::from_json(json.as_bytes()).unwrap();
+        let appraisal = appraise(&evidence, &CHALLENGE, &store.context(&policies)).unwrap();
+        (appraisal.tee, appraisal.claims, appraisal.tcb_status)
+    };
+    let evidence = mint.evidence();
+    let expected = claims(&evidence.to_json());
+    for dialect in [Dialect::SecGear2509, Dialect::SecGear] {
+        let json = evidence.to_json_as(dialect);
+        assert_eq!(claims(&json), expected);
+        for (from, to) in [("irtcca", "IRTCCA"), ("\"virtcca\"", "\"vcca\""), ("\"Virtcca\"", "\"VCCA\"")] {
+            assert_eq!(claims(&json.replace(from, to)), expected);
+        }
+    }
+}
+
 /// T6: what made secGear's verifier panic is verified.
 #[test]
 fn t6_config_of_33_bytes_and_signer_of_32_are_verified() {

@@ -1,6 +1,7 @@
 //! A started virtqueue as a device sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::debug;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT, Reader, Writer};
@@ -43,12 +44,29 @@ pub(crate) struct QueueLayout {
     pub(crate) device: u64,
 }
 
+/// Makes all queues of a device look empty, so that its threads come to rest although buffers are offered without end: a
+/// guest can have a device feed itself, by a buffer that lies in the ring.
+#[derive(Debug, Default)]
+pub(crate) struct Halt(AtomicBool);
+
+impl Halt {
+    /// Whether there are to be no more buffers.
+    pub(crate) fn set(&self, halted: bool) {
+        self.0.store(halted, Ordering::Release);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// One queue: takes buffers from the driver, returns them, interrupts as the driver wishes.
 pub struct DeviceQueue {
     index: u16,
     queue: Queue,
     memory: Arc<DmaMemory>,
     signals: Arc<Signals>,
+    halt: Arc<Halt>,
 }
 
 impl DeviceQueue {
@@ -58,6 +76,7 @@ impl DeviceQueue {
         event_idx: bool,
         memory: Arc<DmaMemory>,
         signals: Arc<Signals>,
+        halt: Arc<Halt>,
     ) -> Result<Self, QueueError> {
         let mut queue = Queue::new(layout.size)?;
         queue.try_set_desc_table_address(GuestAddress(layout.descriptors))?;
@@ -68,15 +87,19 @@ impl DeviceQueue {
         if !queue.is_valid(memory.as_ref()) {
             return Err(QueueError::Dma);
         }
-        Ok(Self { index, queue, memory, signals })
+        Ok(Self { index, queue, memory, signals, halt })
     }
 
     /// The next buffer that the driver offers. `None` leaves the doorbell armed: the driver will ring it for the next.
+    /// While the device is to stand still there is none, and the doorbell is rung when it goes on.
     ///
     /// # Errors
     /// [`QueueError`] when the ring cannot be read.
     pub fn pop(&mut self) -> Result<Option<Chain>, QueueError> {
         loop {
+            if self.halt.is_set() {
+                return Ok(None);
+            }
             let next = self.queue.iter(self.memory.clone())?.next();
             if self.memory.faulted() {
                 return Err(QueueError::Dma);

@@ -13,7 +13,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::common::{CommonConfig, Features, StatusChange};
 use super::interrupts::Signals;
-use super::queue::DeviceQueue;
+use super::queue::{DeviceQueue, Halt};
 use super::worker::{Worker, WorkerContext};
 use super::{ActivateError, Activation, Chained, ConfigNotifier, DeviceEvent, DeviceHost, VirtioDevice};
 use crate::dma::{DmaMemory, DmaPolicy};
@@ -116,6 +116,7 @@ pub struct VirtioPci {
 struct DriverState {
     common: CommonConfig,
     workers: Vec<Worker>,
+    halt: Arc<Halt>,
 }
 
 impl VirtioPci {
@@ -164,7 +165,7 @@ impl VirtioPci {
             pci_config_capability: u16::from(layout.pci_config_capability),
             msix_capability: layout.msix_capability,
             config: Mutex::new(layout.config),
-            driver: Mutex::new(DriverState { common, workers: Vec::new() }),
+            driver: Mutex::new(DriverState { common, workers: Vec::new(), halt: Arc::default() }),
             placed: Mutex::default(),
         }))
     }
@@ -206,6 +207,13 @@ impl VirtioPci {
         }
     }
 
+    /// The guest can place BARs on top of each other as often as it likes.
+    fn doorbell_trouble(&self, what: &str, error: &std::io::Error) {
+        if let Some(count) = self.refusals.hit() {
+            warn!(device = self.id, count, "a doorbell {what}: {error}");
+        }
+    }
+
     fn ring(&self, queue: u64) {
         let doorbell = usize::try_from(queue).ok().and_then(|queue| self.doorbells.get(queue));
         // A full counter (EAGAIN) is a doorbell that has rung already.
@@ -215,7 +223,8 @@ impl VirtioPci {
     }
 
     fn start(&self, driver: &mut DriverState) {
-        match self.activate(&driver.common) {
+        driver.halt = Arc::default();
+        match self.activate(&driver.common, &driver.halt) {
             Ok(workers) => {
                 let features = format_args!("{:#x}", driver.common.features());
                 debug!(device = self.id, features, "started");
@@ -233,7 +242,7 @@ impl VirtioPci {
         }
     }
 
-    fn activate(&self, common: &CommonConfig) -> Result<Vec<Worker>, ActivateError> {
+    fn activate(&self, common: &CommonConfig, halt: &Arc<Halt>) -> Result<Vec<Worker>, ActivateError> {
         let memory = Arc::new(DmaMemory::new(
             self.memory.clone(),
             self.dma.clone(),
@@ -246,7 +255,8 @@ impl VirtioPci {
             .queues()
             .map(|(index, layout)| {
                 let queue = layout.map(|layout| {
-                    DeviceQueue::new(index, layout, event_idx, memory.clone(), self.signals.clone())
+                    let (memory, signals) = (Arc::clone(&memory), Arc::clone(&self.signals));
+                    DeviceQueue::new(index, layout, event_idx, memory, signals, Arc::clone(halt))
                 });
                 queue.transpose().map_err(|source| ActivateError::Queue { index, source })
             })
@@ -267,12 +277,18 @@ impl VirtioPci {
     /// Makes the device stand still: when this returns, it touches guest memory no more until [`VirtioPci::resume`].
     /// The vCPUs must stand still already.
     pub fn pause(&self) {
-        self.driver().workers.iter().for_each(Worker::pause);
+        let driver = self.driver();
+        driver.halt.set(true);
+        driver.workers.iter().for_each(Worker::pause);
     }
 
     /// Lets the device go on where [`VirtioPci::pause`] stopped it.
     pub fn resume(&self) {
-        self.driver().workers.iter().for_each(Worker::resume);
+        let driver = self.driver();
+        driver.halt.set(false);
+        driver.workers.iter().for_each(Worker::resume);
+        // What was offered before the pause may not have been taken.
+        (0..self.doorbells.len() as u64).for_each(|queue| self.ring(queue));
     }
 
     /// The device behind the transport.
@@ -288,6 +304,7 @@ impl VirtioPci {
     /// Stops the workers first, then forgets what the driver set up.
     fn reset(&self, driver: &mut DriverState) {
         let was_active = !driver.workers.is_empty();
+        driver.halt.set(true);
         driver.workers.clear();
         driver.common.reset();
         self.device.reset();
@@ -357,14 +374,14 @@ impl PciDevice for VirtioPci {
         if let Some(old) = placed.take() {
             for (offset, doorbell) in doorbells() {
                 if let Err(error) = self.io_events.unregister(old + offset, doorbell) {
-                    warn!(device = self.id, "cannot unregister a doorbell: {error}");
+                    self.doorbell_trouble("cannot be unregistered", &error);
                 }
             }
         }
         if let Some(new) = base {
             for (offset, doorbell) in doorbells() {
                 if let Err(error) = self.io_events.register(new + offset, doorbell) {
-                    warn!(device = self.id, "doorbell falls back to MMIO exits: {error}");
+                    self.doorbell_trouble("falls back to MMIO exits", &error);
                 }
             }
         }
@@ -383,6 +400,7 @@ impl PciDevice for VirtioPci {
 impl Drop for VirtioPci {
     fn drop(&mut self) {
         self.bar_moved(BAR, None);
+        self.driver().halt.set(true);
     }
 }
 

@@ -1,10 +1,15 @@
 //! Several threads for one device, and what the VMM hears of them.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Sender, channel};
 
+use vm_memory::{Bytes, GuestAddress};
+
 use super::*;
-use crate::testing::{Driver, Machine, PATIENCE};
+use crate::testing::{Buffer, Driver, Machine, PATIENCE, WRITE};
+use crate::virtio::rng::Rng;
 use crate::virtio::{EventHandler, QueueError, ThreadKind, WorkerSpec};
 
 /// Answers each request with the name of the thread that serves it; one thread for each queue.
@@ -128,6 +133,45 @@ fn paused_device_serves_nothing_and_goes_on_where_it_stopped() {
     driver.set_status(0);
     driver.start(0);
     assert_eq!(who(&mut driver, 0), "_test0_q0");
+}
+
+/// A thread that writes 2, 3, 4 and so on into a pipe, for as long as somebody reads.
+fn counting() -> File {
+    let (reader, mut writer) = io::pipe().unwrap();
+    std::thread::spawn(move || {
+        let numbers = (2..=u16::MAX).chain(0..2).cycle();
+        for number in numbers {
+            if writer.write_all(&number.to_le_bytes()).is_err() {
+                break;
+            }
+        }
+    });
+    OwnedFd::from(reader).into()
+}
+
+#[test]
+fn device_that_the_guest_makes_feed_itself_is_paused_and_reset_all_the_same() {
+    let machine = Machine::plain();
+    let (mut driver, device) = machine.plug_and_keep(Rng::new(counting()));
+    driver.start(0);
+    // Each request writes the index of the next one.
+    let index = driver.rings(0).avail + 2;
+    driver.submit(0, &[Buffer { addr: index, len: 2, flags: WRITE }]);
+    let (done, finished) = channel();
+    std::thread::spawn(move || {
+        let used = || driver.memory.read_obj::<u16>(GuestAddress(driver.rings(0).used + 2)).unwrap();
+        let comes_to_work = |before: u16| while used() == before {};
+        comes_to_work(used());
+        device.pause();
+        let before = used();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(used(), before);
+        device.resume();
+        comes_to_work(before);
+        assert_eq!(driver.set_status(0), 0);
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(PATIENCE).unwrap();
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Image {
         for program in &payload.programs {
             image.program(program)?;
         }
-        for (path, source) in packages.virtiofsd()? {
+        for (path, source) in packages.tools()? {
             image.files.copy(&path, 0o755, source);
         }
         let mut placed: BTreeMap<&Path, &str> = BTreeMap::new();

@@ -14,6 +14,7 @@ mod host;
 pub mod image;
 pub mod initramfs;
 mod kernel_modules;
+mod libraries;
 pub mod packages;
 pub mod prerequisites;
 pub mod progress;

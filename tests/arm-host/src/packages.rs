@@ -1,6 +1,7 @@
 //! arm64 Debian packages: fetched once, verified by apt, unpacked, kept.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -10,33 +11,22 @@ use crate::{
     Error, Result,
     apt::{self, Apt, Planned, Source, run},
     kernel_modules::KernelModules,
+    libraries,
     progress::Step,
 };
 
 /// The suites from which the Arm host is made. Kernels that know CCA guests are in backports only.
 const SUITES: [&str; 2] = ["trixie", "trixie-backports"];
 
-/// What apt is asked for, and of the resolution's result, what is kept: the rest serves a system that boots by itself.
-const WANTED: [&str; 3] = ["linux-image-arm64/trixie-backports", "busybox-static", "virtiofsd"];
-const KEPT: [&str; 10] = [
-    "linux-image-",
-    "linux-binary-",
-    "linux-modules-",
-    "linux-base-",
-    "busybox-static",
-    "virtiofsd",
-    "libc6",
-    "libgcc-s1",
-    "libcap-ng0",
-    "libseccomp2",
-];
+/// The kernel, and what is kept of all that it comes with: the rest serves a system that boots by itself.
+const KERNEL: &str = "linux-image-arm64/trixie-backports";
+const KERNEL_KEPT: [&str; 4] = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"];
 
-/// The server of directories, where its package has it.
-const VIRTIOFSD: &str = "usr/libexec/virtiofsd";
+/// Programs that tests use beside ours, with all that they depend on.
+const TOOLS: [&str; 3] = ["busybox-static", "virtiofsd", "curl"];
 
-/// What it is linked with, and the loader.
-const VIRTIOFSD_LIBRARIES: [&str; 5] =
-    ["ld-linux-aarch64.so.1", "libc.so.6", "libgcc_s.so.1", "libcap-ng.so.0", "libseccomp.so.2"];
+/// Those that have libraries: the server of directories, and a client of HTTP on Unix sockets.
+const LINKED_PROGRAMS: [&str; 2] = ["usr/libexec/virtiofsd", "usr/bin/curl"];
 
 /// Unpacked arm64 packages.
 #[derive(Debug, Clone)]
@@ -61,7 +51,7 @@ impl Packages {
         let root = cache.join("packages");
         // Names what the directory was made from, so that a changed list fetches anew.
         let stamp = cache.join("packages.json");
-        let wanted = format!("{SUITES:?} {WANTED:?} {KEPT:?}");
+        let wanted = format!("{SUITES:?} {KERNEL} {KERNEL_KEPT:?} {TOOLS:?}");
         if let Ok(text) = fs::read_to_string(&stamp)
             && text.lines().next() == Some(&wanted)
             && root.is_dir()
@@ -101,21 +91,15 @@ impl Packages {
             Err(Error::PackageContent { root: self.root.clone(), what: "busybox".into() })
         }
     }
-}
 
-impl Packages {
-    /// The server of directories and its libraries: paths in a system, and the files.
-    pub fn virtiofsd(&self) -> Result<Vec<(String, PathBuf)>> {
-        let directories = ["usr/lib/aarch64-linux-gnu", "lib/aarch64-linux-gnu", "usr/lib", "lib"];
-        let library = |name: &&str| {
-            let places = directories.map(|directory| self.root.join(directory).join(name));
-            let found = places.into_iter().find(|path| path.is_file());
-            let missing = || Error::PackageContent { root: self.root.clone(), what: (*name).to_owned() };
-            Ok((format!("/lib/{name}"), found.ok_or_else(missing)?))
-        };
-        let mut files = vec![(format!("/{VIRTIOFSD}"), self.root.join(VIRTIOFSD))];
-        for name in &VIRTIOFSD_LIBRARIES {
-            files.push(library(name)?);
+    /// The programs that tests use beside ours, and their libraries: paths in a system, and the files.
+    pub fn tools(&self) -> Result<BTreeMap<String, PathBuf>> {
+        let mut files = BTreeMap::new();
+        for program in LINKED_PROGRAMS {
+            let path = self.root.join(program);
+            let libraries = libraries::of(&path, &self.root)?;
+            files.extend(libraries.into_iter().map(|(name, path)| (format!("/lib/{name}"), path)));
+            files.insert(format!("/{program}"), path);
         }
         Ok(files)
     }
@@ -125,14 +109,13 @@ fn fetch_into(cache: &Path, root: &Path, step: &Step) -> Result<Vec<Planned>> {
     fs::create_dir_all(cache).map_err(Error::file("create", cache))?;
     let work = tempfile::tempdir_in(cache).map_err(Error::file("create a directory in", cache))?;
     let apt = updated_apt(work.path(), step)?;
-    let planned: Vec<Planned> = apt
-        .plan(&WANTED)?
-        .into_iter()
-        .filter(|package| KEPT.iter().any(|prefix| package.name.starts_with(prefix)))
-        .collect();
-    for package in &planned {
-        step.now(&format!("fetching {} {}", package.name, package.version));
-        apt.download(std::slice::from_ref(package), work.path())?;
+    let kept = |package: &Planned| KERNEL_KEPT.iter().any(|prefix| package.name.starts_with(prefix));
+    let kernel: Vec<Planned> = apt.plan(&[KERNEL])?.into_iter().filter(kept).collect();
+    let tools = apt.plan(&TOOLS)?;
+    // Each call of apt reads its lists, which takes longer than a small package.
+    for (what, packages) in [("the kernel", &kernel), ("tools", &tools)] {
+        step.now(&format!("fetching {what}: {} packages", packages.len()));
+        apt.download(packages, work.path())?;
     }
     let unpacked = work.path().join("root");
     for entry in fs::read_dir(work.path()).map_err(Error::file("read", work.path()))? {
@@ -146,7 +129,7 @@ fn fetch_into(cache: &Path, root: &Path, step: &Step) -> Result<Vec<Planned>> {
         fs::remove_dir_all(root).map_err(Error::file("remove", root))?;
     }
     fs::rename(&unpacked, root).map_err(Error::file("rename to", root))?;
-    Ok(planned)
+    Ok([kernel, tools].concat())
 }
 
 /// Tries each Debian archive that the machine knows; the first whose signed lists can be had serves.

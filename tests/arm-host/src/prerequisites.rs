@@ -72,14 +72,24 @@ pub fn mke2fs() -> Option<PathBuf> {
     directories.into_iter().map(|directory| directory.join("mke2fs")).find(|path| path.is_file())
 }
 
+/// What tests use on a machine that is the host itself; an emulated host has them among its own packages.
+const NATIVE_TOOLS: [Tool; 2] = [
+    Tool { name: "curl", present: || on_path("curl"), packages: &["curl"] },
+    Tool {
+        name: "virtiofsd",
+        present: || Path::new("/usr/libexec/virtiofsd").exists(),
+        packages: &["virtiofsd"],
+    },
+];
+
 /// Makes this machine ready to build the project and to run `host`; `cache` takes apt's lists for the time of an installation.
 pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     ensure_build(cache)?;
     ensure_tools(&[MKE2FS], |packages| install(packages, None, cache))?;
-    if host == Host::Emulated {
-        ensure_tools(&[QEMU], |packages| install_qemu(packages, cache))?;
+    match host {
+        Host::Emulated => ensure_tools(&[QEMU], |packages| install_qemu(packages, cache)),
+        Host::Native => ensure_tools(&NATIVE_TOOLS, |packages| install(packages, None, cache)),
     }
-    Ok(())
 }
 
 /// Makes this machine ready to build the project and to run the tests that need no host.

@@ -7,6 +7,7 @@ mod pid1;
 mod process;
 mod relay;
 mod session;
+mod vsock;
 
 use std::process::ExitCode;
 
@@ -19,8 +20,11 @@ fn main() -> ExitCode {
         _ if rustix::process::getpid().is_init() => pid1::run(),
         ["--run-tests", config] => cases::run(config),
         ["--session", program @ ..] => session::run(program),
+        ["--vsock-connect", port] => vsock::connect(port),
+        ["--vsock-listen", port, program @ ..] => vsock::listen(port, program),
         _ => Err(anyhow::anyhow!(
-            "usage: guest-init --run-tests CONFIG | --session PROGRAM [ARGUMENT...]; without arguments only as PID 1"
+            "usage: guest-init --run-tests CONFIG | --session PROGRAM [ARGUMENT...] | --vsock-connect PORT | \
+             --vsock-listen PORT PROGRAM [ARGUMENT...]; without arguments only as PID 1"
         )),
     };
     match result {

@@ -227,6 +227,12 @@ impl RunningVm {
         }
     }
 
+    /// Waits for what follows `name` on a line of the guest's console, which is the file `console.log`.
+    pub fn answer(&mut self, name: &str) -> String {
+        let text = self.wait_for_file("console.log", |text| linux::answer(text, name).is_some());
+        linux::answer(&text, name).expect("it was there")
+    }
+
     /// A field of `/proc/pid/task/tid/status` (proc(5)) for every thread of the VMM, by the thread's name.
     #[must_use]
     pub fn threads(&self, field: &str) -> BTreeMap<String, String> {

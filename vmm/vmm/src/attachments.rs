@@ -34,6 +34,7 @@ pub struct Attachments {
     pub servers: Vec<Arc<Served>>,
     /// Whether the watchdog has reset the VM.
     pub watchdog_fired: Arc<AtomicBool>,
+    host: Arc<dyn DeviceHost>,
     groups: BTreeMap<String, Limits>,
 }
 
@@ -56,8 +57,9 @@ impl Attachments {
             interfaces,
             disks: Disk::open_all(&config.disks, &groups, &[])?,
             pmems: Pmem::open_all(&config.pmem, &[])?,
-            servers: Served::open_all(config, &[])?,
+            servers: Served::open_all(config, &[], host)?,
             watchdog_fired: Arc::default(),
+            host: Arc::clone(host),
             groups,
         })
     }
@@ -70,7 +72,7 @@ impl Attachments {
     pub fn for_config(&self, config: &VmConfig, interfaces: Vec<Arc<Interface>>) -> Result<Self, Error> {
         let disks = Disk::open_all(&config.disks, &self.groups, &self.disks)?;
         let pmems = Pmem::open_all(&config.pmem, &self.pmems)?;
-        let servers = Served::open_all(config, &self.servers)?;
+        let servers = Served::open_all(config, &self.servers, &self.host)?;
         Ok(Self { interfaces, disks, pmems, servers, ..self.clone() })
     }
 

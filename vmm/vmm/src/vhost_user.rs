@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::VmConfig;
-use api::config::{DiskConfig, FsConfig, NetConfig};
+use api::config::{DiskConfig, FsConfig, NetConfig, VhostMode};
+use devices::virtio::DeviceHost;
 use devices::virtio::vhost_user::{Server, Service, VhostUser};
 use vm_memory::GuestMemoryMmap;
 
@@ -62,25 +63,32 @@ fn or_none(path: Option<&PathBuf>) -> &Path {
 }
 
 impl Served {
-    /// Connects to all servers that `config` names, unless they are among those of `open`.
+    /// Meets all servers that `config` names, unless they are among those of `open`. Threads that watch over them ask
+    /// `host` first.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] or [`Error::Device`].
-    pub fn open_all(config: &VmConfig, open: &[Arc<Self>]) -> Result<Vec<Arc<Self>>, Error> {
+    pub fn open_all(
+        config: &VmConfig,
+        open: &[Arc<Self>],
+        host: &Arc<dyn DeviceHost>,
+    ) -> Result<Vec<Arc<Self>>, Error> {
         let disks = config.disks.iter().filter(|disk| disk.vhost_user).cloned().map(ServedConfig::Disk);
         let nets = config.net.iter().filter(|net| net.vhost_user).cloned().map(ServedConfig::Net);
         let directories = config.fs.iter().cloned().map(ServedConfig::Fs);
         let served = |config: ServedConfig| {
             let known = open.iter().find(|served| served.config == config);
-            known.map_or_else(|| Self::open(config).map(Arc::new), |known| Ok(Arc::clone(known)))
+            known.map_or_else(|| Self::open(config, host).map(Arc::new), |known| Ok(Arc::clone(known)))
         };
         disks.chain(nets).chain(directories).map(served).collect()
     }
 
-    fn open(config: ServedConfig) -> Result<Self, Error> {
+    fn open(config: ServedConfig, host: &Arc<dyn DeviceHost>) -> Result<Self, Error> {
         let (field, socket) = config.socket();
-        let server = Server::connect(socket, config.service()?).map_err(|source| Error::Device {
+        let comes = matches!(&config, ServedConfig::Net(net) if net.vhost_mode == VhostMode::Server);
+        let meet = if comes { Server::listen } else { Server::connect };
+        let server = meet(socket, config.service()?, host).map_err(|source| Error::Device {
             field,
             path: socket.into(),
             source: source.into(),
@@ -110,7 +118,8 @@ mod tests {
             r#"{"payload":{"kernel":"/k"},"fs":[{"id":"home","tag":"home","socket":"/nonexistent/socket"}]}"#,
         )
         .unwrap();
-        let error = Served::open_all(&config, &[]).err().unwrap();
+        let error =
+            Served::open_all(&config, &[], &(Arc::new(devices::virtio::NoDeviceHost) as _)).err().unwrap();
         assert!(error.to_string().contains("fs.socket: /nonexistent/socket"), "{error}");
     }
 }

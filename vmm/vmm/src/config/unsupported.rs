@@ -42,7 +42,8 @@ pub fn refuse(config: &VmConfig) -> Result<(), ConfigError> {
         )?;
     }
     for net in net {
-        only(net.vhost_mode == VhostMode::Client, "net.vhost_mode", "Client")?;
+        let served = net.vhost_mode == VhostMode::Client || net.vhost_user;
+        only(served, "net.vhost_mode", "Client, unless with vhost_user")?;
         only(!net.iommu, "net.iommu", "false")?;
         only(
             net.pci_segment == 0 && net.pci_device_id.is_none(),

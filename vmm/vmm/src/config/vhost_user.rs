@@ -159,6 +159,15 @@ mod tests {
     }
 
     #[test]
+    fn interface_may_wait_for_its_server_to_come() {
+        let mut config = good();
+        config["net"][0]["vhost_mode"] = json!("Server");
+        whole(&serde_json::from_value(config.clone()).unwrap()).unwrap();
+        config["net"] = json!([{"vhost_mode": "Server"}]);
+        assert!(refusal(config).starts_with("net.vhost_mode: "));
+    }
+
+    #[test]
     fn what_does_not_go_with_a_server_is_named() {
         for (pointer, value, field) in [
             ("/fs/0/tag", json!(""), "fs.tag"),
@@ -174,7 +183,6 @@ mod tests {
             ("/net/0/vhost_socket", Value::Null, "net.vhost_socket"),
             ("/net/0/tap", json!("tap0"), "net.tap"),
             ("/net/0/host_mac", json!("02:00:00:00:00:01"), "net.host_mac"),
-            ("/net/0/vhost_mode", json!("Server"), "net.vhost_mode"),
         ] {
             let mut config = good();
             let (parent, name) = pointer.rsplit_once('/').unwrap();

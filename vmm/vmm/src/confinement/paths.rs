@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use api::VmConfig;
-use api::config::{ConsoleConfig, ConsoleMode};
+use api::config::{ConsoleConfig, ConsoleMode, VhostMode};
 use sandbox::{PathAccess, PathRule};
 
 use crate::config::ProcessBounds;
@@ -60,8 +60,7 @@ impl Rules {
             numa: _,
             rate_limit_groups: _,
             disks,
-            // Tap devices are open by now.
-            net: _,
+            net,
             rng,
             balloon: _,
             // The socket of a server is connected to, which needs no right.
@@ -101,6 +100,12 @@ impl Rules {
         for disk in disks {
             if let Some(path) = &disk.path {
                 self.add("disks.path", path, unless(disk.readonly));
+            }
+        }
+        // Tap devices are open by now, and a server that listens is connected to, which needs no right.
+        for net in net.iter().filter(|net| net.vhost_mode == VhostMode::Server) {
+            if let Some(path) = &net.vhost_socket {
+                self.add("net.vhost_socket", directory(path), PathAccess::Sockets);
             }
         }
         self.add("rng.src", &rng.src, PathAccess::Read);

@@ -3,6 +3,7 @@
 //! The server maps guest memory and serves the rings itself: the guest's doorbells are its doorbells, and what it
 //! signals becomes an interrupt here. Servers are trusted with the guest's memory, so a Realm cannot have them.
 
+mod guard;
 mod rings;
 mod server;
 #[cfg(test)]

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,14 +20,18 @@ use vm_memory::{
 };
 
 use super::Service;
+use super::guard::{Guard, Watched};
 use super::rings::ServedQueue;
+use crate::virtio::DeviceHost;
 use crate::virtio::queue::QueueLayout;
 
 /// How often a server that does not listen yet is asked, and how long to wait in between.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a server may take to introduce itself.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// How long a server may take to answer. A vCPU that resets the device waits for as long.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+/// How long a server that is to come to us may take at first; a client of the VMM waits for it.
+const ARRIVAL: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
 
 /// Why a server cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,21 @@ pub enum ServerError {
     /// Nobody listens.
     #[error("no vhost-user server listens on {}; start it first", socket.display())]
     Connect {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody comes.
+    #[error("no vhost-user server has come to {}; start it, as a client of this socket", socket.display())]
+    Alone {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// There is no socket to which a server could come.
+    #[error("no vhost-user server can come to {}", socket.display())]
+    Listen {
         /// The socket.
         socket: PathBuf,
         /// Why.
@@ -95,11 +113,19 @@ pub enum ServerError {
 
 /// A server of a device in another process, over boots of the guest.
 pub struct Server {
-    socket: PathBuf,
+    meeting: Meeting,
     service: Service,
     features: u64,
     config: Vec<u8>,
     link: Mutex<Option<Link>>,
+    guard: Guard,
+}
+
+/// Where a server is met.
+struct Meeting {
+    socket: PathBuf,
+    /// Where it comes to us.
+    listener: Option<UnixListener>,
 }
 
 /// A live connection.
@@ -120,26 +146,46 @@ struct Introduction {
 
 impl fmt::Debug for Server {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Server").field("socket", &self.socket).finish_non_exhaustive()
+        formatter.debug_struct("Server").field("socket", &self.meeting.socket).finish_non_exhaustive()
     }
 }
 
 impl Server {
-    /// Connects to the server that listens on `socket`, and asks what it can do.
+    /// Connects to the server that listens on `socket`, and asks what it can do. A thread of `host` watches over what is
+    /// said to it from then on.
     ///
     /// # Errors
     /// [`ServerError`] that names the socket.
-    pub fn connect(socket: &Path, service: Service) -> Result<Self, ServerError> {
-        let stream = open(socket)?;
-        let Introduction { link, config } = introduced_in_time(socket, &service, stream)?;
+    pub fn connect(socket: &Path, service: Service, host: &Arc<dyn DeviceHost>) -> Result<Self, ServerError> {
+        Self::meet(Meeting { socket: socket.into(), listener: None }, service, host)
+    }
+
+    /// The same for a server that comes to `socket`, which is made.
+    ///
+    /// # Errors
+    /// [`ServerError`] that names the socket.
+    pub fn listen(socket: &Path, service: Service, host: &Arc<dyn DeviceHost>) -> Result<Self, ServerError> {
+        let failed = |source| ServerError::Listen { socket: socket.into(), source };
+        // One that an earlier VMM has left behind.
+        if socket.symlink_metadata().is_ok_and(|file| file.file_type().is_socket()) {
+            std::fs::remove_file(socket).map_err(failed)?;
+        }
+        let listener = UnixListener::bind(socket).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Self::meet(Meeting { socket: socket.into(), listener: Some(listener) }, service, host)
+    }
+
+    fn meet(meeting: Meeting, service: Service, host: &Arc<dyn DeviceHost>) -> Result<Self, ServerError> {
+        let socket = &meeting.socket;
+        let guard =
+            Guard::new(host).map_err(|source| ServerError::Connect { socket: socket.clone(), source })?;
+        let stream = meeting.open(ARRIVAL)?;
+        let Introduction { link, config } = {
+            let _watched = watched(&guard, &stream, socket)?;
+            introduce(socket, &service, stream)?
+        };
         let config = service.config(config);
-        Ok(Self {
-            socket: socket.into(),
-            service,
-            features: link.features,
-            config,
-            link: Mutex::new(Some(link)),
-        })
+        Ok(Self { meeting, service, features: link.features, config, link: Mutex::new(Some(link)), guard })
     }
 
     pub(super) fn service(&self) -> &Service {
@@ -160,13 +206,13 @@ impl Server {
     pub(super) fn watch(&self) -> Result<UnixStream, ServerError> {
         let link = self.link();
         let watch = link.as_ref().and_then(|link| link.watch.try_clone().ok());
-        watch.ok_or_else(|| ServerError::Gone { socket: self.socket.clone() })
+        watch.ok_or_else(|| ServerError::Gone { socket: self.socket().into() })
     }
 
     /// The server, if it was there when it was last needed, has gone.
     pub(super) fn gone(&self) -> ServerError {
         *self.link() = None;
-        ServerError::Gone { socket: self.socket.clone() }
+        ServerError::Gone { socket: self.socket().into() }
     }
 
     /// Has the server run `queues` on `memory`, after it has come back if it had gone. Of an interface only the first
@@ -185,15 +231,20 @@ impl Server {
         let mut slot = self.link();
         if slot.as_ref().is_none_or(|link| hung_up(&link.watch)) {
             *slot = None;
-            let back = introduce(&self.socket, &self.service, open(&self.socket)?)?.link;
+            let stream = self.meeting.open(ATTEMPTS * PAUSE)?;
+            let _watched = watched(&self.guard, &stream, self.socket())?;
+            let back = introduce(self.socket(), &self.service, stream)?.link;
             let missing = self.features & !back.features;
             if missing != 0 {
                 return Err(self.lacks(format!("features {missing:#x} that it had before")));
             }
-            tracing::info!(socket = %self.socket.display(), "the vhost-user server is back");
+            tracing::info!(socket = %self.socket().display(), "the vhost-user server is back");
             *slot = Some(back);
         }
-        let Some(link) = slot.as_mut() else { return Err(ServerError::Gone { socket: self.socket.clone() }) };
+        let Some(link) = slot.as_mut() else {
+            return Err(ServerError::Gone { socket: self.socket().into() });
+        };
+        let _watched = watched(&self.guard, &link.watch, self.socket())?;
         let started = self.run(link, features, &regions, &rings);
         if started.is_err() {
             // Half of a set-up is worth nothing: the server starts over with a new connection.
@@ -238,6 +289,9 @@ impl Server {
     pub(super) fn stop(&self) -> Result<Vec<(usize, u16)>, ServerError> {
         let mut slot = self.link();
         let Some(link) = slot.as_mut() else { return Ok(Vec::new()) };
+        let line = link.watch.try_clone();
+        let line = line.map_err(|source| ServerError::Connect { socket: self.socket().into(), source })?;
+        let _watched = self.guard.over(line, PATIENCE);
         let mut bases = Vec::new();
         for ring in std::mem::take(&mut link.running) {
             match link.frontend.get_vring_base(ring) {
@@ -254,11 +308,18 @@ impl Server {
     /// Enables the first `count` rings, and no others.
     pub(super) fn enable_first(&self, count: usize) -> Result<(), ServerError> {
         let mut slot = self.link();
-        let Some(link) = slot.as_mut() else { return Err(ServerError::Gone { socket: self.socket.clone() }) };
+        let Some(link) = slot.as_mut() else {
+            return Err(ServerError::Gone { socket: self.socket().into() });
+        };
+        let _watched = watched(&self.guard, &link.watch, self.socket())?;
         for &ring in &link.running {
             link.frontend.set_vring_enable(ring, ring < count).map_err(self.failed("enable a queue"))?;
         }
         Ok(())
+    }
+
+    fn socket(&self) -> &Path {
+        &self.meeting.socket
     }
 
     fn link(&self) -> MutexGuard<'_, Option<Link>> {
@@ -266,11 +327,11 @@ impl Server {
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(vhost::Error) -> ServerError {
-        failed(&self.socket, action)
+        failed(self.socket(), action)
     }
 
     fn lacks(&self, what: String) -> ServerError {
-        ServerError::Lacks { socket: self.socket.clone(), what }
+        ServerError::Lacks { socket: self.socket().into(), what }
     }
 }
 
@@ -278,45 +339,59 @@ fn failed(socket: &Path, action: &'static str) -> impl Fn(vhost::Error) -> Serve
     move |source| ServerError::Exchange { socket: socket.into(), action, source }
 }
 
-/// A server may have been started at the same time, so it is given some time to listen.
-fn open(socket: &Path) -> Result<UnixStream, ServerError> {
-    let mut attempt = 1;
-    loop {
-        match UnixStream::connect(socket) {
-            Ok(stream) => return Ok(stream),
-            Err(error)
-                if attempt < ATTEMPTS
-                    && matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {}
-            Err(source) => return Err(ServerError::Connect { socket: socket.into(), source }),
+/// Ends what happens on `line` unless the result is dropped in time.
+fn watched<'a>(guard: &'a Guard, line: &UnixStream, socket: &Path) -> Result<Watched<'a>, ServerError> {
+    let line = line.try_clone().map_err(|source| ServerError::Connect { socket: socket.into(), source })?;
+    Ok(guard.over(line, PATIENCE))
+}
+
+impl Meeting {
+    /// A new connection. One that is to come is waited for.
+    fn open(&self, arrival: Duration) -> Result<UnixStream, ServerError> {
+        match &self.listener {
+            Some(listener) => self.accept(listener, arrival),
+            None => self.connect(),
         }
-        attempt += 1;
-        thread::sleep(PAUSE);
+    }
+
+    fn accept(&self, listener: &UnixListener, arrival: Duration) -> Result<UnixStream, ServerError> {
+        let socket = || self.socket.clone();
+        let failed = |source| ServerError::Listen { socket: socket(), source };
+        let limit = Timespec::try_from(arrival).unwrap_or_default();
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        let ready = poll(&mut fds, Some(&limit)).map_err(|errno| failed(errno.into()))?;
+        if ready == 0 {
+            return Err(ServerError::Alone { socket: socket() });
+        }
+        let (stream, _) = listener.accept().map_err(failed)?;
+        stream.set_nonblocking(false).map_err(failed)?;
+        Ok(stream)
+    }
+
+    /// A server may have been started at the same time, so it is given some time to listen.
+    fn connect(&self) -> Result<UnixStream, ServerError> {
+        let mut attempt = 1;
+        loop {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => return Ok(stream),
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {}
+                Err(source) => return Err(ServerError::Connect { socket: self.socket.clone(), source }),
+            }
+            attempt += 1;
+            thread::sleep(PAUSE);
+        }
     }
 }
 
-/// Hangs up on a server that does not answer: a client of the VMM waits for this.
-fn introduced_in_time(
-    socket: &Path,
-    service: &Service,
-    stream: UnixStream,
-) -> Result<Introduction, ServerError> {
-    let connect = |source| ServerError::Connect { socket: socket.into(), source };
-    let line = stream.try_clone().map_err(connect)?;
-    let (done, waits) = channel::<()>();
-    thread::scope(|scope| {
-        thread::Builder::new()
-            .name("vhost-user-wait".into())
-            .spawn_scoped(scope, move || {
-                if waits.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                    // It has gone already, or is hung up on now.
-                    let _ = line.shutdown(Shutdown::Both);
-                }
-            })
-            .map_err(connect)?;
-        let introduction = introduce(socket, service, stream);
-        drop(done);
-        introduction
-    })
+impl Drop for Meeting {
+    fn drop(&mut self) {
+        if self.listener.is_some() {
+            // Somebody may have taken it away already.
+            let _ = std::fs::remove_file(&self.socket);
+        }
+    }
 }
 
 fn introduce(socket: &Path, service: &Service, stream: UnixStream) -> Result<Introduction, ServerError> {

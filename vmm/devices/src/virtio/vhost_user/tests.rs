@@ -19,6 +19,7 @@ use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_con
 use super::*;
 use crate::rate_limit::LimitConfig;
 use crate::testing::{Driver, Machine, VERSION_1};
+use crate::virtio::{DeviceHost, NoDeviceHost};
 
 /// Answers each request with its text in capitals.
 struct Echo {
@@ -27,6 +28,7 @@ struct Echo {
     protocol: VhostUserProtocolFeatures,
     memory: Option<GuestMemoryAtomic<GuestMemoryMmap>>,
     acked: Arc<AtomicU64>,
+    stuck: Arc<Mutex<()>>,
 }
 
 impl VhostUserBackendMut for Echo {
@@ -44,6 +46,7 @@ impl VhostUserBackendMut for Echo {
     }
     fn acked_features(&mut self, features: u64) {
         self.acked.store(features, Ordering::Relaxed);
+        drop(self.stuck.lock());
     }
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
         self.protocol
@@ -69,6 +72,10 @@ impl VhostUserBackendMut for Echo {
     ) -> io::Result<()> {
         let memory = self.memory.as_ref().unwrap().memory();
         let vring = &vrings[usize::from(queue)];
+        {
+            let _held = vring.get_mut();
+            drop(self.stuck.lock());
+        }
         loop {
             let next = vring.get_mut().get_queue_mut().iter(memory.clone()).unwrap().next();
             let Some(chain) = next else { break };
@@ -87,6 +94,8 @@ struct Running {
     thread: Option<JoinHandle<()>>,
     shutdown: Arc<Mutex<Option<ShutdownHandle>>>,
     acked: Arc<AtomicU64>,
+    /// While it is locked, the server does not get on.
+    stuck: Arc<Mutex<()>>,
 }
 
 impl Running {
@@ -112,7 +121,15 @@ fn serve(socket: &Path, queues: usize, protocol: VhostUserProtocolFeatures) -> R
 fn serve_features(socket: &Path, queues: usize, protocol: VhostUserProtocolFeatures, own: u64) -> Running {
     let acked = Arc::<AtomicU64>::default();
     let features = VERSION_1 | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() | RING | own;
-    let echo = Echo { queues, features, protocol, memory: None, acked: Arc::clone(&acked) };
+    let stuck = Arc::<Mutex<()>>::default();
+    let echo = Echo {
+        queues,
+        features,
+        protocol,
+        memory: None,
+        acked: Arc::clone(&acked),
+        stuck: Arc::clone(&stuck),
+    };
     let mut listener = Listener::new(socket, true).unwrap();
     let shutdown = Arc::<Mutex<Option<ShutdownHandle>>>::default();
     let handle = Arc::clone(&shutdown);
@@ -123,7 +140,32 @@ fn serve_features(socket: &Path, queues: usize, protocol: VhostUserProtocolFeatu
         *handle.lock().unwrap() = daemon.shutdown_handle();
         let _ = daemon.wait();
     });
-    Running { thread: Some(thread), shutdown, acked }
+    Running { thread: Some(thread), shutdown, acked, stuck }
+}
+
+/// A server that is a client of the socket.
+fn come_to(socket: &Path, queues: usize) -> Running {
+    let acked = Arc::<AtomicU64>::default();
+    let stuck = Arc::<Mutex<()>>::default();
+    let features = VERSION_1 | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() | RING;
+    let protocol = protocol();
+    let echo = Echo {
+        queues,
+        features,
+        protocol,
+        memory: None,
+        acked: Arc::clone(&acked),
+        stuck: Arc::clone(&stuck),
+    };
+    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    let mut daemon = VhostUserDaemon::new("echo".into(), Arc::new(Mutex::new(echo)), memory).unwrap();
+    let path = socket.to_str().unwrap();
+    while daemon.start_client(path).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let shutdown = Arc::new(Mutex::new(daemon.shutdown_handle()));
+    let thread = std::thread::spawn(move || drop(daemon.wait()));
+    Running { thread: Some(thread), shutdown, acked, stuck }
 }
 
 fn place() -> (TempDir, PathBuf) {
@@ -149,6 +191,14 @@ fn net(pairs: usize) -> Service {
     })
 }
 
+fn connect(socket: &Path, service: Service) -> Result<Server, ServerError> {
+    Server::connect(socket, service, &host())
+}
+
+fn host() -> Arc<dyn DeviceHost> {
+    Arc::new(NoDeviceHost)
+}
+
 fn device(machine: &Machine, server: &Arc<Server>) -> VhostUser {
     VhostUser::new(Arc::clone(server), Arc::clone(&machine.memory))
 }
@@ -163,7 +213,7 @@ fn ask(driver: &mut Driver, queue: usize) -> Vec<u8> {
 fn server_answers_the_requests_of_the_guest_and_interrupts_it() {
     let (_directory, socket) = place();
     let running = serve(&socket, 2, protocol());
-    let server = Arc::new(Server::connect(&socket, fs()).unwrap());
+    let server = Arc::new(connect(&socket, fs()).unwrap());
     let machine = Machine::shared();
     let mut driver = machine.start(device(&machine, &server), RING);
     assert_eq!(driver.device_config(0, 6).to_le_bytes()[..6], *b"shared");
@@ -180,7 +230,7 @@ fn server_answers_the_requests_of_the_guest_and_interrupts_it() {
 fn guest_that_resets_the_device_or_boots_anew_finds_the_server_as_before() {
     let (_directory, socket) = place();
     let _running = serve(&socket, 2, protocol());
-    let server = Arc::new(Server::connect(&socket, fs()).unwrap());
+    let server = Arc::new(connect(&socket, fs()).unwrap());
     for _boot in 0..2 {
         let machine = Machine::shared();
         let mut driver = machine.start(device(&machine, &server), RING);
@@ -196,7 +246,7 @@ fn guest_that_resets_the_device_or_boots_anew_finds_the_server_as_before() {
 fn device_whose_server_goes_needs_a_reset_and_works_once_the_server_is_back() {
     let (_directory, socket) = place();
     let mut running = serve(&socket, 2, protocol());
-    let server = Arc::new(Server::connect(&socket, fs()).unwrap());
+    let server = Arc::new(connect(&socket, fs()).unwrap());
     let machine = Machine::shared();
     let mut driver = machine.start(device(&machine, &server), RING);
     assert_eq!(ask(&mut driver, 1), b"HELLO");
@@ -208,10 +258,80 @@ fn device_whose_server_goes_needs_a_reset_and_works_once_the_server_is_back() {
 }
 
 #[test]
+fn server_that_hangs_keeps_neither_a_reset_nor_the_next_start() {
+    let (_directory, socket) = place();
+    let mut running = serve(&socket, 2, protocol());
+    let server = Arc::new(connect(&socket, fs()).unwrap());
+    let machine = Machine::shared();
+    let mut driver = machine.start(device(&machine, &server), RING);
+    assert_eq!(ask(&mut driver, 1), b"HELLO");
+    let stuck = Arc::clone(&running.stuck);
+    let stuck = stuck.lock().unwrap();
+    let (question, answer) = (driver.buffer(b"hello"), driver.room(8));
+    driver.submit(1, &[question, answer]);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    // The server works on a request, and answers nothing else meanwhile.
+    assert_eq!(driver.set_status(0), 0, "the reset is done");
+    drop(stuck);
+    running.kill();
+    let _back = serve(&socket, 2, protocol());
+    driver.start(RING);
+    assert_eq!(ask(&mut driver, 1), b"HELLO");
+}
+
+#[test]
+fn device_whose_server_does_not_take_its_rings_needs_a_reset() {
+    let (_directory, socket) = place();
+    let mut running = serve(&socket, 2, protocol());
+    let server = Arc::new(connect(&socket, fs()).unwrap());
+    let machine = Machine::shared();
+    let stuck = Arc::clone(&running.stuck);
+    let stuck = stuck.lock().unwrap();
+    let mut driver = machine.plug(device(&machine, &server));
+    driver.start(RING);
+    driver.wait_needs_reset();
+    drop(stuck);
+    running.kill();
+    let _back = serve(&socket, 2, protocol());
+    driver.start(RING);
+    assert_eq!(ask(&mut driver, 1), b"HELLO");
+}
+
+#[test]
+fn server_may_come_to_us_and_come_again() {
+    let (_directory, socket) = place();
+    std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let alone = Server::listen(&socket, fs(), &host()).unwrap_err();
+    assert!(
+        matches!(alone, ServerError::Alone { .. }),
+        "a socket that was left behind is no hindrance: {alone}"
+    );
+    assert!(!socket.exists());
+    let coming = || {
+        let socket = socket.clone();
+        std::thread::spawn(move || come_to(&socket, 2))
+    };
+    let first = coming();
+    let server = Arc::new(Server::listen(&socket, fs(), &host()).unwrap());
+    let mut first = first.join().unwrap();
+    let machine = Machine::shared();
+    let mut driver = machine.start(device(&machine, &server), RING);
+    assert_eq!(ask(&mut driver, 1), b"HELLO");
+    first.kill();
+    driver.wait_needs_reset();
+    let second = coming();
+    driver.start(RING);
+    assert_eq!(ask(&mut driver, 1), b"HELLO");
+    drop((driver, machine, server));
+    second.join().unwrap().kill();
+    assert!(!socket.exists());
+}
+
+#[test]
 fn server_touches_nothing_while_the_device_stands_still() {
     let (_directory, socket) = place();
     let _running = serve(&socket, 2, protocol());
-    let server = Arc::new(Server::connect(&socket, fs()).unwrap());
+    let server = Arc::new(connect(&socket, fs()).unwrap());
     let machine = Machine::shared();
     let (mut driver, pci) = machine.plug_and_keep(device(&machine, &server));
     driver.start(RING);
@@ -230,7 +350,7 @@ fn server_touches_nothing_while_the_device_stands_still() {
 fn memory_without_a_file_cannot_be_shared() {
     let (_directory, socket) = place();
     let _running = serve(&socket, 2, protocol());
-    let server = Arc::new(Server::connect(&socket, fs()).unwrap());
+    let server = Arc::new(connect(&socket, fs()).unwrap());
     let machine = Machine::plain();
     let driver = machine.start(device(&machine, &server), RING);
     driver.wait_needs_reset();
@@ -246,7 +366,7 @@ fn regions(machine: &Machine) -> String {
 fn second_pair_of_an_interface_runs_when_the_guest_asks_for_it() {
     let (_directory, socket) = place();
     let running = serve_features(&socket, 4, protocol(), NET);
-    let server = Arc::new(Server::connect(&socket, net(2)).unwrap());
+    let server = Arc::new(connect(&socket, net(2)).unwrap());
     let machine = Machine::shared();
     let mut driver = machine.start(device(&machine, &server), u64::MAX);
     assert_eq!(driver.device_config(0, 6), 0x0700_0000_0002);
@@ -272,7 +392,7 @@ fn disk_is_what_the_server_says_with_the_queues_that_were_asked_for() {
     let (_directory, socket) = place();
     let _running = serve(&socket, 2, protocol());
     let service = Service::Block { queues: 2, queue_size: 64 };
-    let server = Arc::new(Server::connect(&socket, service).unwrap());
+    let server = Arc::new(connect(&socket, service).unwrap());
     let machine = Machine::shared();
     let mut driver = machine.start(device(&machine, &server), u64::MAX);
     assert_eq!(driver.device_config(0, 8), 0x0706_0504_0302_0100);
@@ -284,7 +404,7 @@ fn disk_is_what_the_server_says_with_the_queues_that_were_asked_for() {
 #[test]
 fn server_that_is_not_there_or_cannot_do_enough_is_refused() {
     let (_directory, socket) = place();
-    let refused = |service| Server::connect(&socket, service).unwrap_err();
+    let refused = |service| connect(&socket, service).unwrap_err();
     assert!(matches!(refused(fs()), ServerError::Connect { .. }));
 
     let mut running = serve(&socket, 1, protocol());
@@ -301,7 +421,7 @@ fn server_that_is_not_there_or_cannot_do_enough_is_refused() {
 fn server_that_says_nothing_is_not_waited_for_without_end() {
     let (_directory, socket) = place();
     let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    assert!(matches!(Server::connect(&socket, fs()), Err(ServerError::Exchange { .. })));
+    assert!(matches!(connect(&socket, fs()), Err(ServerError::Exchange { .. })));
 }
 
 #[test]

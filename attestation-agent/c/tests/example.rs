@@ -1,7 +1,7 @@
 //! The C example, compiled and run against an agent with a simulated virtCCA device that judges evidence itself.
 #![expect(clippy::unwrap_used, reason = "helpers outside of test functions")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
@@ -104,20 +104,11 @@ fn agent(directory: &Path, mint: VirtccaMint) -> Arc<Agent> {
     }))
 }
 
-/// Builds the library, which cargo does not for tests because Rust cannot link it; the directory that it is in.
-fn library(package: &Path) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    // TARGET/debug/deps/example-HASH
-    let target = test.ancestors().nth(3).unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--lib", "--target-dir"]).arg(target).current_dir(package);
-    assert!(cargo.status().unwrap().success());
-    target.join("debug")
-}
-
 fn compile(to: &Path) {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let library = library(package);
+    // Of the test's binary, TARGET/debug/deps/example-HASH.
+    let test = std::env::current_exe().unwrap();
+    let library = test.ancestors().nth(2).unwrap().join("examples");
     let output = Command::new("cc")
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(to)

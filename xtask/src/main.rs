@@ -23,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   cargo xtask test --only unit              unit tests only
   cargo xtask test --only system --filter smp
   cargo xtask arm-host                      a shell on an arm64 machine with KVM
+  cargo xtask bench vmm                     what a VM costs, beside QEMU
   cargo xtask fuzz --seconds 300            every fuzz target for five minutes";
 
 /// Builds, tests and shows Redoubt.
@@ -41,8 +42,8 @@ enum Command {
     Test(test::Arguments),
     /// Open a shell on the Arm host, with our programs on PATH (Ctrl-A X leaves an emulated one).
     ArmHost,
-    /// Measure what a VM and a verification cost.
-    Bench,
+    /// Measure what VMs and verifications cost.
+    Bench(bench::Arguments),
     /// Run fuzz targets.
     Fuzz(fuzz::Arguments),
     /// Build the programs for release and list their checksums.
@@ -73,7 +74,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(arguments) => return demo::run(&arguments),
         Command::Test(arguments) => return Ok(test::run(&arguments)),
         Command::ArmHost => arm_host::run()?,
-        Command::Bench => bench::run()?,
+        Command::Bench(arguments) => bench::run(&arguments)?,
         Command::Fuzz(arguments) => fuzz::run(&arguments)?,
         Command::Dist(arguments) => dist::run(&arguments)?,
         Command::Completions { shell } => {

@@ -14,32 +14,34 @@ use arm_host::{
 };
 use guest_init::config::Job;
 
-use crate::cargo::{ARM, Workspace, named};
+use crate::cargo::{ARM, Executable, Workspace, named};
 
 /// Builds our programs for arm64 and gives the payload without guests.
 pub fn programs(workspace: &Workspace) -> Result<Payload> {
-    let built = workspace.build(&[
-        "build",
-        "--release",
-        "--target",
-        ARM,
-        "-p",
-        "vmm",
-        "-p",
-        "cli",
-        "-p",
-        "attestation-agent",
-        "-p",
-        "guest-init",
-        "--bins",
-    ])?;
-    let (vmm, agent) = (named(&built, "redoubt-vmm")?, named(&built, "attestation-agent")?);
-    let cli = named(&built, "redoubt")?;
-    let assets = vec![
-        Asset { variable: "REDOUBT_VMM", path: "/bin/redoubt-vmm".into(), source: vmm.clone() },
-        Asset { variable: "REDOUBT_CLI", path: "/bin/redoubt".into(), source: cli.clone() },
-    ];
-    Ok(Payload { init: named(&built, "guest-init")?, programs: vec![vmm, agent, cli], assets })
+    let built = build(workspace, &["vmm", "cli", "attestation-agent", "guest-init"])?;
+    let mut payload = with_vmm(&built)?;
+    let (agent, cli) = (named(&built, "attestation-agent")?, named(&built, "redoubt")?);
+    let asset = Asset { variable: "REDOUBT_CLI", path: "/bin/redoubt".into(), source: cli.clone() };
+    payload.assets.push(asset);
+    payload.programs.extend([agent, cli]);
+    Ok(payload)
+}
+
+/// Builds only what a VM needs.
+pub fn vmm(workspace: &Workspace) -> Result<Payload> {
+    with_vmm(&build(workspace, &["vmm", "guest-init"])?)
+}
+
+fn build(workspace: &Workspace, packages: &[&str]) -> Result<Vec<Executable>> {
+    let mut arguments = vec!["build", "--release", "--target", ARM, "--bins"];
+    arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
+    workspace.build(&arguments)
+}
+
+fn with_vmm(built: &[Executable]) -> Result<Payload> {
+    let vmm = named(built, "redoubt-vmm")?;
+    let asset = Asset { variable: "REDOUBT_VMM", path: "/bin/redoubt-vmm".into(), source: vmm.clone() };
+    Ok(Payload { init: named(built, "guest-init")?, programs: vec![vmm], assets: vec![asset] })
 }
 
 /// Adds the guests: a stock kernel with an initramfs, and the bare-metal mini guest.

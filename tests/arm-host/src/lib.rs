@@ -15,10 +15,12 @@ pub mod image;
 pub mod initramfs;
 mod kernel_modules;
 mod libraries;
+pub mod nested_qemu;
 pub mod packages;
 pub mod prerequisites;
 pub mod progress;
 pub mod qemu;
+mod selection;
 pub mod suite;
 
 pub use error::{Error, Result};

@@ -87,9 +87,14 @@ pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     ensure_build(cache)?;
     ensure_tools(&[MKE2FS], |packages| install(packages, None, cache))?;
     match host {
-        Host::Emulated => ensure_tools(&[QEMU], |packages| install_qemu(packages, cache)),
+        Host::Emulated => ensure_qemu(cache),
         Host::Native => ensure_tools(&NATIVE_TOOLS, |packages| install(packages, None, cache)),
     }
+}
+
+/// Gives this machine a QEMU that is new enough.
+pub fn ensure_qemu(cache: &Path) -> Result<()> {
+    ensure_tools(&[QEMU], |packages| install_qemu(packages, cache))
 }
 
 /// Makes this machine ready to build the project and to run the tests that need no host.

@@ -17,7 +17,7 @@ impl TestVm {
     #[must_use]
     pub fn boot_linux(self, script: &str) -> Self {
         let initrd = self.path("initrd.cpio");
-        fs::write(&initrd, initrd_with_job(script)).expect("the initial RAM disk is written");
+        fs::write(&initrd, self::initrd(script, &[])).expect("the initial RAM disk is written");
         self.with("/payload/kernel", json!(asset("REDOUBT_GUEST_IMAGE")))
             .with("/payload/initramfs", json!(initrd))
             .with("/payload/cmdline", json!(COMMAND_LINE))
@@ -32,8 +32,9 @@ pub fn answer(output: &str, name: &str) -> Option<String> {
     output.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned)
 }
 
-/// The harness's initial RAM disk with another job.
-fn initrd_with_job(script: &str) -> Vec<u8> {
+/// The harness's initial RAM disk with another job, and with further programs by their paths without the first slash.
+#[must_use]
+pub fn initrd(script: &str, programs: &[(&str, &[u8])]) -> Vec<u8> {
     let mut initrd = fs::read(asset("REDOUBT_GUEST_INITRD")).expect("the initial RAM disk is there");
     let end = initrd.len().next_multiple_of(4);
     initrd.resize(end, 0);
@@ -41,13 +42,21 @@ fn initrd_with_job(script: &str) -> Vec<u8> {
     config["commands"] = json!([["/bin/busybox", "--install", "-s", "/bin"]]);
     config["job"] = json!({"run": ["/bin/sh", "-c", script]});
     config["finally"] = json!("reboot");
-    let config = config.to_string();
-    let entry = newc::Builder::new("etc/guest-init.json").mode(0o100_644).ino(1 << 20);
-    let mut writer = entry.write(&mut initrd, u32::try_from(config.len()).expect("a short file"));
-    writer.write_all(config.as_bytes()).expect("a vector takes all");
-    writer.finish().expect("a vector takes all");
+    append(&mut initrd, "etc/guest-init.json", 0o100_644, config.to_string().as_bytes());
+    for (path, content) in programs {
+        append(&mut initrd, path, 0o100_755, content);
+    }
     newc::trailer(&mut initrd).expect("a vector takes all");
     initrd
+}
+
+fn append(archive: &mut Vec<u8>, path: &str, mode: u32, content: &[u8]) {
+    // Entries with the same inode number would be links of one file.
+    let inode = u32::try_from(archive.len()).expect("a short archive").saturating_add(1 << 20);
+    let entry = newc::Builder::new(path).mode(mode).ino(inode);
+    let mut writer = entry.write(archive, u32::try_from(content.len()).expect("a short file"));
+    writer.write_all(content).expect("a vector takes all");
+    writer.finish().expect("a vector takes all");
 }
 
 /// The configuration that the archive came with, which names the modules.

@@ -153,7 +153,7 @@ impl Criteria {
                     unusable("understand", &path, io::Error::new(io::ErrorKind::InvalidData, problem))
                 })?;
                 let (name, provenance) = ("local".to_owned(), provenance(&path));
-                Ok(RealmReference { name, rim, rpv: None, rems: [None; 4], provenance })
+                Ok(RealmReference { name, rim, rpv: None, rems: [None; 4], logs: None, provenance })
             })
             .collect::<Result<_>>()?;
         let path = directory.join("policy.rego");

@@ -137,6 +137,7 @@ async fn add_reference(
         rim: document.rim,
         rpv: document.rpv,
         rems: document.rems,
+        logs: None,
         provenance: provenance(&service, document.source)?,
     };
     service.store.add_reference(&reference).await?;

@@ -1,6 +1,6 @@
 //! Reads tokens that other projects published. Not part of the default run: the data is not ours to copy.
 //!
-//! `REDOUBT_SAMPLE_DATA=<folder> cargo test -p evidence --features sample-data`
+//! `REDOUBT_VECTORS=<folder> cargo test -p evidence --features sample-data`
 
 #![expect(clippy::unwrap_used, reason = "a test; its helpers stand outside the test function")]
 
@@ -14,8 +14,7 @@ use serde_json::Value;
 
 #[test]
 fn veraison_cca_token_01_decodes_and_its_signatures_and_binding_verify() {
-    let folder =
-        std::env::var("REDOUBT_SAMPLE_DATA").expect("set REDOUBT_SAMPLE_DATA to the folder of samples");
+    let folder = std::env::var("REDOUBT_VECTORS").expect("set REDOUBT_VECTORS to the folder of samples");
     let folder = Path::new(&folder);
     let token = std::fs::read(folder.join("cca-token-01.cbor")).unwrap();
     let token = CcaToken::decode(&token).unwrap();

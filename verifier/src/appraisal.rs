@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::anchor::TrustAnchor;
 use crate::chain::Device;
+use crate::logs::LogReport;
 use crate::reference::RealmReference;
 use crate::verdict::PolicyOutput;
 
@@ -24,6 +25,8 @@ pub struct Appraisal {
     pub trust: PlatformTrust,
     /// The reference that the measurements matched.
     pub reference: RealmReference,
+    /// What the logs proved.
+    pub logs: LogReport,
 }
 
 /// Why a platform is believed.

@@ -1,11 +1,13 @@
 //! Reference values: the measurements that an operator expects.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use evidence::hash::Digest;
 use serde_json::{Map, Value};
 
 use crate::anchor::Provenance;
+use crate::logs::LogReferences;
 use crate::refusal::StoreError;
 
 /// The expected measurements of one Realm.
@@ -19,6 +21,8 @@ pub struct RealmReference {
     pub rpv: Option<[u8; 64]>,
     /// Realm Extensible Measurements 0 to 3; `None` accepts any.
     pub rems: [Option<Digest>; 4],
+    /// What may be in the logs; shared, because there may be a hundred thousand files in it.
+    pub logs: Option<Arc<LogReferences>>,
     /// Where it came from.
     pub provenance: Provenance,
 }

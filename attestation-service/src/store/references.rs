@@ -31,6 +31,7 @@ impl TryFrom<Row> for RealmReference {
             rim: digest(row.rim)?,
             rpv: row.rpv.map(|rpv| rpv.try_into().map_err(|_| corrupt())).transpose()?,
             rems: [optional(row.rem0)?, optional(row.rem1)?, optional(row.rem2)?, optional(row.rem3)?],
+            logs: None,
             provenance: Provenance { source: row.source, added_at: row.added_at },
         })
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::anchor::{Provenance, TrustAnchor};
+use crate::logs::LogReport;
 use crate::reference::RealmReference;
 
 /// Everything that the pipeline established, under names that do not change. Byte strings are lower-case hexadecimal.
@@ -17,6 +18,7 @@ pub struct Claims<'a> {
     platform: Platform<'a>,
     trust_anchor: Anchor<'a>,
     reference: Reference<'a>,
+    logs: &'a LogReport,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,6 +80,7 @@ impl<'a> Claims<'a> {
         state: LifecycleState,
         anchor: &'a TrustAnchor,
         reference: &'a RealmReference,
+        logs: &'a LogReport,
     ) -> Self {
         Self {
             realm: Realm {
@@ -113,6 +116,7 @@ impl<'a> Claims<'a> {
                 provenance: &anchor.provenance,
             },
             reference: Reference { name: &reference.name, provenance: &reference.provenance },
+            logs,
         }
     }
 

@@ -11,6 +11,7 @@ mod realm_signature;
 use evidence::envelope::CcaEvidence;
 
 use crate::appraisal::{Appraisal, PlatformTrust};
+use crate::guest::reference_values::Matched;
 use crate::guest::{nonce, reference_values};
 use crate::refusal::{Code, Refusal, Step};
 use crate::{Context, input, verdict};
@@ -30,9 +31,10 @@ pub fn appraise(
     let guest = realm.guest();
     nonce::verify(&guest, challenge)?;
     let lifecycle = lifecycle::verify(&platform, context.policies)?;
-    let reference = reference_values::verify(&guest, context.references)?;
+    let Matched { reference, logs } = reference_values::verify(&guest, &evidence.logs, context)?;
 
-    let claims = claims::Claims::new(realm.0, platform.claims, lifecycle, &platform.anchor, &reference);
+    let claims =
+        claims::Claims::new(realm.0, platform.claims, lifecycle, &platform.anchor, &reference, &logs);
     let typed = serde_json::to_value(&claims).map_err(|error| {
         Refusal::new(
             Step::Policy,
@@ -45,5 +47,5 @@ pub fn appraise(
         .map_err(|error| Refusal::unavailable(Step::Policy, &error))?;
     let policies = verdict::verify(&input, Some(&platform.anchor), context.policies)?;
     let trust = PlatformTrust::Anchor(platform.anchor);
-    Ok(Appraisal { tee: TEE, claims: typed, tcb_status, policies, trust, reference })
+    Ok(Appraisal { tee: TEE, claims: typed, tcb_status, policies, trust, reference, logs })
 }

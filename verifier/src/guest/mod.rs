@@ -3,12 +3,14 @@
 pub mod nonce;
 pub mod reference_values;
 
-use evidence::hash::Digest;
+use evidence::hash::{Digest, HashAlgorithm};
 
 /// Claims about a guest under a verified signature by an attested key.
 pub struct AttestedGuest<'a> {
     /// What the guest gave when it asked for its token.
     pub challenge: &'a [u8; 64],
+    /// Hash function of the measurements.
+    pub hash: HashAlgorithm,
     /// Initial measurement.
     pub rim: Digest,
     /// Personalisation value.

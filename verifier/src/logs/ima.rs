@@ -50,15 +50,16 @@ pub fn judge(
     references: &LogReferences,
     rules: &ImaRules,
 ) -> Result<ImaReport, Refusal> {
-    let Some(files) = &references.ima else {
-        let listed = rules.untyped_lists.iter().any(|name| references.untyped.contains_key(name));
-        if !listed {
+    let nothing = ImaReferences::default();
+    let files = match &references.ima {
+        Some(files) => files,
+        None if references.has_any(&rules.untyped_lists) => &nothing,
+        None => {
             return Err(refuse(
                 Code::LogReferenceMissing,
                 "the reference has no values for the IMA log: register them (logs.ima)",
             ));
         }
-        return Judge { files: &ImaReferences::default(), references, rules }.log(log, attested, rule);
     };
     Judge { files, references, rules }.log(log, attested, rule)
 }
@@ -95,9 +96,9 @@ impl Judge<'_> {
         let mut unknown = Unknown::new("entry");
         for (index, entry) in log.entries().take(attested).enumerate() {
             let entry = entry.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
-            let path = String::from_utf8_lossy(entry.path);
+            let path = || String::from_utf8_lossy(entry.path);
             match self.entry(&entry)? {
-                None => unknown.add(index, || format!("{:?} with digest {}", path, entry.digest)),
+                None => unknown.add(index, || format!("{:?} with digest {}", path(), entry.digest)),
                 Some(Accepted::BootAggregate) => continue,
                 Some(Accepted::Violation) => report.violations += 1,
                 Some(Accepted::Excluded) => report.excluded += 1,
@@ -106,7 +107,7 @@ impl Judge<'_> {
             }
             report.files += 1;
             if report.paths.len() < MAX_REPORTED {
-                report.paths.push(path.into_owned());
+                report.paths.push(path().into_owned());
             }
         }
         unknown.refuse(Code::ImaEntryUnknown)?;

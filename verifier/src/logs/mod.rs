@@ -93,10 +93,11 @@ impl TrueLogs<'_> {
 
     fn boot(&self, references: &LogReferences, rules: &LogRules) -> Result<Option<BootReport>, Refusal> {
         let rules = &rules.boot;
-        let expected = rules.required || !rules.roles.is_empty() || rules.secure_boot;
+        let demanded = rules.required || !rules.roles.is_empty() || rules.secure_boot;
+        let expected = demanded || references.boot.is_some();
         match &self.0.boot {
-            None if expected || references.boot.is_some() => Err(missing("boot log (CCEL)", expected)),
-            Some(log) if expected || references.boot.is_some() => {
+            None if expected => Err(missing("boot log (CCEL)", demanded)),
+            Some(log) if expected || references.has_any(&rules.untyped_lists) => {
                 boot::judge(log, self.0.bank, references, rules).map(Some)
             }
             _ => Ok(None),
@@ -106,7 +107,7 @@ impl TrueLogs<'_> {
     fn ima(&self, references: &LogReferences, rules: &LogRules) -> Result<Option<ImaReport>, Refusal> {
         let rules = &rules.ima;
         let expected = rules.required || references.ima.is_some();
-        let listed = rules.untyped_lists.iter().any(|name| references.untyped.contains_key(name));
+        let listed = references.has_any(&rules.untyped_lists);
         match &self.0.ima {
             None if expected => Err(missing("IMA log", rules.required)),
             Some(ima) if expected && !ima.any => Err(refuse(

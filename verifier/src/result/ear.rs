@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::appraisal::Appraisal;
+use crate::logs::Explained;
 
 /// The profile of the result, `eat_profile`.
 pub const EAR_PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
@@ -86,6 +87,7 @@ const TRUSTWORTHY_INSTANCE: i8 = 2;
 const UNSAFE_CONFIGURATION: i8 = 32;
 const APPROVED_RUNTIME: i8 = 2;
 const APPROVED_BOOT: i8 = 3;
+const UNRECOGNIZED_RUNTIME: i8 = 33;
 const GENUINE_HARDWARE: i8 = 2;
 const UNSAFE_HARDWARE: i8 = 32;
 const ENCRYPTED_MEMORY: i8 = 2;
@@ -155,10 +157,17 @@ fn platform_vector(appraisal: &Appraisal) -> TrustVector {
 }
 
 fn guest_vector(appraisal: &Appraisal) -> TrustVector {
-    let all_registers_expected = appraisal.reference.rems.iter().all(Option::is_some);
+    let unexplained = appraisal.logs.registers.contains(&Explained::Unexplained);
+    // What runs is known if every file that was used is, or if the registers are exactly the expected ones.
+    let all_registers_expected =
+        appraisal.logs.ima.is_some() || appraisal.reference.rems.iter().all(Option::is_some);
     TrustVector {
         instance_identity: Some(TRUSTWORTHY_INSTANCE),
-        executables: Some(if all_registers_expected { APPROVED_RUNTIME } else { APPROVED_BOOT }),
+        executables: Some(match (unexplained, all_registers_expected) {
+            (true, _) => UNRECOGNIZED_RUNTIME,
+            (false, true) => APPROVED_RUNTIME,
+            (false, false) => APPROVED_BOOT,
+        }),
         runtime_opaque: Some(if appraisal.trust.is_development() {
             ISOLATED_MEMORY
         } else {

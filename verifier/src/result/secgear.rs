@@ -48,8 +48,11 @@ impl EvaluationReports {
             .iter()
             .map(|policy| (policy.id.clone(), json!(policy.output.to_string())))
             .collect();
-        for log in ["ima", "event", "uefi"] {
-            report.insert(log.to_owned(), Value::Null);
+        let logs = &appraisal.logs;
+        let ima = logs.ima.as_ref().map(|ima| Value::Object(ima.secgear()));
+        let uefi = logs.boot.as_ref().map(|boot| Value::Object(boot.secgear()));
+        for (log, result) in [("ima", ima), ("event", None), ("uefi", uefi)] {
+            report.insert(log.to_owned(), result.unwrap_or_default());
         }
         Self { eval_result: true, policy: requested, report }
     }

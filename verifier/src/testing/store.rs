@@ -35,6 +35,7 @@ impl Registered {
             rim,
             rpv: None,
             rems: [None; 4],
+            logs: None,
             provenance: Self::provenance(),
         };
         Self { platform: None, references: vec![reference], bundle: Arc::new(TrustBundle::empty()) }

@@ -11,6 +11,7 @@ use super::platform_signature::VouchedKey;
 use super::platform_software::ComponentResult;
 use crate::anchor::Provenance;
 use crate::chain::Device;
+use crate::logs::LogReport;
 use crate::reference::RealmReference;
 
 /// Everything that the pipeline established, under names that do not change. Byte strings are lower-case hexadecimal.
@@ -23,6 +24,7 @@ pub struct Claims<'a> {
     key_binding: KeyBinding,
     device: DeviceClaims<'a>,
     reference: Reference<'a>,
+    logs: &'a LogReport,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -97,6 +99,7 @@ impl<'a> Claims<'a> {
         components: &[ComponentResult],
         device: &'a Device,
         reference: &'a RealmReference,
+        logs: &'a LogReport,
     ) -> Self {
         let cvm = cvm.0;
         Self {
@@ -125,6 +128,7 @@ impl<'a> Claims<'a> {
                 valid_until: device.not_after,
             },
             reference: Reference { name: &reference.name, provenance: &reference.provenance },
+            logs,
         }
     }
 

@@ -15,7 +15,13 @@ impl TrustedCvm<'_> {
     /// What is asked of every guest.
     pub const fn guest(&self) -> AttestedGuest<'_> {
         let claims = self.0;
-        AttestedGuest { challenge: &claims.challenge, rim: claims.rim, rpv: &claims.rpv, rems: &claims.rems }
+        AttestedGuest {
+            challenge: &claims.challenge,
+            hash: claims.hash,
+            rim: claims.rim,
+            rpv: &claims.rpv,
+            rems: &claims.rems,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod platform_software;
 use evidence::envelope::VirtccaEvidence;
 
 use crate::appraisal::{Appraisal, PlatformTrust};
+use crate::guest::reference_values::Matched;
 use crate::guest::{nonce, reference_values};
 use crate::refusal::{Code, Refusal, Step};
 use crate::{Context, input, verdict};
@@ -34,9 +35,9 @@ pub fn appraise(
     nonce::verify(&guest, challenge)?;
     lifecycle::verify(&vouched, context.policies)?;
     let components = platform_software::verify(&vouched, context.policies)?;
-    let reference = reference_values::verify(&guest, context.references)?;
+    let Matched { reference, logs } = reference_values::verify(&guest, &evidence.logs, context)?;
 
-    let claims = claims::Claims::new(&cvm, &vouched, &components, &device.device, &reference);
+    let claims = claims::Claims::new(&cvm, &vouched, &components, &device.device, &reference, &logs);
     let typed = serde_json::to_value(&claims).map_err(|error| {
         let detail = format!("the claims cannot be shown to policies: {error}");
         Refusal::new(Step::Policy, Code::PolicyError, detail)
@@ -46,5 +47,5 @@ pub fn appraise(
         .map_err(|error| Refusal::unavailable(Step::Policy, &error))?;
     let policies = verdict::verify(&input, None, context.policies)?;
     let trust = PlatformTrust::Certificates(device.device);
-    Ok(Appraisal { tee: TEE, claims: typed, tcb_status, policies, trust, reference })
+    Ok(Appraisal { tee: TEE, claims: typed, tcb_status, policies, trust, reference, logs })
 }

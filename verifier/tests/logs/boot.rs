@@ -304,7 +304,15 @@ fn a_list_without_roles_counts_only_if_every_policy_names_it() {
     for rules in [strict(), LogRules::strictest([&named, &strict()])] {
         assert_eq!(code(guest.appraise(&references, &rules)).0, Code::BootEventUnknown);
     }
+    // As secGear has it: all digests in one list, and no role known.
+    let all = guest.boot.iter().map(|event| digest(&event.content)).collect();
+    let list =
+        LogReferences { untyped: [("digest_list_file".to_owned(), all)].into(), ..LogReferences::default() };
+    named.boot.roles = [Role::Kernel, Role::Initramfs, Role::SecureBootVariable, Role::Command].into();
+    let boot = guest.appraise(&list, &named).unwrap().boot.unwrap();
+    assert_eq!((boot.kernel, boot.secure_boot), (None, Some(true)));
     named.boot.untyped_lists = ["another".to_owned()].into();
+    assert_eq!(code(guest.appraise(&list, &named)).0, Code::LogReferenceMissing);
     assert_eq!(code(guest.appraise(&references, &named)).0, Code::BootEventUnknown);
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
 mod boot;
+mod end_to_end;
 mod harness;
 mod ima;
 mod import;

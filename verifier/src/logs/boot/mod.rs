@@ -28,11 +28,16 @@ pub fn judge(
     references: &LogReferences,
     rules: &BootRules,
 ) -> Result<BootReport, Refusal> {
-    let Some(boot) = &references.boot else {
-        return Err(refuse(
-            Code::LogReferenceMissing,
-            "the reference has no values for the boot log: register them (logs.boot)",
-        ));
+    let nothing = BootReferences::default();
+    let boot = match &references.boot {
+        Some(boot) => boot,
+        None if references.has_any(&rules.untyped_lists) => &nothing,
+        None => {
+            return Err(refuse(
+                Code::LogReferenceMissing,
+                "the reference has no values for the boot log: register them (logs.boot)",
+            ));
+        }
     };
     let seen = parts::sort(log, bank);
     let loaded = Loaded::find(&seen, boot);
@@ -50,8 +55,10 @@ pub fn judge(
     let mut components: BTreeMap<Role, Vec<Component>> = BTreeMap::new();
     let mut unknown = Unknown::new("event");
     let mut command_line = None;
+    let mut roles = BTreeSet::new();
     for event in &seen {
         let (role, known) = judge.event(event);
+        roles.insert(role);
         let name = name(&event.part);
         match known {
             None => unknown.add(event.index, || judge.complaint(event, role, name.as_deref())),
@@ -68,7 +75,7 @@ pub fn judge(
     }
     unknown.refuse(Code::BootEventUnknown)?;
     let secure_boot = secure_boot(&seen);
-    check_roles(&rules.roles, &components)?;
+    check_roles(&rules.roles, &roles, &components)?;
     if rules.secure_boot && secure_boot != Some(true) {
         return Err(refuse(
             Code::SecureBootOff,
@@ -205,16 +212,20 @@ fn secure_boot(seen: &[Seen<'_>]) -> Option<bool> {
 
 fn check_roles(
     demanded: &BTreeSet<Role>,
+    present: &BTreeSet<Role>,
     components: &BTreeMap<Role, Vec<Component>>,
 ) -> Result<(), Refusal> {
     for role in demanded {
-        let found = components.get(role).map_or(&[][..], Vec::as_slice);
+        let has = |variable: &&str| {
+            let found = components.get(role).map_or(&[][..], Vec::as_slice);
+            found.iter().any(|component| component.name.as_deref() == Some(variable))
+        };
         let missing = match role {
             Role::SecureBootVariable => SECURE_BOOT_VARIABLES
-                .into_iter()
-                .find(|variable| !found.iter().any(|component| component.name.as_deref() == Some(variable)))
+                .iter()
+                .find(|variable| !has(variable))
                 .map(|variable| format!("the variable {variable}")),
-            role => found.is_empty().then(|| format!("a component in the role {role}")),
+            role => (!present.contains(role)).then(|| format!("a component in the role {role}")),
         };
         if let Some(missing) = missing {
             return Err(refuse(

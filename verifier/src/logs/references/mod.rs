@@ -30,6 +30,11 @@ pub struct LogReferences {
 }
 
 impl LogReferences {
+    /// Whether there is a list that is among `named`.
+    pub(super) fn has_any(&self, named: &BTreeSet<String>) -> bool {
+        named.iter().any(|name| self.untyped.contains_key(name))
+    }
+
     /// Whether a list that is among `named` has `digest`.
     pub(super) fn untyped_has(&self, named: &BTreeSet<String>, digest: &Digest) -> bool {
         named.iter().filter_map(|name| self.untyped.get(name)).any(|list| list.contains(digest))

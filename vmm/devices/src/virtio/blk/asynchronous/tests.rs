@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use vm_memory::Permissions;
 
+use super::super::PlainFile;
 use super::super::testing::*;
 use super::super::{Block, BlockOptions, ImageFormat, ImageOptions, open_image};
-use crate::dma::{DmaFault, DmaPolicy};
+use super::Parts;
+use crate::dma::{DmaFault, DmaMemory, DmaPolicy};
 use crate::testing::{Buffer, Machine, RAM};
 
 /// A request that is offered but not waited for: its head, its data and its status byte.
@@ -223,6 +225,19 @@ fn private_page_is_neither_filled_nor_given_a_status() {
         let room = guest.driver.room(512);
         assert_eq!(guest.request(IN, 2, &[room]), (OK, 513));
     }
+}
+
+#[test]
+fn transfer_with_a_private_part_is_not_made_whatever_was_checked_before() {
+    let policy = Arc::new(Private::default());
+    let memory = DmaMemory::new(Machine::plain().memory, policy.clone(), "test".into(), Arc::default());
+    let file = tempfile::tempfile().unwrap();
+    let plain = PlainFile { file: &file, alignment: 1, guards_start: false };
+    let transfer = |at| Parts(vec![(RAM, 512), (at, 512)]).transfer(&memory, &plain, 0, Permissions::Write);
+    assert!(transfer(PRIVATE).is_some());
+    policy.0.store(true, SeqCst);
+    assert!(transfer(RAM + 0x1000).is_some());
+    assert!(transfer(PRIVATE).is_none() && memory.faulted());
 }
 
 #[test]

@@ -83,6 +83,13 @@ impl Poller {
     }
 
     fn watch(&mut self, sources: &[Source<'_>]) -> io::Result<()> {
+        let is_watched = |source: &Source<'_>| {
+            let watched = self.watched.get(&source.token);
+            watched.is_some_and(|known| known.fd == source.fd.as_raw_fd() && known.events == source.events)
+        };
+        if self.watched.len() == sources.len() && sources.iter().all(is_watched) {
+            return Ok(());
+        }
         let wanted: BTreeMap<u64, (RawFd, EventSet)> =
             sources.iter().map(|source| (source.token, (source.fd.as_raw_fd(), source.events))).collect();
         // Removals first: a closed descriptor's number may already belong to a new source.

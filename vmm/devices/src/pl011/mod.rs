@@ -1,7 +1,8 @@
 //! PL011 UART (Arm DDI 0183): what Linux's amba-pl011, its earlycon and EDK2 use.
 //!
-//! The wire is infinitely fast: a character is sent when it is written. Modem lines, DMA and error conditions do not
-//! exist.
+//! The wire is infinitely fast: a character is sent when it is written. The transmit FIFO nevertheless reports to be full
+//! once after each [`FIFO_DEPTH`] characters: a driver then leaves the rest to the transmit interrupt, for which it need not
+//! ask before each character, and a vCPU leaves the guest half as often. Modem lines, DMA and error conditions do not exist.
 
 mod input;
 
@@ -32,10 +33,11 @@ const INTERRUPT_MASKED: u64 = 0x40;
 const INTERRUPT_CLEAR: u64 = 0x44;
 const DMA_CONTROL: u64 = 0x48;
 const ID: u64 = 0xfe0;
-/// Revision 2: FIFOs of 16 characters.
-const ID_BYTES: [u8; 8] = [0x11, 0x10, 0x24, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
+/// Revision r1p5: FIFOs of 32 characters.
+const ID_BYTES: [u8; 8] = [0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
 const FLAG_RECEIVE_EMPTY: u32 = 1 << 4;
+const FLAG_TRANSMIT_FULL: u32 = 1 << 5;
 const FLAG_RECEIVE_FULL: u32 = 1 << 6;
 const FLAG_TRANSMIT_EMPTY: u32 = 1 << 7;
 const LINE_FIFO_ENABLE: u32 = 1 << 4;
@@ -43,7 +45,7 @@ const INTERRUPT_RECEIVE: u32 = 1 << 4;
 const INTERRUPT_TRANSMIT: u32 = 1 << 5;
 const INTERRUPT_ALL: u32 = 0x7ff;
 
-const FIFO_DEPTH: usize = 16;
+const FIFO_DEPTH: usize = 32;
 /// Characters kept while the output does not take them. Without a bound a guest that prints to a stalled terminal
 /// would fill the host's memory; beyond it characters are lost.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -63,6 +65,8 @@ struct State {
     lost: LogLimit,
     received: VecDeque<u8>,
     transmit_interrupt: bool,
+    /// Characters written since the transmit FIFO was seen full.
+    transmitted: usize,
     irda: u32,
     baud_integer: u32,
     baud_fraction: u32,
@@ -88,6 +92,7 @@ impl Pl011 {
             lost: LogLimit::default(),
             received: VecDeque::with_capacity(FIFO_DEPTH),
             transmit_interrupt: false,
+            transmitted: 0,
             irda: 0,
             baud_integer: 0,
             baud_fraction: 0,
@@ -179,6 +184,10 @@ impl State {
         // A driver that polls for the transmitter gives the output a chance to catch up.
         self.send();
         let mut flags = FLAG_TRANSMIT_EMPTY;
+        if self.transmitted >= FIFO_DEPTH {
+            self.transmitted = 0;
+            flags = FLAG_TRANSMIT_FULL;
+        }
         if self.received.is_empty() {
             flags |= FLAG_RECEIVE_EMPTY;
         }
@@ -198,6 +207,7 @@ impl State {
 
     /// Sent whether or not the driver enabled the transmitter: an early console relies on what firmware left.
     fn transmit(&mut self, character: u8) {
+        self.transmitted = self.transmitted.saturating_add(1);
         if self.unsent.len() < MAX_UNSENT {
             self.unsent.push_back(character);
         } else if let Some(count) = self.lost.hit() {

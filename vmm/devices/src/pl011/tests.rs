@@ -43,7 +43,7 @@ fn linux_finds_the_primecell_it_looks_for() {
     let (uart, ..) = uart();
     let register =
         |offset: u64| (0..4_u64).map(|index| read(&uart, offset + 4 * index) << (8 * index)).sum::<u32>();
-    assert_eq!(register(0xfe0), 0x0024_1011);
+    assert_eq!(register(0xfe0), 0x0034_1011);
     assert_eq!(register(0xff0), 0xb105_f00d);
 }
 
@@ -51,11 +51,26 @@ fn linux_finds_the_primecell_it_looks_for() {
 fn early_console_prints_without_set_up() {
     let (uart, terminal, line) = uart();
     for &character in b"hello" {
-        assert_eq!(read(&uart, FLAGS) & (1 << 5 | 1 << 3), 0, "transmitter must be ready");
+        assert_eq!(read(&uart, FLAGS) & (FLAG_TRANSMIT_FULL | 1 << 3), 0, "transmitter must be ready");
         uart.write(DATA, &[character]);
     }
     assert_eq!(*terminal.shown.lock().unwrap(), b"hello");
     assert!(line.take().is_empty());
+}
+
+#[test]
+fn full_fifo_is_seen_once_and_its_driver_is_interrupted() {
+    let (uart, terminal, line) = uart();
+    write(&uart, INTERRUPT_MASK, INTERRUPT_TRANSMIT);
+    for _ in 0..FIFO_DEPTH {
+        assert_eq!(read(&uart, FLAGS) & FLAG_TRANSMIT_FULL, 0);
+        write(&uart, DATA, 0x41);
+    }
+    assert_eq!(read(&uart, FLAGS) & (FLAG_TRANSMIT_FULL | FLAG_TRANSMIT_EMPTY), FLAG_TRANSMIT_FULL);
+    assert_eq!(read(&uart, INTERRUPT_MASKED), INTERRUPT_TRANSMIT);
+    assert_eq!(line.take(), [true]);
+    assert_eq!(read(&uart, FLAGS) & (FLAG_TRANSMIT_FULL | FLAG_TRANSMIT_EMPTY), FLAG_TRANSMIT_EMPTY);
+    assert_eq!(terminal.shown.lock().unwrap().len(), FIFO_DEPTH, "all was sent at once");
 }
 
 #[test]
@@ -84,13 +99,13 @@ fn received_characters_interrupt_until_all_are_read() {
 }
 
 #[test]
-fn fifo_holds_sixteen_characters_or_one() {
+fn fifo_holds_thirty_two_characters_or_one() {
     let (uart, ..) = uart();
-    assert_eq!(uart.receive(&[1; 20]), 1);
+    assert_eq!(uart.receive(&[1; 40]), 1);
     write(&uart, LINE_CONTROL, LINE_FIFO_ENABLE);
-    assert_eq!(uart.receive(&[1; 20]), 15);
+    assert_eq!(uart.receive(&[1; 40]), 31);
     assert_eq!(read(&uart, FLAGS) & FLAG_RECEIVE_FULL, FLAG_RECEIVE_FULL);
-    assert_eq!(uart.receive(&[1; 20]), 0);
+    assert_eq!(uart.receive(&[1; 40]), 0);
 }
 
 #[test]

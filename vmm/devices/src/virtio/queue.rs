@@ -206,6 +206,11 @@ impl Chain {
         self.chain.clone().writable().map(|part| (part.addr().0, part.len()))
     }
 
+    /// Number of the device-writable bytes, as far as the driver says: no part of the buffer is looked at.
+    pub fn writable_len(&self) -> usize {
+        self.writable_ranges().fold(0, |len: usize, (_, part)| len.saturating_add(part as usize))
+    }
+
     /// The device-writable bytes.
     ///
     /// # Errors

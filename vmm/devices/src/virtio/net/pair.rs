@@ -39,8 +39,10 @@ pub(super) struct PairConfig {
 
 pub(super) struct Pair {
     config: PairConfig,
-    /// Room for one frame.
+    /// Room for a frame from the network.
     buffer: Vec<u8>,
+    /// Room for a frame from the guest.
+    outgoing: Vec<u8>,
     /// Bytes in `buffer` of a frame from the network that has not been delivered.
     received: Option<usize>,
     /// That frame has passed the limits.
@@ -61,9 +63,16 @@ enum Delivery {
 
 impl Pair {
     pub(super) fn new(config: PairConfig) -> Self {
-        let buffer = vec![0; MAX_FRAME];
-        let failures = LogLimit::default();
-        Self { config, buffer, received: None, admitted: false, starved: false, congested: false, failures }
+        Self {
+            config,
+            buffer: vec![0; MAX_FRAME],
+            outgoing: vec![0; MAX_FRAME],
+            received: None,
+            admitted: false,
+            starved: false,
+            congested: false,
+            failures: LogLimit::default(),
+        }
     }
 
     fn network(&self) -> Option<BorrowedFd<'_>> {
@@ -123,7 +132,7 @@ impl Pair {
                 chains.iter().for_each(|_| self.config.receive.undo_pop());
                 return Ok(Delivery::NoBuffer);
             };
-            let bytes = chain.writer()?.available_bytes();
+            let bytes = chain.writable_len();
             room += bytes;
             chains.push((chain, bytes));
             if !self.config.mergeable {
@@ -151,43 +160,60 @@ impl Pair {
         Ok(Delivery::Done)
     }
 
-    /// Takes frames from the guest to the network, until either has no more.
+    /// Takes frames from the guest to the network, until either has no more. The other direction has its turn in between.
     fn transmit(&mut self) -> Result<(), QueueError> {
-        if self.config.transmit_limiter.timer().is_some() || self.congested {
-            return Ok(());
+        while self.transmit_batch()? {
+            if !self.starved {
+                self.receive()?;
+            }
         }
-        // The buffer may hold a frame for the guest.
-        let mut frame = Vec::new();
-        loop {
-            let Some(chain) = self.config.transmit.pop()? else { break };
-            frame.clear();
-            // A read from guest memory that was checked when the reader was made cannot fail.
-            let _ = chain.reader()?.take(MAX_FRAME as u64 + 1).read_to_end(&mut frame);
-            if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {
+        Ok(())
+    }
+
+    /// Returns whether there may be more frames.
+    fn transmit_batch(&mut self) -> Result<bool, QueueError> {
+        if self.config.transmit_limiter.timer().is_some() || self.congested {
+            return Ok(false);
+        }
+        let mut more = true;
+        for _ in 0..BATCH {
+            let Some(chain) = self.config.transmit.pop()? else {
+                more = false;
+                break;
+            };
+            let mut reader = chain.reader()?;
+            let len = reader.available_bytes();
+            let room = self.outgoing.get_mut(..len).filter(|room| room.len() >= MIN_FRAME);
+            let Some(frame) = room else {
                 Counters::add(&self.config.counters.tx_dropped, 1);
                 self.config.transmit.reject(chain.head(), "frame of impossible length")?;
                 continue;
-            }
-            if !admit(&mut self.config.transmit_limiter, frame.len(), &self.failures) {
+            };
+            // A read from guest memory that was checked when the reader was made cannot fail.
+            let _ = reader.read_exact(frame);
+            if !admit(&mut self.config.transmit_limiter, len, &self.failures) {
                 self.config.transmit.undo_pop();
+                more = false;
                 break;
             }
-            if !self.send(&frame) {
+            if !self.send(len) {
                 self.config.transmit.undo_pop();
                 self.congested = true;
+                more = false;
                 break;
             }
             self.config.transmit.complete(chain.head(), 0)?;
         }
-        self.config.transmit.notify()
+        self.config.transmit.notify()?;
+        Ok(more)
     }
 
-    /// Returns whether the frame has gone, be it to nowhere.
-    fn send(&self, frame: &[u8]) -> bool {
-        let Some(network) = self.network() else { return true };
+    /// Returns whether the outgoing frame of that length has gone, be it to nowhere.
+    fn send(&self, len: usize) -> bool {
+        let (Some(network), Some(frame)) = (self.network(), self.outgoing.get(..len)) else { return true };
         match write(network, frame) {
             Ok(_) => {
-                Counters::add(&self.config.counters.tx_bytes, frame.len() - HEADER_LEN);
+                Counters::add(&self.config.counters.tx_bytes, len - HEADER_LEN);
                 Counters::add(&self.config.counters.tx_frames, 1);
             }
             Err(Errno::AGAIN | Errno::INTR) => return false,

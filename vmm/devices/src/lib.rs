@@ -80,5 +80,6 @@ mod poller;
 pub mod rate_limit;
 #[cfg(test)]
 mod testing;
+pub mod threads;
 pub mod virtio;
 pub mod watchdog;

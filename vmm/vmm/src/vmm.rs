@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread;
 
 use api::VmConfig;
 use hypervisor::Hypervisor;
@@ -128,6 +127,6 @@ fn watch_signals(inputs: Sender<Input>, confinement: Arc<Confinement>) -> Result
             }
         }
     };
-    thread::Builder::new().name("signals".into()).spawn(watch).map_err(Error::Thread)?;
+    devices::threads::spawn("signals", watch).map_err(Error::Thread)?;
     Ok(())
 }

@@ -37,7 +37,7 @@ impl Pl011 {
         poller.add(stop.as_ref())?;
         poller.add(&self.room)?;
         let (uart, thread_stop) = (self.clone(), stop.clone());
-        let thread = std::thread::Builder::new().name("pl011-input".into()).spawn(move || {
+        let thread = crate::threads::spawn("pl011-input", move || {
             let fed = host.thread_starts(ThreadKind::Console).and_then(|()| feed(&uart, &mut poller, &input));
             if let Err(error) = fed {
                 error!("serial input ends: {error}");

@@ -144,7 +144,7 @@ impl Worker {
             host_cpus: spec.host_cpus,
             handler: spec.handler,
         };
-        let thread = std::thread::Builder::new().name(name).spawn(move || thread.serve())?;
+        let thread = crate::threads::spawn(name, move || thread.serve())?;
         Ok(Self { control, thread: Some(thread) })
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::error;
@@ -113,7 +113,7 @@ impl Watchdog {
             Ok(()) => counting.count_down(&expired),
             Err(error) => error!("the watchdog's thread cannot be bound, so it does not count: {error}"),
         };
-        let thread = thread::Builder::new().name("watchdog".into()).spawn(count)?;
+        let thread = crate::threads::spawn("watchdog", count)?;
         Ok(Arc::new(Self { shared, thread: Some(thread) }))
     }
 

@@ -126,7 +126,7 @@ impl Relay {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let thread_stop = Arc::clone(&stop);
         let mut state = State { inside, outside, output: VecDeque::new(), input: Vec::new() };
-        let thread = std::thread::Builder::new().name("console".into()).spawn(move || {
+        let thread = devices::threads::spawn("console", move || {
             let run = host.thread_starts(ThreadKind::Console).and_then(|()| state.run(&thread_stop));
             if let Err(error) = run {
                 error!("a console is lost: {error}");

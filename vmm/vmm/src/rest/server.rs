@@ -5,7 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc::sync_channel;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -73,7 +73,7 @@ impl Server {
                 }
             }
         };
-        let thread = thread::Builder::new().name("api".into()).spawn(serve).map_err(Error::Thread)?;
+        let thread = devices::threads::spawn("api", serve).map_err(Error::Thread)?;
         let vanished = |_| Error::Api(io::Error::other("its thread ended"));
         started.recv().map_err(vanished)??;
         Ok(Self { stop: Some(stop), thread: Some(thread), _file: file })

@@ -6,7 +6,7 @@ mod power;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use api::config::CpuAffinity;
 use api::message::Counters;
@@ -78,9 +78,7 @@ impl VcpuThreads {
                 host_cpus: affinity.map(|affinity| affinity.host_cpus.clone()),
             };
             let (ready, kicker) = sync_channel(1);
-            let thread = thread::Builder::new()
-                .name(format!("vcpu{index}"))
-                .spawn(move || runner.run(&ready))
+            let thread = devices::threads::spawn(format!("vcpu{index}"), move || runner.run(&ready))
                 .map_err(Error::Thread)?;
             let kicker = kicker.recv().map_err(|_| Error::VcpuVanished { vcpu: index })??;
             started.threads.push(VcpuThread { kicker, thread, exits });

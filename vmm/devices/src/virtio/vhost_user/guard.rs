@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::virtio::{DeviceHost, ThreadKind};
@@ -45,7 +45,7 @@ impl Guard {
         let (ready, started) = sync_channel(1);
         let thread = {
             let (shared, host) = (Arc::clone(&shared), Arc::clone(host));
-            thread::Builder::new().name("vhost-user-wait".into()).spawn(move || {
+            crate::threads::spawn("vhost-user-wait", move || {
                 let confined = host.thread_starts(ThreadKind::VhostUser);
                 let watches = confined.is_ok();
                 if ready.send(confined).is_ok() && watches {

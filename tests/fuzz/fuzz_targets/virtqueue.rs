@@ -16,6 +16,7 @@ use devices::interrupt::{MsiMessage, MsiSink};
 use devices::pci::PciBus;
 use devices::virtio::blk::{Block, BlockBackend};
 use devices::virtio::console::Console;
+use devices::virtio::pmem::{Discarded, Pmem};
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
 use devices::virtio::{NoDeviceHost, VirtioDevice, VirtioPci, VirtioPciConfig};
@@ -55,6 +56,7 @@ enum Device {
     Rng,
     Console,
     Vsock,
+    Pmem,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -140,6 +142,9 @@ impl Guest {
                 let input = File::open("/dev/zero").unwrap().into();
                 let output = File::options().write(true).open("/dev/null").unwrap().into();
                 Arc::new(Console::new(Some(input), output))
+            }
+            Device::Pmem => {
+                Arc::new(Pmem::new(0x80_0000_0000, 0x20_0000, Box::new(Discarded), Box::new(())))
             }
             Device::Vsock => {
                 let directory = socket.insert(tempfile::tempdir().unwrap());

@@ -143,9 +143,7 @@ impl Guest {
                 let output = File::options().write(true).open("/dev/null").unwrap().into();
                 Arc::new(Console::new(Some(input), output))
             }
-            Device::Pmem => {
-                Arc::new(Pmem::new(0x80_0000_0000, 0x20_0000, Box::new(Discarded), Box::new(())))
-            }
+            Device::Pmem => Arc::new(Pmem::new(0x80_0000_0000, 0x20_0000, Box::new(Discarded), Box::new(()))),
             Device::Vsock => {
                 let directory = socket.insert(tempfile::tempdir().unwrap());
                 Arc::new(Vsock::new(3, &directory.path().join("vsock")).unwrap())

@@ -8,12 +8,15 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use axum::http::{Method, Request};
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
+use zeroize::Zeroizing;
 
 use crate::environment::{Clock, Entropy, EntropyError, Environment};
+use crate::metrics::Metrics;
 use crate::public;
 use crate::service::{Service, Settings};
 use crate::store::Store;
-use crate::token::{SigningKey, Tokens};
+use crate::token::{TokenSettings, Tokens};
+use crate::vault::{FileKey, Vault};
 
 /// The moment at which the harness lives, seconds since the Unix epoch.
 pub const NOW: i64 = 1_800_000_000;
@@ -31,12 +34,6 @@ pub enum HarnessError {
     /// No database.
     #[error("cannot open a database in memory")]
     Store(#[from] crate::store::OpenError),
-    /// No signing key.
-    #[error("cannot make a signing key")]
-    Key(#[from] crate::token::KeyFileError),
-    /// No tokens.
-    #[error("cannot sign tokens")]
-    Tokens(#[from] crate::token::TokenError),
 }
 
 struct Fixed(AtomicU64);
@@ -75,12 +72,16 @@ impl Harness {
         let fixed = Arc::new(Fixed(AtomicU64::new(1)));
         let environment = Environment { clock: Arc::<Fixed>::clone(&fixed), entropy: fixed };
         let store = runtime.block_on(Store::open("sqlite::memory:"))?;
-        let (key, _) = SigningKey::generate(&environment)?;
+        let master = Arc::new(FileKey::new(Zeroizing::new([7; 32])));
+        let vault = Vault::new(master, Vec::new(), environment.clone());
+        let settings = TokenSettings::default();
         let service = Service {
+            tokens: Tokens::new(store.clone(), vault.clone(), environment.clone(), settings),
             store,
-            tokens: Tokens::new(key, "harness".to_owned(), "harness".to_owned())?,
+            vault,
             environment,
             settings: Settings { challenge_lifetime: 300, max_challenges: 16 },
+            metrics: Metrics::default(),
         };
         Ok(Self { runtime, service: Arc::new(service) })
     }

@@ -1,10 +1,11 @@
 //! What both planes put around their routes: bounds, security headers, one log line per request, problem documents
 //! for what no route takes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
@@ -13,7 +14,9 @@ use axum::http::header::{
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 
+use crate::metrics::Plane;
 use crate::problem::Problem;
+use crate::service::Service;
 
 /// Longest body in bytes. Without it a client could make the service hold as much as it likes to send; a CCA token
 /// with its envelope has about 4 KiB, logs come to some hundred.
@@ -26,7 +29,11 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 const MAX_LOGGED_PATH: usize = 128;
 
 /// Puts the common layers around `routes`.
-pub fn dress<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+pub fn dress<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    plane: Plane,
+    service: &Arc<Service>,
+) -> Router<S> {
     routes
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -41,7 +48,7 @@ pub fn dress<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(add_headers))
-        .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn_with_state((plane, Arc::clone(service)), log))
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {
@@ -72,12 +79,17 @@ async fn add_headers(request: Request, next: Next) -> Response {
 }
 
 /// Method, path, status and time; never a query, a header or a body, which carry challenges, cookies and tokens.
-async fn log(request: Request, next: Next) -> Response {
+async fn log(
+    State((plane, service)): State<(Plane, Arc<Service>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
     let response = next.run(request).await;
-    let status = response.status().as_u16();
-    tracing::info!(%method, path, status, elapsed_us = started.elapsed().as_micros(), "request");
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    service.metrics.request(plane, status, took);
+    tracing::info!(%method, path, status, elapsed_us = took.as_micros(), "request");
     response
 }

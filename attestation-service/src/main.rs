@@ -3,35 +3,45 @@
 #![forbid(unsafe_code)]
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use attestation_service::config::{self, Cli, ServeArgs};
+use anyhow::{Context as _, bail};
+use attestation_service::admin::credentials::Credentials;
+use attestation_service::config::{self, Cli, Other, RewrapArgs, ServeArgs};
 use attestation_service::environment::Environment;
+use attestation_service::metrics::Metrics;
+use attestation_service::serve::limit::{Limiter, limited};
+use attestation_service::serve::tls::Tls;
 use attestation_service::service::{Service, Settings};
 use attestation_service::store::Store;
-use attestation_service::token::{SigningKey, Tokens};
-use attestation_service::{admin, public, serve};
+use attestation_service::token::Tokens;
+use attestation_service::vault::{FileKey, MasterKey, Vault};
+use attestation_service::{admin, public, rewrap, serve};
 use clap::Parser as _;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
-/// How often expired challenges are forgotten.
+/// How often expired challenges and sessions are forgotten, and token signing keys looked at.
 const SWEEP: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = match (cli.command, cli.serve) {
-        (Some(extra), _) => extra.print::<Cli>().context("cannot write to standard output"),
-        (None, Some(flags)) => run(flags),
-        (None, None) => config::missing_flags().exit(),
-    };
+    let result = config::arguments(std::env::args_os()).map_err(anyhow::Error::from).and_then(|arguments| {
+        let cli = Cli::parse_from(arguments);
+        match (cli.command, cli.serve) {
+            (Some(Other::Extra(extra)), _) => extra.print::<Cli>().context("cannot write to standard output"),
+            (Some(Other::Rewrap(flags)), _) => runtime()?.block_on(rewrap(flags)),
+            (None, Some(flags)) => run(flags),
+            (None, None) => config::missing_flags().exit(),
+        }
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -39,6 +49,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("cannot start the runtime")
+}
+
+async fn rewrap(flags: RewrapArgs) -> anyhow::Result<()> {
+    let environment = Environment::system();
+    let vault = vault(&flags.master_key, &flags.old_master_key, &environment)?;
+    let store = Store::open(&flags.database).await.context("--database")?;
+    let actor = format!("uid:{}", rustix::process::geteuid().as_raw());
+    let count = rewrap::rewrap(&store, &vault, &actor, environment.clock.now()).await?;
+    store.close().await;
+    println!("{}", json!({ "rewrapped": count, "master_key": vault.current_id() }));
+    Ok(())
 }
 
 fn run(flags: ServeArgs) -> anyhow::Result<()> {
@@ -53,52 +78,76 @@ fn run(flags: ServeArgs) -> anyhow::Result<()> {
         log.init();
     }
 
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(serve_until_told(flags))
+    runtime()?.block_on(serve_until_told(flags))
 }
 
 async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
     // Before readiness is told: whoever hears it may tell the service to stop.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let environment = Environment::system();
-    let tls = config::tls(&flags.tls_cert, &flags.tls_key)?;
-    let key = SigningKey::load_or_create(&flags.token_key, &environment).context("--token-key")?;
-    let store =
-        Store::open(&flags.database).await.with_context(|| format!("--database {}", flags.database))?;
-    let listener =
-        TcpListener::bind(flags.listen).await.with_context(|| format!("--listen {}", flags.listen))?;
+    let tls = Arc::new(Tls::load(flags.tls_files())?);
+    let vault = vault(&flags.master_key, &flags.old_master_key, &environment)?;
+    let store = Store::open(&flags.database).await.context("--database")?;
+    let listener = bind("--listen", flags.listen).await?;
+    let remote = remote_admin(&flags, &environment).await?;
+    let metrics = match flags.metrics_listen {
+        Some(address) => Some(bind("--metrics-listen", address).await?),
+        None => None,
+    };
     let admin_listener = serve::bind_admin(&flags.admin_socket).await.context("--admin-socket")?;
+    // Whoever started the service reads from this line that connections are taken, and where.
+    let address = |listener: &TcpListener| listener.local_addr().ok();
+    let ready = json!({
+        "listening": address(&listener),
+        "admin": flags.admin_socket,
+        "admin_listening": remote.as_ref().and_then(|(listener, ..)| address(listener)),
+        "metrics": metrics.as_ref().and_then(address),
+    });
 
+    let settings = flags.token_settings();
+    let tokens = Tokens::new(store.clone(), vault.clone(), environment.clone(), settings);
+    tokens.maintain().await.context("token signing keys")?;
     let service = Arc::new(Service {
-        tokens: Tokens::new(key, flags.issuer, flags.audience).context("--token-key")?,
         store,
+        vault,
+        tokens,
         environment,
         settings: Settings {
             challenge_lifetime: i64::from(flags.challenge_ttl),
             max_challenges: flags.max_challenges,
         },
+        metrics: Metrics::default(),
     });
     let (stop, stopped) = watch::channel(false);
     let uid = rustix::process::geteuid().as_raw();
-    let public = serve::public(
-        listener_ready(listener, &flags.admin_socket)?,
-        TlsAcceptor::from(tls),
-        public::router(Arc::clone(&service)),
+    let mut planes = JoinSet::new();
+    planes.spawn(serve::public(
+        listener,
+        Arc::clone(&tls),
+        limited(public::router(Arc::clone(&service)), Limiter::new(flags.rate()), Arc::clone(&service)),
         stopped.clone(),
-    );
-    let admin = serve::admin(admin_listener, admin::router(Arc::clone(&service), uid), stopped.clone());
-    let sweeper = sweep(Arc::clone(&service), stopped);
+    ));
+    planes.spawn(tls.keep_fresh(stopped.clone()));
+    planes.spawn(serve::admin(admin_listener, admin::router(Arc::clone(&service)), uid, stopped.clone()));
+    if let Some((listener, tls, credentials)) = remote {
+        let router = admin::remote_router(Arc::clone(&service), Arc::new(credentials));
+        planes.spawn(serve::remote_admin(listener, Arc::clone(&tls), router, stopped.clone()));
+        planes.spawn(tls.keep_fresh(stopped.clone()));
+    }
+    if let Some(listener) = metrics {
+        planes.spawn(serve::plain(listener, public::metrics_router(Arc::clone(&service)), stopped.clone()));
+    }
+    planes.spawn(sweep(Arc::clone(&service), stopped));
+    println!("{ready}");
+    tracing::info!(%ready, "serving");
 
-    let told = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping");
-        // The receivers live as long as the planes do.
-        stop.send_replace(true);
-    };
-    tokio::join!(public, admin, sweeper, told);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    planes.join_all().await;
     if let Err(error) = std::fs::remove_file(&flags.admin_socket) {
         tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove the admin socket");
     }
@@ -106,12 +155,35 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells whoever started the service that connections are taken from now on, and where.
-fn listener_ready(listener: TcpListener, admin_socket: &std::path::Path) -> anyhow::Result<TcpListener> {
-    let address = listener.local_addr().context("--listen")?;
-    println!("{}", json!({ "listening": address.to_string(), "admin": admin_socket }));
-    tracing::info!(%address, admin = %admin_socket.display(), "serving");
-    Ok(listener)
+fn vault(current: &Path, old_keys: &[PathBuf], environment: &Environment) -> anyhow::Result<Vault> {
+    let current = FileKey::load_or_create(current, environment).context("--master-key")?;
+    let mut old: Vec<Arc<dyn MasterKey>> = Vec::new();
+    for path in old_keys {
+        old.push(Arc::new(FileKey::load(path).context("--old-master-key")?));
+    }
+    Ok(Vault::new(Arc::new(current), old, environment.clone()))
+}
+
+/// The admin listener over TLS, if there is to be one.
+async fn remote_admin(
+    flags: &ServeArgs,
+    environment: &Environment,
+) -> anyhow::Result<Option<(TcpListener, Arc<Tls>, Credentials)>> {
+    let Some(address) = flags.admin_listen else { return Ok(None) };
+    if flags.admin_role.is_empty() && flags.admin_token_key.is_none() {
+        bail!(
+            "--admin-listen: nobody could use it; give --admin-client-ca with --admin-role, or --admin-token-key"
+        );
+    }
+    let tls = Arc::new(Tls::load(flags.admin_tls_files())?);
+    let clock = Arc::clone(&environment.clock);
+    let credentials = Credentials::new(&flags.admin_role, flags.admin_token_key.as_deref(), clock)
+        .context("--admin-token-key")?;
+    Ok(Some((bind("--admin-listen", address).await?, tls, credentials)))
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{flag} {address}"))
 }
 
 async fn sweep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
@@ -120,11 +192,20 @@ async fn sweep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
             () = tokio::time::sleep(SWEEP) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
-        let before = service.environment.clock.now().saturating_sub(service.settings.challenge_lifetime);
-        match service.store.sweep_challenges(before).await {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "expired challenges"),
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "sweeping challenges"),
+        if let Err(error) = tidy(&service).await {
+            tracing::warn!(error = &*error as &dyn std::error::Error, "housekeeping");
         }
     }
+}
+
+/// Forgets what has expired, and makes the token signing keys that are due.
+async fn tidy(service: &Service) -> anyhow::Result<()> {
+    let now = service.environment.clock.now();
+    let before = now.saturating_sub(service.settings.challenge_lifetime);
+    let challenges = service.store.sweep_challenges(before).await?;
+    let sessions = service.store.sweep_sessions(before).await?;
+    if challenges + sessions > 0 {
+        tracing::debug!(challenges, sessions, "expired");
+    }
+    Ok(service.tokens.maintain().await?)
 }

@@ -11,10 +11,13 @@ use verifier::{
 };
 
 use crate::environment::Environment;
+use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::store::audit::OK;
 use crate::store::policies::StoredPolicy;
 use crate::store::{Store, StoreError};
 use crate::token::Tokens;
+use crate::vault::Vault;
 
 /// The policy that applies to every appraisal of a CCA token; an operator replaces it by registering one of this name.
 pub const DEFAULT_POLICY_ID: &str = "default_cca.rego";
@@ -23,6 +26,7 @@ pub const DEFAULT_POLICY_ID: &str = "default_cca.rego";
 pub fn built_in_policy() -> StoredPolicy {
     StoredPolicy {
         id: DEFAULT_POLICY_ID.to_owned(),
+        version: 0,
         rego: DEFAULT_CCA_POLICY.to_owned(),
         exceptions: Vec::new(),
         added_at: 0,
@@ -42,12 +46,16 @@ pub struct Settings {
 pub struct Service {
     /// The database.
     pub store: Store,
+    /// Seals what is secret at rest.
+    pub vault: Vault,
     /// Issues and checks tokens.
     pub tokens: Tokens,
     /// Time and randomness.
     pub environment: Environment,
     /// Limits.
     pub settings: Settings,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Service {
@@ -88,8 +96,8 @@ impl Service {
         challenge: [u8; 64],
         policies: Vec<AppraisalPolicy>,
     ) -> Result<verifier::Appraisal, Problem> {
-        let registry = Registry { store: self.store.clone(), runtime: Handle::current() };
         let now = self.environment.clock.now();
+        let registry = Registry { store: self.store.clone(), runtime: Handle::current(), now };
         let appraised = tokio::task::spawn_blocking(move || {
             verifier::appraise(
                 &evidence,
@@ -105,13 +113,15 @@ impl Service {
             )
         })
         .await;
-        match appraised {
-            Ok(result) => Ok(result?),
-            Err(error) => {
+        let result = appraised.map_or_else(
+            |error| {
                 tracing::error!(error = &error as &dyn std::error::Error, "appraisal did not finish");
                 Err(Problem::unavailable("appraisal_failed", "the appraisal did not finish"))
-            }
-        }
+            },
+            |appraised| appraised.map_err(Problem::from),
+        );
+        self.metrics.appraisal(result.as_ref().map_or_else(|problem| problem.code, |_| OK));
+        result
     }
 }
 
@@ -130,6 +140,7 @@ fn compile(stored: StoredPolicy) -> Result<AppraisalPolicy, Problem> {
 struct Registry {
     store: Store,
     runtime: Handle,
+    now: i64,
 }
 
 impl TrustAnchors for Registry {
@@ -144,7 +155,9 @@ impl TrustAnchors for Registry {
 
 impl ReferenceValues for Registry {
     fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, verifier::StoreError> {
-        self.runtime.block_on(self.store.references_for(rim)).map_err(|e| report(&e))
+        let stored =
+            self.runtime.block_on(self.store.references_for(rim, self.now)).map_err(|e| report(&e))?;
+        Ok(stored.into_iter().map(|stored| stored.reference).collect())
     }
 }
 

@@ -2,145 +2,30 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+mod support;
+
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, COOKIE, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use jose::{Curve, EphemeralKey};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use verifier::testing::{ANCHOR, Mint};
+use support::mint::{ANCHOR, Mint};
+use support::process::{Running, certificate, command, request, stop};
+use support::{Database, Home};
+
+const DATABASE: Database = Database::Sqlite;
 
 const SECRET: &str = "the disk key";
 
-/// A running service; it is stopped when dropped.
-struct Running {
-    child: Child,
-    address: String,
-    tls: TlsConnector,
-    directory: TempDir,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A certificate for `localhost` in `directory`.
-fn certificate(directory: &Path) -> TlsConnector {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(directory.join("tls.pem"), made.cert.pem()).unwrap();
-    std::fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()))
-}
-
-fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_attestation-service"));
-    let file = |name: &str| directory.join(name);
-    command
-        .args(["--listen", "127.0.0.1:0"])
-        .arg("--tls-cert")
-        .arg(file("tls.pem"))
-        .arg("--tls-key")
-        .arg(file("tls.key"))
-        .arg("--database")
-        .arg(format!("sqlite:{}", file("db").display()))
-        .arg("--admin-socket")
-        .arg(file("admin.sock"))
-        .arg("--token-key")
-        .arg(file("token.pem"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-impl Running {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let tls = certificate(directory.path());
-        let mut child = command(directory.path()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(ready["admin"], json!(directory.path().join("admin.sock")));
-        let address = ready["listening"].as_str().unwrap().to_owned();
-        Self { child, address, tls, directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn client(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_attestation-client"))
-            .arg("--admin-socket")
-            .arg(self.path("admin.sock"))
-            .args(arguments)
-            .output()
-            .unwrap()
-    }
-
-    #[track_caller]
-    fn told(&self, arguments: &[&str]) -> String {
-        let output = self.client(arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    async fn send(&self, request: Request<Full<Bytes>>) -> (Response<()>, String) {
-        let stream = TcpStream::connect(&self.address).await.unwrap();
-        let stream = self.tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        drop(sender);
-        // The service may close without close_notify once everything was said.
-        let _ = connection.await.unwrap();
-        (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
-    }
-}
-
-fn request(
-    method: Method,
-    path: &str,
-    headers: &[(hyper::header::HeaderName, &str)],
-    body: &Value,
-) -> Request<Full<Bytes>> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, "localhost")
-        .header(CONTENT_TYPE, "application/json");
-    for (name, value) in headers {
-        request = request.header(name, *value);
-    }
-    request.body(Full::new(Bytes::from(body.to_string()))).unwrap()
-}
-
 #[tokio::test]
 async fn an_operator_registers_a_guest_and_the_guest_gets_its_secret_over_tls() {
-    let running = Running::start();
+    let running = Running::start(Home::new());
     let mint = Mint::new([0; 64]);
     std::fs::write(running.path("cpak.pem"), mint.public_key_pem()).unwrap();
     std::fs::write(running.path("secret"), SECRET).unwrap();
@@ -162,7 +47,15 @@ async fn an_operator_registers_a_guest_and_the_guest_gets_its_secret_over_tls() 
         "a test",
     ]);
     running.told(&["reference", "add", "--name", "guest", "--rim", &mint.realm.rim.to_string()]);
-    running.told(&["resource", "add", "acme/disk-key", "--file", secret.to_str().unwrap()]);
+    running.told(&[
+        "resource",
+        "add",
+        "acme/disk-key",
+        "--file",
+        secret.to_str().unwrap(),
+        "--policy",
+        "oeas/affirming.rego",
+    ]);
 
     let key = EphemeralKey::generate(Curve::P256, &mut rand::rng());
     let user_data = json!({ "user_data": key.public_jwk().thumbprint() });
@@ -194,7 +87,7 @@ async fn an_operator_registers_a_guest_and_the_guest_gets_its_secret_over_tls() 
 
 #[test]
 fn lists_are_tables_or_json_and_errors_say_what_is_wrong() {
-    let running = Running::start();
+    let running = Running::start(Home::new());
     let (rim, rem) = ("ab".repeat(32), format!("2={}", "cd".repeat(32)));
     running.told(&["reference", "add", "--name", "guest", "--rim", &rim, "--rem", &rem]);
     let table = running.told(&["reference", "list"]);
@@ -212,39 +105,27 @@ fn lists_are_tables_or_json_and_errors_say_what_is_wrong() {
 
 #[test]
 fn keeps_its_files_to_itself_and_keeps_its_key() {
-    let mut running = Running::start();
-    for name in ["db", "token.pem", "admin.sock"] {
+    let mut running = Running::start(Home::new());
+    for name in ["db", "master.key", "admin.sock"] {
         let mode = std::fs::metadata(running.path(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");
     }
-    let key = std::fs::read(running.path("token.pem")).unwrap();
-    stop(&mut running.child, rustix::process::Signal::TERM);
+    let key = std::fs::read(running.path("master.key")).unwrap();
+    stop(&mut running.child, &running.home, rustix::process::Signal::TERM);
     assert!(!running.path("admin.sock").exists());
 
-    let mut again = command(running.directory.path()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(again.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("listening"), "{line}");
-    stop(&mut again, rustix::process::Signal::INT);
-    assert_eq!(std::fs::read(running.path("token.pem")).unwrap(), key);
-}
-
-fn stop(child: &mut Child, signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
-    let status = child.wait().unwrap();
-    let mut log = String::new();
-    child.stderr.as_mut().unwrap().read_to_string(&mut log).unwrap();
-    assert!(status.success(), "{status}: {log}");
-    assert!(log.contains("stopping"), "{log}");
+    let mut again = running.restart();
+    stop(&mut again.child, &again.home, rustix::process::Signal::INT);
+    assert_eq!(std::fs::read(again.path("master.key")).unwrap(), key);
 }
 
 /// Runs the service with one thing wrong and returns what it says.
 #[track_caller]
 fn complaint(prepare: impl FnOnce(&Path)) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    certificate(directory.path());
-    prepare(directory.path());
-    let mut child = command(directory.path()).spawn().unwrap();
+    let home = Home::new();
+    certificate(home.path());
+    prepare(home.path());
+    let mut child = command(&home).spawn().unwrap();
     let mut ready = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
     if !ready.is_empty() {
@@ -275,8 +156,8 @@ fn a_wrong_file_is_reported_with_its_flag() {
         std::fs::copy(other.path().join("tls.key"), directory.join("tls.key")).unwrap();
     });
     assert!(text.contains("--tls-cert and --tls-key"), "{text}");
-    let text = complaint(|directory| open(directory.join("token.pem"), ""));
-    assert!(text.contains("--token-key") && text.contains("chmod 600"), "{text}");
+    let text = complaint(|directory| open(directory.join("master.key"), ""));
+    assert!(text.contains("--master-key") && text.contains("chmod 600"), "{text}");
     let text = complaint(|directory| open(directory.join("db"), ""));
     assert!(text.contains("--database") && text.contains("chmod 600"), "{text}");
     let text = complaint(|directory| open(directory.join("admin.sock"), ""));
@@ -285,8 +166,8 @@ fn a_wrong_file_is_reported_with_its_flag() {
 
 #[test]
 fn a_second_instance_does_not_take_the_admin_socket() {
-    let running = Running::start();
-    let output = command(running.directory.path()).output().unwrap();
+    let running = Running::start(Home::new());
+    let output = command(&running.home).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("--admin-socket") && text.contains("in use"), "{text}");
 }

@@ -50,6 +50,9 @@ pub const DEFAULT_CCA_POLICY: &str = include_str!("../../policies/default_cca.re
 /// The same for virtCCA: platforms with a Platform Token only.
 pub const DEFAULT_VIRTCCA_POLICY: &str = include_str!("../../policies/default_virtcca.rego");
 
+/// A resource policy that is satisfied by every accepted appraisal; operators bind it where that is what they mean.
+pub const AFFIRMING_RESOURCE_POLICY: &str = include_str!("../../policies/resource/affirming.rego");
+
 /// What an appraisal is held against.
 pub struct Context<'a> {
     /// The time, seconds since the Unix epoch.

@@ -11,7 +11,7 @@ use attestation_service::api::{
     NewResourceDocument, PolicyDocument, ReferenceDocument, ResourceDocument, TrustAnchorDocument,
 };
 use attestation_service::config::Extra;
-use attestation_service::names::{Name, ResourceName};
+use attestation_service::names::{Name, PolicyName, ResourceName};
 use attestation_service::problem::ProblemDocument;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,7 +35,8 @@ Examples:
   attestation-client --admin-socket /run/attestation/admin.sock reference add --name my-guest --rim HEX --rem 0=HEX
   attestation-client --admin-socket /run/attestation/admin.sock policy add \\
       --id default_cca.rego --rego my.rego --exceptions my.json
-  attestation-client --admin-socket /run/attestation/admin.sock resource add acme/disk-key --file disk.key
+  attestation-client --admin-socket /run/attestation/admin.sock resource add acme/disk-key \\
+      --file disk.key --policy oeas/affirming.rego
   attestation-client --admin-socket /run/attestation/admin.sock reference list --format json";
 
 /// Manages what an attestation service trusts and releases.
@@ -173,6 +174,10 @@ enum ResourceCommand {
         /// File with the content; - reads standard input
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
+        /// Resource policy to bind; without one the secret is released to nobody. oeas/affirming.rego is built in
+        /// and allows every guest whose evidence was accepted
+        #[arg(long = "policy", value_name = "VENDOR/ID.rego")]
+        policies: Vec<PolicyName>,
     },
     /// Show all, without their content
     List(List),
@@ -261,7 +266,7 @@ async fn reference(admin: &Admin, command: ReferenceCommand) -> anyhow::Result<(
                     bail!("--rem {index} is given twice");
                 }
             }
-            let document = ReferenceDocument { name, rim, rpv, rems, source, added_at: 0 };
+            let document = ReferenceDocument { name, rim, rpv, rems, source, added_at: 0, expires_at: None };
             admin.add(PATH, &document).await
         }
         ReferenceCommand::List(list) => {
@@ -303,7 +308,9 @@ async fn policy(admin: &Admin, command: PolicyCommand) -> anyhow::Result<()> {
                 }
             };
             let rego = read_text(&rego).context("--rego")?;
-            admin.add(PATH, &PolicyDocument { id, rego, exceptions, added_at: 0 }).await
+            let document =
+                PolicyDocument { id, rego, version: 0, sha256: String::new(), exceptions, added_at: 0 };
+            admin.add(PATH, &document).await
         }
         PolicyCommand::List(list) => {
             admin
@@ -325,17 +332,28 @@ async fn policy(admin: &Admin, command: PolicyCommand) -> anyhow::Result<()> {
 async fn resource(admin: &Admin, command: ResourceCommand) -> anyhow::Result<()> {
     const PATH: &str = "/resources";
     match command {
-        ResourceCommand::Add { name, file } => {
+        ResourceCommand::Add { name, file, policies } => {
             let content = read_secret(&file).context("--file")?;
-            let document =
-                NewResourceDocument { name: name.to_string(), content: STANDARD.encode(&*content) };
+            let content = STANDARD.encode(&*content);
+            let document = NewResourceDocument { name: name.to_string(), content, policies };
             admin.add(PATH, &document).await
         }
         ResourceCommand::List(list) => {
             admin
-                .list(PATH, &list, &["NAME", "BYTES"], |resource: &ResourceDocument| {
-                    vec![resource.name.clone(), resource.size.to_string()]
-                })
+                .list(
+                    PATH,
+                    &list,
+                    &["NAME", "VERSION", "BYTES", "POLICIES"],
+                    |resource: &ResourceDocument| {
+                        let policies: Vec<_> = resource.policies.iter().map(ToString::to_string).collect();
+                        vec![
+                            resource.name.clone(),
+                            resource.version.to_string(),
+                            resource.size.to_string(),
+                            policies.join(" "),
+                        ]
+                    },
+                )
                 .await
         }
         ResourceCommand::Delete { name } => admin.delete(&format!("{PATH}/{name}")).await,

@@ -21,6 +21,7 @@ use crate::names::Name;
 use crate::problem::Problem;
 use crate::service::Service;
 use crate::store::challenges::Redemption;
+use crate::token::Algorithm;
 
 /// Length of the random part of a challenge; the rest is the client's user data.
 const NONCE_LEN: usize = 32;
@@ -41,6 +42,9 @@ pub struct Body {
     policy_id: Option<Vec<Name>>,
     #[serde(default)]
     tee_key: Option<Jwk>,
+    /// How the token is to be signed; secGear's clients, which send none, get what the operator has set.
+    #[serde(default)]
+    token_alg: Option<Algorithm>,
 }
 
 pub async fn attest(
@@ -97,10 +101,8 @@ pub async fn attest(
         Problem::unavailable("entropy_unavailable", "no randomness for a token")
     })?;
     let claims = service.tokens.claims(appraisal, body.challenge, body.tee_key, jti, now);
-    let token = service
-        .tokens
-        .sign(&claims)
-        .map_err(|error| Problem::unavailable("signing_failed", error.to_string()))?;
+    let algorithm = body.token_alg.unwrap_or(service.tokens.settings().algorithm);
+    let token = service.tokens.sign(&claims, algorithm).await?;
     Ok(([(CONTENT_TYPE, "application/jwt")], token))
 }
 

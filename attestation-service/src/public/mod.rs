@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::http;
+use crate::metrics::Plane;
 use crate::problem::Problem;
 use crate::service::Service;
 
@@ -20,20 +21,26 @@ pub const SESSION_COOKIE: &str = "oeas-session-id";
 
 /// The router of the public listener.
 pub fn router(service: Arc<Service>) -> Router {
-    http::dress(
-        Router::new()
-            .route("/challenge", get(challenge::issue).post(challenge::issue))
-            .route("/attestation", post(attestation::attest))
-            // secGear reads resources with GET and a body, which some proxies drop: the same with POST.
-            .route("/resource/storage", get(resource::release).post(resource::release))
-            .route("/.well-known/jwks.json", get(keys))
-            .route("/healthz", get(health)),
-    )
-    .with_state(service)
+    let routes = Router::new()
+        .route("/challenge", get(challenge::issue).post(challenge::issue))
+        .route("/attestation", post(attestation::attest))
+        // secGear reads resources with GET and a body, which some proxies drop: the same with POST.
+        .route("/resource/storage", get(resource::release).post(resource::release))
+        .route("/.well-known/jwks.json", get(keys))
+        .route("/healthz", get(health));
+    http::dress(routes, Plane::Public, &service).with_state(service)
 }
 
-async fn keys(State(service): State<Arc<Service>>) -> Json<Value> {
-    Json(service.tokens.key_set())
+async fn keys(State(service): State<Arc<Service>>) -> Result<Json<Value>, Problem> {
+    Ok(Json(service.tokens.key_set().await?))
+}
+
+/// The router of the metrics listener, for the operator's own network: no TLS, nothing secret.
+pub fn metrics_router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/metrics", get(crate::admin::metrics))
+        .route("/healthz", get(health))
+        .with_state(service)
 }
 
 async fn health(State(service): State<Arc<Service>>) -> Result<Json<Value>, Problem> {

@@ -1,9 +1,9 @@
 //! Registered trust anchors.
 
-use sqlx::FromRow;
 use verifier::{Provenance, PublicKey, TrustAnchor};
 
-use super::{Store, StoreError, or_exists};
+use super::db::{Row, params};
+use super::{Change, Store, StoreError, or_exists};
 
 /// A trust anchor and the platform that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,72 +16,72 @@ pub struct PlatformAnchor {
     pub anchor: TrustAnchor,
 }
 
-#[derive(FromRow)]
-struct Row {
-    name: String,
-    implementation_id: Vec<u8>,
-    instance_id: Vec<u8>,
-    public_key: Vec<u8>,
-    development: bool,
-    source: String,
-    added_at: i64,
-}
-
 impl TryFrom<Row> for PlatformAnchor {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let corrupt = || StoreError::Corrupt("trust anchor");
         Ok(Self {
-            implementation_id: row.implementation_id.try_into().map_err(|_| corrupt())?,
-            instance_id: row.instance_id.try_into().map_err(|_| corrupt())?,
+            implementation_id: row.get::<Vec<u8>>("implementation_id")?.try_into().map_err(|_| corrupt())?,
+            instance_id: row.get::<Vec<u8>>("instance_id")?.try_into().map_err(|_| corrupt())?,
             anchor: TrustAnchor {
-                name: row.name,
-                key: PublicKey::from_sec1(&row.public_key).map_err(|_| corrupt())?,
-                development: row.development,
-                provenance: Provenance { source: row.source, added_at: row.added_at },
+                name: row.get("name")?,
+                key: PublicKey::from_sec1(&row.get::<Vec<u8>>("public_key")?).map_err(|_| corrupt())?,
+                development: row.flag("development")?,
+                provenance: Provenance { source: row.get("source")?, added_at: row.get("added_at")? },
             },
         })
     }
 }
 
-impl Store {
+impl Change {
     /// Registers a trust anchor.
     ///
     /// # Errors
     /// [`StoreError::Exists`] if the name or the pair of identifiers is taken.
-    pub async fn add_anchor(&self, platform: &PlatformAnchor) -> Result<(), StoreError> {
+    pub async fn add_anchor(&mut self, platform: &PlatformAnchor) -> Result<(), StoreError> {
         let anchor = &platform.anchor;
-        sqlx::query(
-            "INSERT INTO trust_anchors
-             (name, implementation_id, instance_id, public_key, development, source, added_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )
-        .bind(&anchor.name)
-        .bind(platform.implementation_id.as_slice())
-        .bind(platform.instance_id.as_slice())
-        .bind(anchor.key.sec1_point())
-        .bind(anchor.development)
-        .bind(&anchor.provenance.source)
-        .bind(anchor.provenance.added_at)
-        .execute(&self.pool)
-        .await
-        .map_err(|error| {
-            or_exists(
-                error,
-                "a trust anchor with this name, or for this implementation id and instance id, exists",
+        self.tx
+            .execute(
+                "INSERT INTO trust_anchors
+                 (name, implementation_id, instance_id, public_key, development, source, added_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                params![
+                    &anchor.name,
+                    &platform.implementation_id,
+                    &platform.instance_id,
+                    anchor.key.sec1_point(),
+                    anchor.development,
+                    &anchor.provenance.source,
+                    anchor.provenance.added_at,
+                ],
             )
-        })?;
+            .await
+            .map_err(|error| {
+                or_exists(
+                    error,
+                    "a trust anchor with this name, or for this implementation id and instance id, exists",
+                )
+            })?;
         Ok(())
     }
 
+    /// Removes a trust anchor; says whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn delete_anchor(&mut self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.tx.execute("DELETE FROM trust_anchors WHERE name = $1", params![name]).await? == 1)
+    }
+}
+
+impl Store {
     /// All trust anchors by name.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn anchors(&self) -> Result<Vec<PlatformAnchor>, StoreError> {
-        let rows: Vec<Row> =
-            sqlx::query_as("SELECT * FROM trust_anchors ORDER BY name").fetch_all(&self.pool).await?;
+        let rows = self.db.fetch_all("SELECT * FROM trust_anchors ORDER BY name", params![]).await?;
         rows.into_iter().map(PlatformAnchor::try_from).collect()
     }
 
@@ -94,22 +94,13 @@ impl Store {
         implementation_id: &[u8; 32],
         instance_id: &[u8; 33],
     ) -> Result<Option<TrustAnchor>, StoreError> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT * FROM trust_anchors WHERE implementation_id = ?1 AND instance_id = ?2")
-                .bind(implementation_id.as_slice())
-                .bind(instance_id.as_slice())
-                .fetch_optional(&self.pool)
-                .await?;
+        let row = self
+            .db
+            .fetch_optional(
+                "SELECT * FROM trust_anchors WHERE implementation_id = $1 AND instance_id = $2",
+                params![implementation_id, instance_id],
+            )
+            .await?;
         row.map(|row| PlatformAnchor::try_from(row).map(|platform| platform.anchor)).transpose()
-    }
-
-    /// Removes a trust anchor; says whether it was there.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the database cannot be used.
-    pub async fn delete_anchor(&self, name: &str) -> Result<bool, StoreError> {
-        let deleted =
-            sqlx::query("DELETE FROM trust_anchors WHERE name = ?1").bind(name).execute(&self.pool).await?;
-        Ok(deleted.rows_affected() == 1)
     }
 }

@@ -1,27 +1,27 @@
-//! What the service remembers, in SQLite. Several instances may share one database file.
+//! What the service remembers, in SQLite or PostgreSQL. Several instances may share one database.
+//!
+//! [`Store`] reads, and does what requests of guests need in single statements. What operators change goes through a
+//! [`Change`], which becomes durable together with its entry in the audit log or not at all.
 
 pub mod anchors;
+pub mod audit;
+pub mod bundles;
 pub mod challenges;
+mod db;
 pub mod policies;
 pub mod references;
+pub mod resource_policies;
 pub mod resources;
+pub mod sessions;
+pub mod signing_keys;
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use sha2::{Digest as _, Sha256};
 
-use sqlx::SqlitePool;
-use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+pub use db::OpenError;
+use db::{Db, Tx, params};
 
+use self::audit::Entry;
 use crate::problem::Problem;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
-
-/// Enough for the readers of a small machine; SQLite has one writer at a time whatever this says.
-const CONNECTIONS: u32 = 8;
 
 /// Why the store did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum StoreError {
     /// The name, or the pair of identifiers, is taken.
     #[error("{0}")]
     Exists(&'static str),
+    /// Somebody else changed the same thing at the same time.
+    #[error("{0} was changed by another request at the same time; look at it and try again")]
+    Conflict(&'static str),
     /// The database failed.
     #[error("the database cannot be used")]
     Database(#[from] sqlx::Error),
@@ -41,6 +44,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Exists(what) => Self::new(axum::http::StatusCode::CONFLICT, "exists", what),
+            StoreError::Conflict(_) => {
+                Self::new(axum::http::StatusCode::CONFLICT, "conflict", error.to_string())
+            }
             StoreError::Database(_) | StoreError::Corrupt(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "store");
                 Self::unavailable("store_unavailable", "the service's database cannot be used now")
@@ -49,74 +55,28 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// The database cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Not a sqlite URL.
-    #[error("expected sqlite:PATH or sqlite::memory:, found {0}")]
-    Url(String),
-    /// The file cannot be created or looked at.
-    #[error("cannot create or read {path}")]
-    File {
-        /// The database file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Others can read the file, which holds secrets.
-    #[error("{path} has mode {mode:04o}, so other users can reach the secrets in it; run chmod 600 on it")]
-    Mode {
-        /// The database file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// SQLite refuses the file.
-    #[error("SQLite cannot open the database")]
-    Database(#[source] sqlx::Error),
-    /// The schema is newer, or was changed by hand.
-    #[error("the database's schema does not fit this version")]
-    Migration(#[source] sqlx::migrate::MigrateError),
-}
-
 /// A handle on the database; clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: SqlitePool,
+    db: Db,
+}
+
+/// What an operator changes. Dropped without [`Change::commit`], nothing was changed.
+pub struct Change {
+    tx: Tx,
+    /// What the audit log says of a resource: the digest of its sealed content. That of the secret itself would let
+    /// whoever reads the log try out guesses.
+    digest: Option<[u8; 32]>,
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` (created with mode 0600 if absent) or `sqlite::memory:`, and brings its schema up to date.
+    /// Opens `sqlite:PATH` (created with mode 0600 if absent), `sqlite::memory:` or `postgres://USER@HOST/DATABASE`, and
+    /// brings its schema up to date.
     ///
     /// # Errors
-    /// [`OpenError`] names the file and the reason.
+    /// [`OpenError`] names the file, or says what the server said; never the URL, which may hold a password.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
-        let location = url.strip_prefix("sqlite:").filter(|location| !location.is_empty());
-        let location = location.ok_or_else(|| OpenError::Url(url.to_owned()))?;
-        let options = SqliteConnectOptions::new().foreign_keys(true).busy_timeout(Duration::from_secs(5));
-        let (options, connections) = if location == ":memory:" {
-            // Every connection to :memory: is a database of its own.
-            (options.in_memory(true), 1)
-        } else {
-            let path = Path::new(location);
-            create_private(path)?;
-            let options = options
-                .filename(path)
-                .journal_mode(SqliteJournalMode::Wal)
-                // A used challenge must still be used after a power failure.
-                .synchronous(SqliteSynchronous::Full);
-            (options, CONNECTIONS)
-        };
-        let pool = SqlitePoolOptions::new()
-            .max_connections(connections)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_with(options)
-            .await
-            .map_err(OpenError::Database)?;
-        MIGRATIONS.run(&pool).await.map_err(OpenError::Migration)?;
-        Ok(Self { pool })
+        Ok(Self { db: Db::open(url).await? })
     }
 
     /// Whether the database answers.
@@ -124,28 +84,34 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] if it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        self.db.fetch_optional("SELECT 1", params![]).await?;
         Ok(())
+    }
+
+    /// Begins a change.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] if the database cannot be used.
+    pub async fn change(&self) -> Result<Change, StoreError> {
+        Ok(Change { tx: self.db.begin().await?, digest: None })
     }
 
     /// Closes the database, writing what is pending.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.db.close().await;
     }
 }
 
-fn create_private(path: &Path) -> Result<(), OpenError> {
-    let error = |source| OpenError::File { path: path.to_owned(), source };
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => return Ok(()),
-        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(source) => return Err(error(source)),
+impl Change {
+    /// Makes the change durable, with `entry` in the audit log.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used; then nothing was changed.
+    pub async fn commit(mut self, entry: &Entry<'_>) -> Result<(), StoreError> {
+        let entry = Entry { digest: entry.digest.or(self.digest), ..*entry };
+        self.tx.execute(audit::INSERT, &entry.params()).await?;
+        Ok(self.tx.commit().await?)
     }
-    let mode = fs::metadata(path).map_err(error)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(OpenError::Mode { path: path.to_owned(), mode });
-    }
-    Ok(())
 }
 
 /// Turns a violated uniqueness constraint into [`StoreError::Exists`].
@@ -154,4 +120,21 @@ fn or_exists(error: sqlx::Error, what: &'static str) -> StoreError {
         sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Exists(what),
         _ => StoreError::Database(error),
     }
+}
+
+/// Turns a violated uniqueness constraint into [`StoreError::Conflict`].
+fn or_conflict(error: sqlx::Error, what: &'static str) -> StoreError {
+    match or_exists(error, what) {
+        StoreError::Exists(what) => StoreError::Conflict(what),
+        other => other,
+    }
+}
+
+/// The database holds digests of session cookies, so that reading it gives nobody a session.
+fn session_digest(session: &str) -> [u8; 32] {
+    sha256(session.as_bytes())
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }

@@ -2,14 +2,19 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod process;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use attestation_service::admin::identity::{Operator, Role};
 use attestation_service::environment::{Clock, Environment, System};
+use attestation_service::metrics::Metrics;
 use attestation_service::service::{Service, Settings};
 use attestation_service::store::Store;
-use attestation_service::token::{SigningKey, Tokens};
+use attestation_service::token::{TokenSettings, Tokens};
+use attestation_service::vault::{FileKey, Vault};
 use attestation_service::{admin, public};
 use axum::Router;
 use axum::body::Body;
@@ -26,8 +31,71 @@ use tower::ServiceExt as _;
 pub use verifier::testing as mint;
 
 pub const NOW: i64 = 1_800_000_000;
-pub const UID: u32 = 1000;
+pub const SETTINGS: Settings = Settings { challenge_lifetime: 300, max_challenges: 1000 };
 pub const SECRET: &[u8] = b"the disk key";
+
+/// What the service keeps its data in.
+#[derive(Clone, Copy, Debug)]
+pub enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// Where instances live; those in one home are replicas.
+pub struct Home {
+    /// Taken by the home that follows this one.
+    directory: Option<TempDir>,
+    pub url: String,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self::with(crate::DATABASE)
+    }
+
+    pub fn with(database: Database) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = match database {
+            Database::Sqlite => format!("sqlite:{}", directory.path().join("db").display()),
+            Database::Postgres => test_postgres::database(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap(),
+        };
+        Self { directory: Some(directory), url }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.as_ref().unwrap().path()
+    }
+
+    /// How many rows the tables have that names are in.
+    pub async fn tables(&self) -> Vec<i64> {
+        use sqlx::Connection as _;
+        const COUNT: &str =
+            "SELECT (SELECT count(*) FROM trust_anchors) + (SELECT count(*) FROM trust_bundles)
+            + (SELECT count(*) FROM crls) + (SELECT count(*) FROM reference_values)
+            + (SELECT count(*) FROM named_references) + (SELECT count(*) FROM policies)
+            + (SELECT count(*) FROM resource_policies) + (SELECT count(*) FROM resources)";
+        if self.url.starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::query_scalar(COUNT).fetch_all(&mut connection).await.unwrap()
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query_scalar(COUNT).fetch_all(&mut connection).await.unwrap()
+        }
+    }
+
+    /// Runs a statement as whoever holds the database.
+    pub async fn sql(&self, statement: &'static str) -> Result<(), String> {
+        use sqlx::Connection as _;
+        let done = if self.url.starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.map(drop)
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.map(drop)
+        };
+        done.map_err(|error| error.to_string())
+    }
+}
 
 #[derive(Clone)]
 pub struct ManualClock(Arc<AtomicI64>);
@@ -44,7 +112,18 @@ impl Clock for ManualClock {
     }
 }
 
+/// The published key set.
+pub async fn jwks(instance: &Instance) -> Value {
+    send(&instance.public, request(Method::GET, "/.well-known/jwks.json", &json!(null))).await.json()
+}
+
+/// The name of the key that signed `token`.
+pub fn kid(token: &str) -> String {
+    jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
+}
+
 /// One instance of the service.
+#[derive(Clone)]
 pub struct Instance {
     pub service: Arc<Service>,
     pub public: Router,
@@ -118,33 +197,35 @@ pub fn request(method: Method, path: &str, body: &Value) -> Request<Body> {
 }
 
 impl Instance {
-    /// An instance on the database in `directory`; instances in one directory are replicas.
-    pub async fn open(directory: &Path) -> Self {
-        Self::open_with(directory, Settings { challenge_lifetime: 300, max_challenges: 1000 }, "redoubt")
-            .await
+    /// An instance on the database of `home`.
+    pub async fn open(home: &Home) -> Self {
+        Self::open_with(home, SETTINGS, TokenSettings::default()).await
     }
 
-    pub async fn open_with(directory: &Path, settings: Settings, audience: &str) -> Self {
-        let url = format!("sqlite:{}", directory.join("db").display());
+    pub async fn open_with(home: &Home, settings: Settings, tokens: TokenSettings) -> Self {
         let clock = ManualClock(Arc::new(AtomicI64::new(NOW)));
         let environment = Environment { clock: Arc::new(clock.clone()), entropy: Arc::new(System) };
-        let key = SigningKey::load_or_create(&directory.join("token.pem"), &environment).unwrap();
+        let store = Store::open(&home.url).await.unwrap();
+        let master = FileKey::load_or_create(&home.path().join("master.key"), &environment).unwrap();
+        let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
         let service = Arc::new(Service {
-            store: Store::open(&url).await.unwrap(),
-            tokens: Tokens::new(key, "redoubt".to_owned(), audience.to_owned()).unwrap(),
+            tokens: Tokens::new(store.clone(), vault.clone(), environment.clone(), tokens),
+            store,
+            vault,
             environment,
             settings,
+            metrics: Metrics::default(),
         });
         let public = public::router(Arc::clone(&service));
         Self { service, public, clock }
     }
 
     /// An instance that knows the platform and the Realm of [`Mint::new`] and has a resource `acme/disk-key`.
-    pub async fn ready() -> (Self, TempDir) {
-        let directory = tempfile::tempdir().unwrap();
-        let instance = Self::open(directory.path()).await;
+    pub async fn ready() -> (Self, Home) {
+        let home = Home::new();
+        let instance = Self::open(&home).await;
         instance.register(&Mint::new([0; 64])).await;
-        (instance, directory)
+        (instance, home)
     }
 
     pub async fn register(&self, mint: &Mint) {
@@ -161,7 +242,11 @@ impl Instance {
             ("/references", json!({ "name": "guest", "rim": mint.realm.rim })),
             (
                 "/resources",
-                json!({ "name": "acme/disk-key", "content": base64::engine::general_purpose::STANDARD.encode(SECRET) }),
+                json!({
+                    "name": "acme/disk-key",
+                    "content": base64::engine::general_purpose::STANDARD.encode(SECRET),
+                    "policies": ["oeas/affirming.rego"],
+                }),
             ),
         ] {
             let answer = self.admin(Method::POST, path, &document).await;
@@ -170,15 +255,18 @@ impl Instance {
     }
 
     pub async fn admin(&self, method: Method, path: &str, body: &Value) -> Answer {
-        self.admin_as(Some(UID), method, path, body).await
+        self.admin_as(Some(&[Role::Admin]), method, path, body).await
     }
 
-    pub async fn admin_as(&self, peer: Option<u32>, method: Method, path: &str, body: &Value) -> Answer {
+    /// As an operator with these roles, or as nobody.
+    pub async fn admin_as(&self, roles: Option<&[Role]>, method: Method, path: &str, body: &Value) -> Answer {
         let mut request = request(method, path, body);
-        if let Some(uid) = peer {
-            request.extensions_mut().insert(admin::PeerUid(uid));
+        if let Some(roles) = roles {
+            request
+                .extensions_mut()
+                .insert(Operator { name: "test:operator".to_owned(), roles: roles.to_vec() });
         }
-        send(&admin::router(Arc::clone(&self.service), UID), request).await
+        send(&admin::router(Arc::clone(&self.service)), request).await
     }
 
     pub async fn challenge(&self, user_data: &[u8]) -> Challenge {
@@ -201,6 +289,17 @@ impl Instance {
         let mut request = request(Method::POST, "/attestation", &body);
         request.headers_mut().insert(COOKIE, challenge.cookie.parse().unwrap());
         send(&self.public, request).await
+    }
+
+    /// The same for a task of its own.
+    pub fn attesting(
+        &self,
+        challenge: &Challenge,
+        mint: &Mint,
+        extra: Value,
+    ) -> impl Future<Output = Answer> + use<> {
+        let (instance, challenge, mint) = (self.clone(), challenge.clone(), mint.clone());
+        async move { instance.attest(&challenge, &mint, extra).await }
     }
 
     /// A token with `key` confirmed in it.

@@ -82,6 +82,16 @@ const NATIVE_TOOLS: [Tool; 2] = [
     },
 ];
 
+/// The server on which the tests of services run that many replicas share. Its programs are not on PATH.
+const POSTGRESQL: Tool = Tool {
+    name: "PostgreSQL",
+    present: || {
+        let versions = fs::read_dir("/usr/lib/postgresql");
+        versions.is_ok_and(|mut v| v.any(|v| v.is_ok_and(|v| v.path().join("bin/initdb").is_file())))
+    },
+    packages: &["postgresql"],
+};
+
 /// Makes this machine ready to build the project and to run `host`; `cache` takes apt's lists for the time of an installation.
 pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     ensure_build(cache)?;
@@ -102,6 +112,11 @@ pub fn ensure_build(cache: &Path) -> Result<()> {
     let tools = [C_COMPILER, CROSS_COMPILER, QEMU_IMG, TPM2_EVENTLOG, EVMCTL];
     ensure_tools(&tools, |packages| install(packages, None, cache))?;
     ensure_rust()
+}
+
+/// Makes this machine ready for the tests of services.
+pub fn ensure_databases(cache: &Path) -> Result<()> {
+    ensure_tools(&[POSTGRESQL], |packages| install(packages, None, cache))
 }
 
 /// Makes this machine ready to build libFuzzer, which is C++.

@@ -255,7 +255,9 @@ fn register(
         "--exceptions",
         &text(&policies.join("demo_cca.exceptions.json")),
     ])?;
-    service.admin(&["resource", "add", RESOURCE, "--file", &text(&secret_file)])
+    let policy = ["--policy", "oeas/affirming.rego"];
+    let add = ["resource", "add", RESOURCE, "--file", &text(&secret_file)];
+    service.admin(&[add.as_slice(), &policy].concat())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -1,5 +1,8 @@
-//! Accepting connections: TLS for the public plane, a Unix socket for the admin plane, both bounded, both drained on
-//! shutdown.
+//! Accepting connections: TLS for the public plane, a Unix socket and TLS for the admin plane; all are bounded and drained
+//! on shutdown.
+
+pub mod limit;
+pub mod tls;
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -13,11 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use crate::admin::PeerUid;
+use self::limit::Peer;
+use self::tls::Tls;
+use crate::admin::credentials::ClientSubject;
+use crate::admin::identity::{Operator, Role};
 
 /// Without it connections could take every file descriptor, and with them the database and the admin socket.
 const MAX_CONNECTIONS: usize = 512;
@@ -76,21 +83,16 @@ pub async fn bind_admin(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
-/// Serves `router` over TLS until `shutdown` becomes true, then finishes what is in progress.
-pub async fn public(
-    listener: TcpListener,
-    tls: TlsAcceptor,
-    router: Router,
-    shutdown: watch::Receiver<bool>,
-) {
+/// Serves `router` over TLS until `shutdown` becomes true, then finishes what is in progress. Each request carries its
+/// [`Peer`].
+pub async fn public(listener: TcpListener, tls: Arc<Tls>, router: Router, shutdown: watch::Receiver<bool>) {
     let mut connections = Connections::new(shutdown);
-    while let Some(((stream, _), slot)) = connections.next(|| listener.accept()).await {
-        let (tls, router, watcher) = (tls.clone(), router.clone(), connections.graceful.watcher());
+    while let Some(((stream, address), slot)) = connections.next(|| listener.accept()).await {
+        let router = router.clone().layer(Extension(Peer::from(address.ip())));
+        let (acceptor, watcher) = (tls.acceptor(), connections.graceful.watcher());
         tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
-                Ok(Ok(stream)) => serve(stream, router, watcher).await,
-                Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake"),
-                Err(_) => tracing::debug!("TLS handshake timed out"),
+            if let Some(stream) = handshake(acceptor, stream).await {
+                serve(stream, router, watcher).await;
             }
             drop(slot);
         });
@@ -98,14 +100,66 @@ pub async fn public(
     connections.drain().await;
 }
 
-/// Serves `router` on the admin socket until `shutdown` becomes true; each request carries its peer's user.
-pub async fn admin(listener: UnixListener, router: Router, shutdown: watch::Receiver<bool>) {
+/// Serves the admin `router` over TLS until `shutdown` becomes true. Each request carries the subject of the client's
+/// certificate, if it sent one that the authorities of `tls` vouch for.
+pub async fn remote_admin(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    router: Router,
+    shutdown: watch::Receiver<bool>,
+) {
     let mut connections = Connections::new(shutdown);
     while let Some(((stream, _), slot)) = connections.next(|| listener.accept()).await {
-        // Without credentials there is no PeerUid, and the router refuses.
+        let (acceptor, router, watcher) = (tls.acceptor(), router.clone(), connections.graceful.watcher());
+        tokio::spawn(async move {
+            if let Some(stream) = handshake(acceptor, stream).await {
+                let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                let router = match certificate.and_then(|certificate| ClientSubject::of(certificate)) {
+                    Some(subject) => router.layer(Extension(subject)),
+                    None => router,
+                };
+                serve(stream, router, watcher).await;
+            }
+            drop(slot);
+        });
+    }
+    connections.drain().await;
+}
+
+/// Serves `router` in clear until `shutdown` becomes true.
+pub async fn plain(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
+    let mut connections = Connections::new(shutdown);
+    while let Some(((stream, _), slot)) = connections.next(|| listener.accept()).await {
+        let (router, watcher) = (router.clone(), connections.graceful.watcher());
+        tokio::spawn(async move {
+            serve(stream, router, watcher).await;
+            drop(slot);
+        });
+    }
+    connections.drain().await;
+}
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake"),
+        Err(_) => tracing::debug!("TLS handshake timed out"),
+    }
+    None
+}
+
+/// Serves `router` on the admin socket until `shutdown` becomes true. The user `uid`, as the kernel reports it, is an
+/// operator with the role admin; nobody else is one.
+pub async fn admin(listener: UnixListener, router: Router, uid: u32, shutdown: watch::Receiver<bool>) {
+    let mut connections = Connections::new(shutdown);
+    while let Some(((stream, _), slot)) = connections.next(|| listener.accept()).await {
+        // Of another user, or without credentials, a request has no operator, and the router refuses it.
         let router = match stream.peer_cred() {
-            Ok(credentials) => router.clone().layer(Extension(PeerUid(credentials.uid()))),
-            Err(_) => router.clone(),
+            Ok(credentials) if credentials.uid() == uid => {
+                let operator = Operator { name: format!("uid:{uid}"), roles: vec![Role::Admin] };
+                router.clone().layer(Extension(operator))
+            }
+            _ => router.clone(),
         };
         let watcher = connections.graceful.watcher();
         tokio::spawn(async move {

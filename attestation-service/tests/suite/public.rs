@@ -1,14 +1,12 @@
 //! The public plane, in process.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
-
-mod support;
-
 use std::collections::HashSet;
 
+use crate::support::mint::{Mint, digest, key};
+use crate::support::{Challenge, Home, Instance, NOW, SECRET, SETTINGS, ephemeral_key, request, send};
 use attestation_service::harness::{CHALLENGE, Harness};
 use attestation_service::service::Settings;
-use attestation_service::token::Claims;
+use attestation_service::token::{Algorithm, Claims, TokenSettings};
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use axum::http::{Method, Request, StatusCode};
@@ -16,8 +14,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use evidence::cca::Lifecycle;
 use serde_json::{Value, json};
-use support::mint::{Mint, digest, key};
-use support::{Challenge, Instance, NOW, SECRET, ephemeral_key, request, send};
 
 fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -157,7 +153,7 @@ async fn a_challenge_belongs_to_its_session_and_others_cannot_spend_it() {
 #[tokio::test]
 async fn replicas_on_one_database_accept_a_challenge_once() {
     let (first, directory) = Instance::ready().await;
-    let second = Instance::open(directory.path()).await;
+    let second = Instance::open(&directory).await;
     for _ in 0..16 {
         let challenge = first.challenge(&[]).await;
         let mint = Mint::new(challenge.attested());
@@ -173,9 +169,8 @@ async fn replicas_on_one_database_accept_a_challenge_once() {
 
 #[tokio::test]
 async fn outstanding_challenges_are_bounded_and_expiry_makes_room() {
-    let directory = tempfile::tempdir().unwrap();
     let settings = Settings { challenge_lifetime: 300, max_challenges: 2 };
-    let instance = Instance::open_with(directory.path(), settings, "redoubt").await;
+    let instance = Instance::open_with(&Home::new(), settings, TokenSettings::default()).await;
     let ask = || send(&instance.public, Request::get("/challenge").body(Body::empty()).unwrap());
     assert_eq!([ask().await.status, ask().await.status], [StatusCode::OK; 2]);
     assert_eq!(ask().await.problem(), problem(429, "challenges_exhausted"));
@@ -308,7 +303,7 @@ async fn a_resource_needs_an_affirming_appraisal() {
     let key = ephemeral_key();
     let mut claims: Claims = serde_json::from_value(claims(&instance.token(&key).await)).unwrap();
     claims.evaluation_reports.eval_result = false;
-    let token = instance.service.tokens.sign(&claims).unwrap();
+    let token = instance.service.tokens.sign(&claims, Algorithm::Es384).await.unwrap();
     let answer = instance.resource(Method::POST, &token, "disk-key").await;
     assert_eq!(answer.problem(), problem(403, "appraisal_not_affirming"));
 }
@@ -320,30 +315,27 @@ async fn a_resource_refuses_tokens_of_other_times_audiences_issuers_and_keys() {
     let good: Claims = serde_json::from_value(claims(&token)).unwrap();
     let tokens = &instance.service.tokens;
 
-    let other = Instance::open_with(
-        directory.path(),
-        Settings { challenge_lifetime: 300, max_challenges: 10 },
-        "somebody else",
-    )
-    .await;
+    let somebody_else = TokenSettings { audience: "somebody else".to_owned(), ..TokenSettings::default() };
+    let other = Instance::open_with(&directory, SETTINGS, somebody_else).await;
     assert_eq!(
         other.resource(Method::POST, &token, "disk-key").await.problem(),
         problem(401, "token_audience")
     );
 
-    let early = tokens.sign(&Claims { nbf: NOW + 1, ..good.clone() }).unwrap();
+    let early = tokens.sign(&Claims { nbf: NOW + 1, ..good.clone() }, Algorithm::Es384).await.unwrap();
     assert_eq!(
         instance.resource(Method::POST, &early, "disk-key").await.problem(),
         problem(401, "token_expired")
     );
-    let issuer = tokens.sign(&Claims { iss: "other".to_owned(), ..good.clone() }).unwrap();
+    let issuer =
+        tokens.sign(&Claims { iss: "other".to_owned(), ..good.clone() }, Algorithm::Es384).await.unwrap();
     assert_eq!(
         instance.resource(Method::POST, &issuer, "disk-key").await.problem(),
         problem(401, "token_invalid")
     );
 
     let (stranger, _other_directory) = Instance::ready().await;
-    let foreign = stranger.service.tokens.sign(&good).unwrap();
+    let foreign = stranger.service.tokens.sign(&good, Algorithm::Es384).await.unwrap();
     assert_eq!(
         instance.resource(Method::POST, &foreign, "disk-key").await.problem(),
         problem(401, "token_invalid")

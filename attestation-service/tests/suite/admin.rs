@@ -1,13 +1,9 @@
 //! The admin plane, in process.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
-
-mod support;
-
+use crate::support::Instance;
+use crate::support::mint::{Mint, PUBLISHED_CPAK, PUBLISHED_RAK, key_from_hex};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::mint::{Mint, PUBLISHED_CPAK, PUBLISHED_RAK, key_from_hex};
-use support::{Instance, UID};
 
 fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
@@ -23,12 +19,12 @@ fn anchor(mint: &Mint, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn serves_its_own_user_and_nobody_else() {
-    let (instance, _directory) = Instance::ready().await;
-    for peer in [None, Some(0), Some(UID + 1)] {
-        for path in ["/trust-anchors", "/references", "/policies", "/resources", "/nothing"] {
-            let answer = instance.admin_as(peer, Method::GET, path, &json!(null)).await;
-            assert_eq!(answer.problem(), problem(403, "admin_peer_denied"), "{peer:?} {path}");
+async fn serves_operators_that_were_authenticated_and_nobody_else() {
+    let (instance, _home) = Instance::ready().await;
+    for roles in [None, Some([].as_slice())] {
+        for path in ["/trust-anchors", "/references", "/policies", "/resources", "/audit", "/nothing"] {
+            let answer = instance.admin_as(roles, Method::GET, path, &json!(null)).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{roles:?} {path}");
         }
     }
     assert_eq!(instance.admin(Method::GET, "/policies", &json!(null)).await.status, StatusCode::OK);
@@ -140,4 +136,34 @@ async fn the_built_in_policy_is_listed_until_it_is_replaced() {
     let listed = instance.admin(Method::GET, "/policies", &json!(null)).await.json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert_eq!(listed[0]["rego"], own["rego"]);
+}
+
+#[tokio::test]
+async fn names_that_mean_something_to_a_file_system_are_refused_and_nothing_is_written() {
+    let (instance, home) = Instance::ready().await;
+    let before = home.tables().await;
+    let long = "x".repeat(65);
+    for name in ["%2e%2e", "%2e%2e%2fetc", "%2fetc%2fpasswd", "a%00b", long.as_str(), "a%20b"] {
+        for path in ["/trust-anchors", "/trust-bundles", "/crls", "/references", "/policies"] {
+            let answer = instance.admin(Method::DELETE, &format!("{path}/{name}"), &json!(null)).await;
+            assert_eq!(answer.problem(), problem(400, "name_invalid"), "{path}/{name}");
+        }
+        let answer = instance.admin(Method::DELETE, &format!("/resources/{name}/a"), &json!(null)).await;
+        assert_eq!(answer.problem(), problem(400, "resource_name_invalid"), "{name}");
+    }
+    for name in ["..", "../a", "/etc/passwd", "a\0b", long.as_str()] {
+        let rego = "package attestation\noutput := {\"allow\": true}";
+        for (path, document) in [
+            ("/policies", json!({ "id": name, "rego": rego })),
+            ("/references", json!({ "name": name, "rim": "00".repeat(32) })),
+            ("/named-references", json!({ "name": name, "value": "00" })),
+            ("/resource-policies", json!({ "name": format!("acme/{name}"), "rego": rego })),
+            ("/resources", json!({ "name": format!("{name}/key"), "content": "" })),
+            ("/resources", json!({ "name": format!("acme/{name}"), "content": "" })),
+        ] {
+            let answer = instance.admin(Method::POST, path, &document).await;
+            assert!(matches!(answer.problem().0, 400 | 422), "{path} {name:?} {}", answer.text());
+        }
+    }
+    assert_eq!(home.tables().await, before);
 }

@@ -1,0 +1,130 @@
+//! `/trust-bundles` and `/crls`: authorities that certify devices, and what they have revoked.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use super::identity::Operator;
+use super::{Intent, found, name, provenance, stored_name, unprocessable};
+use crate::api::{CrlDocument, TrustBundleDocument};
+use crate::extract::RequiredJson;
+use crate::problem::Problem;
+use crate::service::Service;
+use crate::store::bundles::{Crl, TrustBundle};
+use crate::store::sha256;
+
+pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<TrustBundleDocument>>, Problem> {
+    let document = |bundle: TrustBundle| {
+        Ok(TrustBundleDocument {
+            name: stored_name(bundle.name)?,
+            pem: bundle.pem,
+            development: bundle.development,
+            source: bundle.provenance.source,
+            added_at: bundle.provenance.added_at,
+        })
+    };
+    service.store.bundles().await?.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+}
+
+pub async fn add(
+    State(service): State<Arc<Service>>,
+    operator: Operator,
+    RequiredJson(document): RequiredJson<TrustBundleDocument>,
+) -> Result<StatusCode, Problem> {
+    let object = document.name.to_string();
+    let digest = Some(sha256(document.pem.as_bytes()));
+    let intent = Intent { operator: &operator, action: "trust_bundle.add", object: &object, digest };
+    service
+        .change(intent, async |change| {
+            let certificates: Result<Vec<_>, _> =
+                CertificateDer::pem_slice_iter(document.pem.as_bytes()).collect();
+            if certificates.map_or(true, |certificates| certificates.is_empty()) {
+                return Err(unprocessable("pem_invalid", "pem: expected certificates in PEM".to_owned()));
+            }
+            super::no_nul("pem", &document.pem)?;
+            let bundle = TrustBundle {
+                name: document.name.into(),
+                pem: document.pem,
+                development: document.development,
+                provenance: provenance(&service, document.source)?,
+            };
+            Ok(change.add_bundle(&bundle).await?)
+        })
+        .await?;
+    Ok(StatusCode::CREATED)
+}
+
+pub async fn remove(
+    State(service): State<Arc<Service>>,
+    operator: Operator,
+    Path(text): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let name = name(&text)?;
+    let intent =
+        Intent { operator: &operator, action: "trust_bundle.delete", object: name.as_str(), digest: None };
+    service
+        .change(intent, async |change| {
+            found("trust bundle", name.as_str(), change.delete_bundle(name.as_str()).await?)
+        })
+        .await
+}
+
+pub async fn list_crls(State(service): State<Arc<Service>>) -> Result<Json<Vec<CrlDocument>>, Problem> {
+    let document = |crl: Crl| {
+        Ok(CrlDocument {
+            name: stored_name(crl.name)?,
+            pem: None,
+            sha256: Some(hex::encode(sha256(&crl.der))),
+            source: crl.provenance.source,
+            added_at: crl.provenance.added_at,
+        })
+    };
+    service.store.crls().await?.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+}
+
+pub async fn set_crl(
+    State(service): State<Arc<Service>>,
+    operator: Operator,
+    RequiredJson(document): RequiredJson<CrlDocument>,
+) -> Result<StatusCode, Problem> {
+    let object = document.name.to_string();
+    let pem = document.pem.unwrap_or_default();
+    let intent = Intent {
+        operator: &operator,
+        action: "crl.set",
+        object: &object,
+        digest: Some(sha256(pem.as_bytes())),
+    };
+    service
+        .change(intent, async |change| {
+            let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
+                unprocessable("pem_invalid", "pem: expected a certificate revocation list in PEM".to_owned())
+            })?;
+            let crl = Crl {
+                name: document.name.into(),
+                der: der.to_vec(),
+                provenance: provenance(&service, document.source)?,
+            };
+            Ok(change.set_crl(&crl).await?)
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn remove_crl(
+    State(service): State<Arc<Service>>,
+    operator: Operator,
+    Path(text): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let name = name(&text)?;
+    let intent = Intent { operator: &operator, action: "crl.delete", object: name.as_str(), digest: None };
+    service
+        .change(intent, async |change| {
+            found("revocation list", name.as_str(), change.delete_crl(name.as_str()).await?)
+        })
+        .await
+}

@@ -1,0 +1,112 @@
+//! `/policies`: appraisal policies.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use verifier::AppraisalPolicy;
+
+use super::identity::Operator;
+use super::{Intent, found, name, no_nul, stored_name, unprocessable};
+use crate::api::PolicyDocument;
+use crate::extract::RequiredJson;
+use crate::problem::Problem;
+use crate::service::{DEFAULT_POLICY_ID, Service, built_in_policy};
+use crate::store::policies::StoredPolicy;
+use crate::store::sha256;
+
+fn documents(policies: Vec<StoredPolicy>) -> Result<Json<Vec<PolicyDocument>>, Problem> {
+    let document = |policy: StoredPolicy| {
+        Ok(PolicyDocument {
+            sha256: hex::encode(policy.sha256()),
+            id: stored_name(policy.id)?,
+            version: policy.version,
+            rego: policy.rego,
+            exceptions: policy.exceptions,
+            added_at: policy.added_at,
+        })
+    };
+    policies.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+}
+
+pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<PolicyDocument>>, Problem> {
+    let mut policies = service.store.policies().await?;
+    if policies.iter().all(|policy| policy.id != DEFAULT_POLICY_ID) {
+        policies.insert(0, built_in_policy());
+    }
+    documents(policies)
+}
+
+/// Every version of one policy: a token names the digest of the one that it was issued under.
+pub async fn versions(
+    State(service): State<Arc<Service>>,
+    Path(text): Path<String>,
+) -> Result<Json<Vec<PolicyDocument>>, Problem> {
+    let name = name(&text)?;
+    let versions = service.store.policy_versions(name.as_str()).await?;
+    found("policy", name.as_str(), !versions.is_empty())?;
+    documents(versions)
+}
+
+pub async fn add(
+    state: State<Arc<Service>>,
+    operator: Operator,
+    body: RequiredJson<PolicyDocument>,
+) -> Result<StatusCode, Problem> {
+    write(state, operator, body, "policy.add").await?;
+    Ok(StatusCode::CREATED)
+}
+
+pub async fn replace(
+    state: State<Arc<Service>>,
+    operator: Operator,
+    body: RequiredJson<PolicyDocument>,
+) -> Result<StatusCode, Problem> {
+    write(state, operator, body, "policy.replace").await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn write(
+    State(service): State<Arc<Service>>,
+    operator: Operator,
+    RequiredJson(document): RequiredJson<PolicyDocument>,
+    action: &'static str,
+) -> Result<(), Problem> {
+    let object = document.id.to_string();
+    let digest = Some(sha256(document.rego.as_bytes()));
+    let intent = Intent { operator: &operator, action, object: &object, digest };
+    service
+        .change(intent, async |change| {
+            no_nul("rego", &document.rego)?;
+            AppraisalPolicy::new(document.id.as_str(), &document.rego, Vec::new())
+                .map_err(|error| unprocessable("policy_invalid", error.to_string()))?;
+            let policy = StoredPolicy {
+                id: document.id.into(),
+                version: 0,
+                rego: document.rego,
+                exceptions: document.exceptions,
+                added_at: service.environment.clock.now(),
+            };
+            match action {
+                "policy.add" => change.add_policy(&policy).await?,
+                _ => change.set_policy(&policy).await?,
+            };
+            Ok(())
+        })
+        .await
+}
+
+pub async fn remove(
+    State(service): State<Arc<Service>>,
+    operator: Operator,
+    Path(text): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let name = name(&text)?;
+    let intent = Intent { operator: &operator, action: "policy.delete", object: name.as_str(), digest: None };
+    service
+        .change(intent, async |change| {
+            found("policy", name.as_str(), change.delete_policy(name.as_str()).await?)
+        })
+        .await
+}

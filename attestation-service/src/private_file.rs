@@ -1,0 +1,84 @@
+//! Files that hold secrets: nobody else can read them, and what is made here has mode 0600 from the first moment.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// Without it a wrong path could make the service read a disk into memory.
+const MAX_LEN: u64 = 64 * 1024;
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateFileError {
+    /// It cannot be created or read.
+    #[error("cannot create or read {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others can read it.
+    #[error("{path} has mode {mode:04o}, so other users can reach the secrets in it; run chmod 600 on it")]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is no small text file.
+    #[error("{path} has more than {MAX_LEN} bytes, so it is not the file that was meant")]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+fn error(path: &Path) -> impl Fn(io::Error) -> PrivateFileError {
+    move |source| PrivateFileError::File { path: path.to_owned(), source }
+}
+
+/// Whether there is a file at `path`.
+///
+/// # Errors
+/// If there is one that others can read, or it cannot be looked at.
+pub fn exists(path: &Path) -> Result<bool, PrivateFileError> {
+    match fs::metadata(path) {
+        Ok(metadata) => {
+            let mode = metadata.permissions().mode() & 0o7777;
+            if mode & 0o077 != 0 {
+                return Err(PrivateFileError::Mode { path: path.to_owned(), mode });
+            }
+            Ok(true)
+        }
+        Err(absent) if absent.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(error(path)(source)),
+    }
+}
+
+/// Reads a text.
+///
+/// # Errors
+/// If others can read it, or it cannot be read.
+pub fn read(path: &Path) -> Result<Zeroizing<String>, PrivateFileError> {
+    if !exists(path)? {
+        return Err(error(path)(io::ErrorKind::NotFound.into()));
+    }
+    if fs::metadata(path).map_err(error(path))?.len() > MAX_LEN {
+        return Err(PrivateFileError::TooLong { path: path.to_owned() });
+    }
+    Ok(Zeroizing::new(fs::read_to_string(path).map_err(error(path))?))
+}
+
+/// Makes a file with this content, durably.
+///
+/// # Errors
+/// If it exists or cannot be written.
+pub fn create(path: &Path, content: &[u8]) -> Result<(), PrivateFileError> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error(path))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(error(path))
+}

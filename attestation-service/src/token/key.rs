@@ -1,0 +1,131 @@
+//! One key that signs tokens.
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{EncodingKey, Header};
+use p384::SecretKey;
+use p384::elliptic_curve::Generate as _;
+use p384::pkcs8::{EncodePrivateKey as _, PrivateKeyInfoRef};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::TokenError;
+use crate::environment::Environment;
+
+/// How tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Algorithm {
+    /// ECDSA on P-384 with SHA-384.
+    #[serde(rename = "ES384")]
+    #[value(name = "ES384")]
+    Es384,
+    /// RSASSA-PSS with SHA-256 and a key of 3072 bits: secGear's agents verify nothing but RSA.
+    #[serde(rename = "PS256")]
+    #[value(name = "PS256")]
+    Ps256,
+}
+
+impl Algorithm {
+    /// Its name (RFC 7518 section 3.1).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Es384 => "ES384",
+            Self::Ps256 => "PS256",
+        }
+    }
+
+    pub(super) const fn jwt(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Es384 => jsonwebtoken::Algorithm::ES384,
+            Self::Ps256 => jsonwebtoken::Algorithm::PS256,
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        match text {
+            "ES384" => Ok(Self::Es384),
+            "PS256" => Ok(Self::Ps256),
+            _ => Err(TokenError::Algorithm),
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A private key that signs tokens.
+pub struct SigningKey {
+    encoding: EncodingKey,
+    algorithm: Algorithm,
+    /// The public half, with `kid` (its thumbprint), `use` and `alg`.
+    pub public: Jwk,
+    /// The key's name: the RFC 7638 thumbprint of the public half.
+    pub kid: String,
+}
+
+impl SigningKey {
+    /// Makes a new key; gives its PKCS#8 DER, too. An RSA key takes its randomness from its library.
+    ///
+    /// # Errors
+    /// [`TokenError::Key`] without randomness.
+    pub fn generate(
+        algorithm: Algorithm,
+        environment: &Environment,
+    ) -> Result<(Self, Zeroizing<Vec<u8>>), TokenError> {
+        let pkcs8 = match algorithm {
+            Algorithm::Es384 => {
+                let mut rng = environment.rng().map_err(|_| TokenError::Key)?;
+                let document =
+                    SecretKey::generate_from_rng(&mut rng).to_pkcs8_der().map_err(|_| TokenError::Key)?;
+                Zeroizing::new(document.as_bytes().to_vec())
+            }
+            Algorithm::Ps256 => {
+                let pair = KeyPair::generate(KeySize::Rsa3072).map_err(|_| TokenError::Key)?;
+                let document: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| TokenError::Key)?;
+                Zeroizing::new(document.as_ref().to_vec())
+            }
+        };
+        Ok((Self::from_pkcs8(algorithm, &pkcs8)?, pkcs8))
+    }
+
+    /// Takes a key in PKCS#8 DER.
+    ///
+    /// # Errors
+    /// [`TokenError::Key`] if it is none for `algorithm`.
+    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, TokenError> {
+        let encoding = match algorithm {
+            Algorithm::Es384 => EncodingKey::from_ec_der(pkcs8),
+            Algorithm::Ps256 => {
+                let info = PrivateKeyInfoRef::try_from(pkcs8).map_err(|_| TokenError::Key)?;
+                EncodingKey::from_rsa_der(info.private_key.as_bytes())
+            }
+        };
+        let mut public = Jwk::from_encoding_key(&encoding, algorithm.jwt()).map_err(|_| TokenError::Key)?;
+        let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(|_| TokenError::Key)?;
+        public.common.key_id = Some(kid.clone());
+        public.common.public_key_use = Some(PublicKeyUse::Signature);
+        Ok(Self { encoding, algorithm, public, kid })
+    }
+
+    /// Signs claims.
+    ///
+    /// # Errors
+    /// [`TokenError::Signing`].
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
+        let mut header = Header::new(self.algorithm.jwt());
+        header.kid = Some(self.kid.clone());
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|_| TokenError::Signing)
+    }
+}

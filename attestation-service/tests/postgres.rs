@@ -1,0 +1,8 @@
+//! The service on PostgreSQL.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
+
+mod suite;
+mod support;
+
+const DATABASE: support::Database = support::Database::Postgres;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{
@@ -13,14 +14,19 @@ use axum::http::header::{
 };
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Semaphore;
 
 use crate::metrics::Plane;
 use crate::problem::Problem;
 use crate::service::Service;
 
-/// Longest body in bytes. Without it a client could make the service hold as much as it likes to send; a CCA token
-/// with its envelope has about 4 KiB, logs come to some hundred.
-pub const MAX_BODY: usize = 1024 * 1024;
+/// Longest body in bytes. Without it a client could make the service hold as much as it likes to send. Evidence of a CCA
+/// guest has about 4 KiB; secGear's agents write every byte of a log as a number in an array and that as base64, so that a
+/// log of 3 MB fills this.
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// All bodies of a listener together, in KiB. Without it many clients could have the memory that one cannot.
+const MAX_BODIES: usize = 256 * 1024;
 
 /// Without it a client that sends one byte a minute would hold a connection and its buffers for ever.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -46,9 +52,21 @@ pub fn dress<S: Clone + Send + Sync + 'static>(
             Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(MAX_BODIES)), limit_memory))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(add_headers))
         .layer(middleware::from_fn_with_state((plane, Arc::clone(service)), log))
+}
+
+/// Waits until there is room for the body; the time limit goes on.
+async fn limit_memory(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let most = u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
+    // More than that is refused unread; a body of unknown length may be as long.
+    let length = request.body().size_hint().upper().unwrap_or(most).min(most);
+    let needed = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+    // The semaphore is never closed.
+    let _room = room.acquire_many(needed).await;
+    next.run(request).await
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {

@@ -177,8 +177,6 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    // Nobody but this function says who the operator is.
-    request.extensions_mut().remove::<Operator>();
     let bearer = request
         .headers()
         .get(AUTHORIZATION)

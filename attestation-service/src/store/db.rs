@@ -321,6 +321,7 @@ async fn open_sqlite(location: &str) -> Result<Db, OpenError> {
     if location == ":memory:" {
         // Every connection to :memory: is a database of its own.
         let only = sqlite_pool(options.in_memory(true), 1).await?;
+        migrate_sqlite(&only).await?;
         return Ok(Db::Sqlite { readers: only.clone(), writer: only });
     }
     let path = Path::new(location);
@@ -331,21 +332,34 @@ async fn open_sqlite(location: &str) -> Result<Db, OpenError> {
         // A used challenge must still be used after a power failure.
         .synchronous(SqliteSynchronous::Full);
     let writer = sqlite_pool(options.clone(), 1).await?;
+    migrate_sqlite(&writer).await?;
     let readers = sqlite_pool(options, SQLITE_READERS).await?;
     Ok(Db::Sqlite { readers, writer })
 }
 
 async fn sqlite_pool(options: SqliteConnectOptions, connections: u32) -> Result<SqlitePool, OpenError> {
-    let pool = SqlitePoolOptions::new()
+    SqlitePoolOptions::new()
         .max_connections(connections)
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(WAIT)
         .connect_with(options)
         .await
-        .map_err(OpenError::Database)?;
-    SQLITE_MIGRATIONS.run(&pool).await.map_err(OpenError::Migration)?;
-    Ok(pool)
+        .map_err(OpenError::Database)
+}
+
+/// PostgreSQL's migrations exclude each other; here another instance may be making the same schema at this moment, and
+/// then it is there at the next look.
+async fn migrate_sqlite(writer: &SqlitePool) -> Result<(), OpenError> {
+    let mut looks = 0;
+    loop {
+        match SQLITE_MIGRATIONS.run(writer).await {
+            Ok(()) => return Ok(()),
+            Err(error) if looks == 5 => return Err(OpenError::Migration(error)),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+        looks += 1;
+    }
 }
 
 async fn open_postgres(url: &str) -> Result<Db, OpenError> {

@@ -1,7 +1,7 @@
 //! The admin plane, in process.
 
-use crate::support::Instance;
 use crate::support::mint::{Mint, PUBLISHED_CPAK, PUBLISHED_RAK, key_from_hex};
+use crate::support::{Instance, NOW};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -166,4 +166,80 @@ async fn names_that_mean_something_to_a_file_system_are_refused_and_nothing_is_w
         }
     }
     assert_eq!(home.tables().await, before);
+}
+
+#[tokio::test]
+async fn a_reference_value_that_has_expired_accepts_nobody() {
+    let (instance, _home) = Instance::ready().await;
+    let mint = Mint::new([0; 64]);
+    instance.admin(Method::DELETE, "/references/guest", &json!(null)).await;
+    let reference = json!({ "name": "guest", "rim": mint.realm.rim, "expires_at": NOW + 10 });
+    assert_eq!(instance.admin(Method::POST, "/references", &reference).await.status, StatusCode::CREATED);
+    let attest = async || {
+        let challenge = instance.challenge(&[]).await;
+        instance.attest(&challenge, &Mint::new(challenge.attested()), json!({})).await
+    };
+    assert_eq!(attest().await.status, StatusCode::OK);
+    instance.clock.advance(10);
+    assert_eq!(attest().await.problem(), problem(403, "rim_mismatch"));
+}
+
+#[tokio::test]
+async fn named_references_are_exact_values_that_expire_and_never_null() {
+    let (instance, _home) = Instance::ready().await;
+    let set = async |value: Value, expires_at: Option<i64>| {
+        let body = json!({ "name": "vcca.cvm.rim", "value": value, "expires_at": expires_at });
+        instance.admin(Method::POST, "/named-references", &body).await
+    };
+    assert_eq!(set(json!("aa"), Some(NOW + 10)).await.status, StatusCode::CREATED);
+    assert_eq!(set(json!(["bb", 1]), None).await.status, StatusCode::CREATED);
+    assert_eq!(set(json!(null), None).await.problem(), problem(422, "value_invalid"));
+    let has = async |name: &str, value: Value, now: i64| {
+        instance.service.store.has_named_reference(name, &value, now).await.unwrap()
+    };
+    assert!(has("vcca.cvm.rim", json!("aa"), NOW + 9).await);
+    assert!(!has("vcca.cvm.rim", json!("aa"), NOW + 10).await);
+    assert!(has("vcca.cvm.rim", json!(["bb", 1]), NOW + 10).await);
+    assert!(!has("vcca.cvm.rim", json!(["bb", 2]), NOW).await);
+    assert!(!has("vcca.cvm.rpv", json!("aa"), NOW).await);
+    let deleted = instance.admin(Method::DELETE, "/named-references/vcca.cvm.rim", &json!(null)).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    assert!(!has("vcca.cvm.rim", json!(["bb", 1]), NOW).await);
+}
+
+#[tokio::test]
+async fn a_replaced_policy_keeps_its_old_versions_on_record() {
+    let (instance, _home) = Instance::ready().await;
+    let policy = |allow: bool| json!({ "id": "a.rego", "rego": format!("package attestation\noutput := {{\"allow\": {allow}}}") });
+    assert_eq!(instance.admin(Method::POST, "/policies", &policy(true)).await.status, StatusCode::CREATED);
+    let replaced = instance.admin(Method::PUT, "/policies", &policy(false)).await;
+    assert_eq!(replaced.status, StatusCode::NO_CONTENT, "{}", replaced.text());
+    let deleted = instance.admin(Method::DELETE, "/policies/a.rego", &json!(null)).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
+    assert_eq!(instance.admin(Method::POST, "/policies", &policy(true)).await.status, StatusCode::CREATED);
+    let versions = instance.admin(Method::GET, "/policies/a.rego", &json!(null)).await.json();
+    let numbers: Vec<_> = versions.as_array().unwrap().iter().map(|v| v["version"].as_i64()).collect();
+    assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+    assert_eq!(versions[0]["sha256"], versions[2]["sha256"]);
+    assert_ne!(versions[0]["sha256"], versions[1]["sha256"]);
+}
+
+#[tokio::test]
+async fn bundles_and_revocation_lists_are_certificates_and_lists() {
+    let (instance, _home) = Instance::ready().await;
+    let certificate = rcgen::generate_simple_self_signed(Vec::<String>::new()).unwrap().cert.pem();
+    let bundle = json!({ "name": "vendor", "pem": certificate });
+    assert_eq!(instance.admin(Method::POST, "/trust-bundles", &bundle).await.status, StatusCode::CREATED);
+    assert_eq!(
+        instance.admin(Method::POST, "/trust-bundles", &bundle).await.problem(),
+        problem(409, "exists")
+    );
+    for (path, pem) in [("/trust-bundles", "nothing"), ("/crls", certificate.as_str()), ("/crls", "")] {
+        let answer = instance.admin(Method::POST, path, &json!({ "name": "other", "pem": pem })).await;
+        assert_eq!(answer.problem(), problem(422, "pem_invalid"), "{path}");
+    }
+    let listed = instance.admin(Method::GET, "/trust-bundles", &json!(null)).await.json();
+    assert_eq!(listed[0]["pem"], certificate);
+    let deleted = instance.admin(Method::DELETE, "/trust-bundles/vendor", &json!(null)).await;
+    assert_eq!(deleted.status, StatusCode::NO_CONTENT);
 }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use attestation_service::admin::credentials::{AUDIENCE, ClientSubject, Credentials};
-use attestation_service::admin::identity::{Operator, Role};
-use attestation_service::admin::remote_router;
+use attestation_service::admin::credentials::{AUDIENCE, ClientSubject, Credentials, Grant};
+use attestation_service::admin::{remote_router, router};
+use attestation_service::serve;
 use axum::http::{Method, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use p384::elliptic_curve::Generate as _;
 use p384::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Home, Instance, NOW, request, send};
+use crate::support::{Answer, Home, Instance, NOW, process, request, send};
 
 /// The listener's side, with a token key and one subject that has a role.
 struct Remote {
@@ -28,7 +28,7 @@ impl Remote {
         let public = secret.public_key().to_public_key_pem(LineEnding::LF).unwrap();
         let path = home.path().join("operators.pem");
         std::fs::write(&path, public).unwrap();
-        let grants = ["reader=CN=monitoring".parse().unwrap(), "admin=CN=alice".parse().unwrap()];
+        let grants: [Grant; 2] = ["reader=CN=monitoring".parse().unwrap(), "admin=CN=alice".parse().unwrap()];
         let clock = Arc::clone(&instance.service.environment.clock);
         let credentials = Arc::new(Credentials::new(&grants, Some(&path), clock).unwrap());
         let key = EncodingKey::from_ec_der(secret.to_pkcs8_der().unwrap().as_bytes());
@@ -38,8 +38,6 @@ impl Remote {
     async fn send(&self, subject: Option<&str>, token: Option<&str>, method: Method, path: &str) -> Answer {
         let policy = json!({ "id": "a.rego", "rego": "package attestation\noutput := {\"allow\": true}" });
         let mut request = request(method, path, &policy);
-        // What a client cannot do: it must count for nothing.
-        request.extensions_mut().insert(Operator { name: "made up".into(), roles: vec![Role::Admin] });
         if let Some(subject) = subject {
             request.extensions_mut().insert(ClientSubject(subject.to_owned()));
         }
@@ -127,4 +125,20 @@ async fn an_attestation_token_is_no_admin_token() {
     let token = remote.instance.token(&crate::support::ephemeral_key()).await;
     let answer = remote.send(None, Some(&token), Method::GET, "/policies").await;
     assert_eq!(answer.problem(), (401, "admin_token_invalid".to_owned()));
+}
+
+#[tokio::test]
+async fn the_admin_socket_serves_its_own_user_and_nobody_else() {
+    let (instance, home) = Instance::ready().await;
+    let me = rustix::process::geteuid().as_raw();
+    for (uid, status) in [(me, 200), (me + 1, 403)] {
+        let path = home.path().join(format!("admin-{uid}.sock"));
+        let listener = serve::bind_admin(&path).await.unwrap();
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        tokio::spawn(serve::admin(listener, router(Arc::clone(&instance.service)), uid, stopped));
+        let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let request = process::request(Method::GET, "/policies", &[], &json!(null));
+        let (answer, text) = process::exchange(stream, request).await.unwrap();
+        assert_eq!(answer.status(), status, "{text}");
+    }
 }

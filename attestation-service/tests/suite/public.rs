@@ -375,7 +375,7 @@ async fn malformed_requests_are_the_clients_fault_each_in_its_own_way() {
     let (instance, _directory) = Instance::ready().await;
     let session = instance.challenge(&[]).await;
     let json = "application/json";
-    let large = "x".repeat(1024 * 1024 + 1);
+    let large = "x".repeat(16 * 1024 * 1024 + 1);
     let deep = format!("{{\"more\":{}", "[".repeat(100_000));
     let cases = [
         ("POST", "/attestation", json, "", 400, "body_missing"),

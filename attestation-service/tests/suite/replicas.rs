@@ -1,10 +1,11 @@
 //! Two instances on one database are one service.
 
+use attestation_service::store::sessions::{AttestedSession, Claim};
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::support::mint::Mint;
-use crate::support::{Home, Instance, SECRET, ephemeral_key, jwks, kid};
+use crate::support::{Home, Instance, NOW, SECRET, ephemeral_key, jwks, kid};
 
 async fn two() -> (Instance, Instance, Home) {
     let (first, home) = Instance::ready().await;
@@ -66,9 +67,33 @@ async fn a_new_signing_key_is_everybodys_at_once() {
 #[tokio::test]
 async fn a_first_key_that_both_find_missing_is_made_once() {
     let home = Home::new();
-    let (first, second) = tokio::join!(Instance::open(&home), Instance::open(&home));
+    let (first, second) = (Instance::open(&home).await, Instance::open(&home).await);
     let (a, b) = tokio::join!(first.service.tokens.maintain(), second.service.tokens.maintain());
     a.unwrap();
     b.unwrap();
     assert_eq!(jwks(&first).await["keys"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_broker_session_is_claimed_once_and_then_attested_everywhere() {
+    let (first, second, _home) = two().await;
+    let (here, there) = (&first.service.store, &second.service.store);
+    assert!(here.open_session("s", "cca", &[7; 32], NOW, 300, 1).await.unwrap());
+    assert!(!there.open_session("t", "cca", &[7; 32], NOW, 300, 1).await.unwrap(), "one too many");
+    let (a, b) = tokio::join!(here.claim_session("s", NOW), there.claim_session("s", NOW));
+    let granted = Claim::Granted { tee: "cca".to_owned(), nonce: vec![7; 32] };
+    let claims = [a.unwrap(), b.unwrap()];
+    assert!(claims.contains(&granted) && claims.contains(&Claim::Used), "{claims:?}");
+
+    assert_eq!(there.attested_session("s", NOW).await.unwrap(), None);
+    assert!(here.attest_session("s", "{}", "a.b.c", NOW + 60).await.unwrap());
+    assert!(!there.attest_session("s", "{}", "x.y.z", NOW + 60).await.unwrap(), "it is attested already");
+    let attested =
+        AttestedSession { tee: "cca".to_owned(), tee_key: "{}".to_owned(), token: "a.b.c".to_owned() };
+    assert_eq!(there.attested_session("s", NOW + 59).await.unwrap(), Some(attested.clone()));
+    assert_eq!(there.attested_session("s", NOW + 60).await.unwrap(), None);
+    assert_eq!(there.claim_session("s", NOW).await.unwrap(), Claim::Attested(attested));
+    assert_eq!(there.claim_session("s", NOW + 60).await.unwrap(), Claim::Expired);
+    assert_eq!(there.claim_session("other", NOW).await.unwrap(), Claim::Unknown);
+    assert_eq!(here.sweep_sessions(NOW + 61).await.unwrap(), 1);
 }

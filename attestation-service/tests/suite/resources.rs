@@ -1,5 +1,6 @@
 //! Resources: sealed at rest, released by policy only, recorded.
 
+use attestation_service::store::audit::{Entry, OK};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -79,6 +80,20 @@ async fn another_vendors_policy_cannot_be_bound() {
     set_policy(&instance, "other/own.rego", "package other.own\nallow := true").await;
     let refused = bind(&instance, Method::POST, "other/own.rego").await;
     assert_eq!(refused.problem(), problem(422, "resource_policy_foreign"));
+}
+
+#[tokio::test]
+async fn another_vendors_policy_releases_nothing_however_it_came_to_be_bound() {
+    let (instance, _home) = Instance::ready().await;
+    let token = instance.token(&ephemeral_key()).await;
+    set_policy(&instance, "other/own.rego", "package other.own\nallow := true").await;
+    let mut change = instance.service.store.change().await.unwrap();
+    let (resource, policy) = ("acme/disk-key".parse().unwrap(), "other/own.rego".parse().unwrap());
+    change.bind_policy(&resource, &policy).await.unwrap();
+    let entry = Entry { at: 0, actor: "test", action: "test", object: "test", digest: None, result: OK };
+    change.commit(&entry).await.unwrap();
+    let refused = instance.resource(Method::POST, &token, "disk-key").await;
+    assert_eq!(refused.problem(), problem(403, "resource_policy_foreign"));
 }
 
 #[tokio::test]

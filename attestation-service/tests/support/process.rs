@@ -1,5 +1,7 @@
 //! The service as a process of its own.
 
+#![allow(clippy::panic, reason = "a failed test panics")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -2,7 +2,7 @@
 
 use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
-use verifier::Exception;
+use verifier::{Exception, Rules};
 
 use crate::names::{Name, PolicyName};
 use crate::token::Algorithm;
@@ -130,9 +130,6 @@ pub struct TrustBundleDocument {
     pub name: Name,
     /// Certificates in PEM.
     pub pem: String,
-    /// Whether these are development authorities.
-    #[serde(default)]
-    pub development: bool,
     /// Where they came from.
     #[serde(default)]
     pub source: String,
@@ -176,6 +173,9 @@ pub struct PolicyDocument {
     /// SHA-256 of the Rego text, in hexadecimal, as tokens name it; set by the service.
     #[serde(default)]
     pub sha256: String,
+    /// Typed rules; absent ones are the strict ones.
+    #[serde(default)]
+    pub rules: Rules,
     /// What it allows for named trust anchors beyond the built-in rules.
     #[serde(default)]
     pub exceptions: Vec<Exception>,

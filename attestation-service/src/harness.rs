@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
+use crate::authorities::Authorities;
 use crate::environment::{Clock, Entropy, EntropyError, Environment};
 use crate::metrics::Metrics;
 use crate::public;
@@ -81,6 +82,7 @@ impl Harness {
             vault,
             environment,
             settings: Settings { challenge_lifetime: 300, max_challenges: 16 },
+            authorities: Authorities::default(),
             metrics: Metrics::default(),
         };
         Ok(Self { runtime, service: Arc::new(service) })

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod authorities;
 pub mod config;
 pub mod environment;
 mod extract;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use attestation_service::admin::credentials::Credentials;
+use attestation_service::authorities::Authorities;
 use attestation_service::config::{self, Cli, Other, RewrapArgs, ServeArgs};
 use attestation_service::environment::Environment;
 use attestation_service::metrics::Metrics;
@@ -116,6 +117,7 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
             challenge_lifetime: i64::from(flags.challenge_ttl),
             max_challenges: flags.max_challenges,
         },
+        authorities: Authorities::default(),
         metrics: Metrics::default(),
     });
     let (stop, stopped) = watch::channel(false);

@@ -1,15 +1,18 @@
 //! The service itself: what both planes share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use evidence::envelope::Evidence;
 use evidence::hash::Digest;
+use serde_json::{Map, Value};
 use tokio::runtime::Handle;
-use verifier::chain::TrustBundle;
 use verifier::{
-    AppraisalPolicy, AwsLc, CertificateTrust, DEFAULT_CCA_POLICY, RealmReference, ReferenceValues,
-    TrustAnchor, TrustAnchors,
+    AppraisalPolicy, AwsLc, DEFAULT_CCA_POLICY, DEFAULT_VIRTCCA_POLICY, RealmReference, ReferenceValues,
+    Rules, TrustAnchor, TrustAnchors,
 };
 
+use crate::authorities::Authorities;
 use crate::environment::Environment;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
@@ -22,15 +25,22 @@ use crate::vault::Vault;
 /// The policy that applies to every appraisal of a CCA token; an operator replaces it by registering one of this name.
 pub const DEFAULT_POLICY_ID: &str = "default_cca.rego";
 
-/// The default policy as it is until an operator replaces it.
-pub fn built_in_policy() -> StoredPolicy {
-    StoredPolicy {
-        id: DEFAULT_POLICY_ID.to_owned(),
-        version: 0,
-        rego: DEFAULT_CCA_POLICY.to_owned(),
-        exceptions: Vec::new(),
-        added_at: 0,
-    }
+/// The same for virtCCA.
+pub const DEFAULT_VIRTCCA_POLICY_ID: &str = "default_virtcca.rego";
+
+/// The default policies as they are until an operator replaces them.
+#[must_use]
+pub fn built_in_policies() -> [StoredPolicy; 2] {
+    [(DEFAULT_POLICY_ID, DEFAULT_CCA_POLICY), (DEFAULT_VIRTCCA_POLICY_ID, DEFAULT_VIRTCCA_POLICY)].map(
+        |(id, rego)| StoredPolicy {
+            id: id.to_owned(),
+            version: 0,
+            rego: rego.to_owned(),
+            exceptions: Vec::new(),
+            rules: Rules::default(),
+            added_at: 0,
+        },
+    )
 }
 
 /// Limits that an operator sets.
@@ -54,18 +64,24 @@ pub struct Service {
     pub environment: Environment,
     /// Limits.
     pub settings: Settings,
+    /// Who certifies devices.
+    pub authorities: Authorities,
     /// What is counted.
     pub metrics: Metrics,
 }
 
 impl Service {
-    /// The policies of an appraisal: the default one always, and those that the client names. All must allow, so a
+    /// The policies of an appraisal: the default one of the evidence's kind always, and those that the client names. All must allow, so a
     /// client can narrow what passes and never widen it.
     ///
     /// # Errors
     /// 422 `policy_unknown` for a name that is not registered.
-    pub async fn policies(&self, requested: &[crate::names::Name]) -> Result<Vec<AppraisalPolicy>, Problem> {
-        let mut policies = vec![self.default_policy().await?];
+    pub async fn policies(
+        &self,
+        evidence: &Evidence,
+        requested: &[crate::names::Name],
+    ) -> Result<Vec<AppraisalPolicy>, Problem> {
+        let mut policies = vec![self.default_policy(evidence).await?];
         for id in requested {
             if policies.iter().any(|policy| policy.id() == id.as_str()) {
                 continue;
@@ -82,8 +98,13 @@ impl Service {
         Ok(policies)
     }
 
-    async fn default_policy(&self) -> Result<AppraisalPolicy, Problem> {
-        compile(self.store.policy(DEFAULT_POLICY_ID).await?.unwrap_or_else(built_in_policy))
+    async fn default_policy(&self, evidence: &Evidence) -> Result<AppraisalPolicy, Problem> {
+        let [cca, virtcca] = built_in_policies();
+        let built_in = match evidence {
+            Evidence::Cca(_) => cca,
+            Evidence::Virtcca(_) => virtcca,
+        };
+        compile(self.store.policy(&built_in.id).await?.unwrap_or(built_in))
     }
 
     /// Appraises evidence on a thread where signatures and policies may take their time.
@@ -92,11 +113,12 @@ impl Service {
     /// The refusal as a problem.
     pub async fn appraise(
         self: &Arc<Self>,
-        evidence: evidence::envelope::Evidence,
+        evidence: Evidence,
         challenge: [u8; 64],
         policies: Vec<AppraisalPolicy>,
     ) -> Result<verifier::Appraisal, Problem> {
         let now = self.environment.clock.now();
+        let authorities = self.authorities.current(&self.store).await?;
         let registry = Registry { store: self.store.clone(), runtime: Handle::current(), now };
         let appraised = tokio::task::spawn_blocking(move || {
             verifier::appraise(
@@ -106,7 +128,7 @@ impl Service {
                     now,
                     signatures: &AwsLc,
                     anchors: &registry,
-                    certificates: &registry,
+                    certificates: &authorities,
                     references: &registry,
                     policies: &policies,
                 },
@@ -126,7 +148,8 @@ impl Service {
 }
 
 fn compile(stored: StoredPolicy) -> Result<AppraisalPolicy, Problem> {
-    AppraisalPolicy::new(stored.id, &stored.rego, stored.exceptions).map_err(|error| {
+    let compiled = AppraisalPolicy::new(stored.id, &stored.rego, stored.exceptions);
+    compiled.map(|policy| policy.with_rules(stored.rules)).map_err(|error| {
         // Policies are compiled when they are registered; one that no longer compiles came with another version.
         tracing::error!(error = &error as &dyn std::error::Error, "policy");
         Problem::unavailable(
@@ -159,12 +182,16 @@ impl ReferenceValues for Registry {
             self.runtime.block_on(self.store.references_for(rim, self.now)).map_err(|e| report(&e))?;
         Ok(stored.into_iter().map(|stored| stored.reference).collect())
     }
-}
 
-/// No certificate authorities can be installed yet, so no device certificate is believed.
-impl CertificateTrust for Registry {
-    fn bundle(&self) -> Result<Arc<TrustBundle>, verifier::StoreError> {
-        Ok(Arc::new(TrustBundle::empty()))
+    fn registered(&self, values: &Map<String, Value>) -> Result<BTreeSet<String>, verifier::StoreError> {
+        let mut registered = BTreeSet::new();
+        for (name, value) in values {
+            let known = self.store.has_named_reference(name, value, self.now);
+            if self.runtime.block_on(known).map_err(|e| report(&e))? {
+                registered.insert(name.clone());
+            }
+        }
+        Ok(registered)
     }
 }
 

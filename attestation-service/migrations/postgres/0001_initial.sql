@@ -41,7 +41,6 @@ CREATE TABLE trust_anchors (
 CREATE TABLE trust_bundles (
     name        TEXT COLLATE "C" NOT NULL PRIMARY KEY,
     pem         TEXT NOT NULL,
-    development BIGINT NOT NULL CHECK (development IN (0, 1)),
     source      TEXT NOT NULL,
     added_at    BIGINT NOT NULL
 );
@@ -52,6 +51,12 @@ CREATE TABLE crls (
     der      BYTEA NOT NULL,
     source   TEXT NOT NULL,
     added_at BIGINT NOT NULL
+);
+
+-- Counts the changes of what instances keep in memory.
+CREATE TABLE revisions (
+    name     TEXT NOT NULL PRIMARY KEY,
+    revision BIGINT NOT NULL
 );
 
 CREATE TABLE reference_values (
@@ -90,6 +95,7 @@ CREATE TABLE policies (
     sha256     BYTEA NOT NULL CHECK (length(sha256) = 32),
     rego       TEXT NOT NULL,
     exceptions TEXT NOT NULL,
+    rules      TEXT NOT NULL,
     added_at   BIGINT NOT NULL,
     PRIMARY KEY (id, version)
 );

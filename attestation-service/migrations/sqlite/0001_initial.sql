@@ -40,7 +40,6 @@ CREATE TABLE trust_anchors (
 CREATE TABLE trust_bundles (
     name        TEXT    NOT NULL PRIMARY KEY,
     pem         TEXT    NOT NULL,
-    development INTEGER NOT NULL CHECK (development IN (0, 1)),
     source      TEXT    NOT NULL,
     added_at    INTEGER NOT NULL
 ) STRICT;
@@ -51,6 +50,12 @@ CREATE TABLE crls (
     der      BLOB    NOT NULL,
     source   TEXT    NOT NULL,
     added_at INTEGER NOT NULL
+) STRICT;
+
+-- Counts the changes of what instances keep in memory.
+CREATE TABLE revisions (
+    name     TEXT    NOT NULL PRIMARY KEY,
+    revision INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE reference_values (
@@ -89,6 +94,7 @@ CREATE TABLE policies (
     sha256     BLOB    NOT NULL CHECK (length(sha256) = 32),
     rego       TEXT    NOT NULL,
     exceptions TEXT    NOT NULL,
+    rules      TEXT    NOT NULL,
     added_at   INTEGER NOT NULL,
     PRIMARY KEY (id, version)
 ) STRICT;

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use verifier::chain::TrustBundle;
 
 use super::identity::Operator;
 use super::{Intent, found, name, provenance, stored_name, unprocessable};
@@ -14,15 +15,14 @@ use crate::api::{CrlDocument, TrustBundleDocument};
 use crate::extract::RequiredJson;
 use crate::problem::Problem;
 use crate::service::Service;
-use crate::store::bundles::{Crl, TrustBundle};
+use crate::store::bundles::{Crl, StoredBundle};
 use crate::store::sha256;
 
 pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<TrustBundleDocument>>, Problem> {
-    let document = |bundle: TrustBundle| {
+    let document = |bundle: StoredBundle| {
         Ok(TrustBundleDocument {
             name: stored_name(bundle.name)?,
             pem: bundle.pem,
-            development: bundle.development,
             source: bundle.provenance.source,
             added_at: bundle.provenance.added_at,
         })
@@ -40,16 +40,14 @@ pub async fn add(
     let intent = Intent { operator: &operator, action: "trust_bundle.add", object: &object, digest };
     service
         .change(intent, async |change| {
-            let certificates: Result<Vec<_>, _> =
-                CertificateDer::pem_slice_iter(document.pem.as_bytes()).collect();
-            if certificates.map_or(true, |certificates| certificates.is_empty()) {
-                return Err(unprocessable("pem_invalid", "pem: expected certificates in PEM".to_owned()));
+            if CertificateDer::pem_slice_iter(document.pem.as_bytes()).next().is_none() {
+                return Err(unprocessable("bundle_invalid", "pem: expected certificates in PEM".to_owned()));
             }
+            usable(&object, document.pem.as_bytes())?;
             super::no_nul("pem", &document.pem)?;
-            let bundle = TrustBundle {
+            let bundle = StoredBundle {
                 name: document.name.into(),
                 pem: document.pem,
-                development: document.development,
                 provenance: provenance(&service, document.source)?,
             };
             Ok(change.add_bundle(&bundle).await?)
@@ -102,8 +100,9 @@ pub async fn set_crl(
     service
         .change(intent, async |change| {
             let der = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
-                unprocessable("pem_invalid", "pem: expected a certificate revocation list in PEM".to_owned())
+                unprocessable("crl_invalid", "pem: expected a certificate revocation list in PEM".to_owned())
             })?;
+            usable(&object, &der)?;
             let crl = Crl {
                 name: document.name.into(),
                 der: der.to_vec(),
@@ -127,4 +126,11 @@ pub async fn remove_crl(
             found("revocation list", name.as_str(), change.delete_crl(name.as_str()).await?)
         })
         .await
+}
+
+/// The verifier takes it.
+fn usable(name: &str, content: &[u8]) -> Result<(), Problem> {
+    TrustBundle::new([(name, content)], [])
+        .map(drop)
+        .map_err(|error| unprocessable("bundle_invalid", error.to_string()))
 }

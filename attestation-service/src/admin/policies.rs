@@ -12,7 +12,7 @@ use super::{Intent, found, name, no_nul, stored_name, unprocessable};
 use crate::api::PolicyDocument;
 use crate::extract::RequiredJson;
 use crate::problem::Problem;
-use crate::service::{DEFAULT_POLICY_ID, Service, built_in_policy};
+use crate::service::{Service, built_in_policies};
 use crate::store::policies::StoredPolicy;
 use crate::store::sha256;
 
@@ -24,6 +24,7 @@ fn documents(policies: Vec<StoredPolicy>) -> Result<Json<Vec<PolicyDocument>>, P
             version: policy.version,
             rego: policy.rego,
             exceptions: policy.exceptions,
+            rules: policy.rules,
             added_at: policy.added_at,
         })
     };
@@ -31,10 +32,11 @@ fn documents(policies: Vec<StoredPolicy>) -> Result<Json<Vec<PolicyDocument>>, P
 }
 
 pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<PolicyDocument>>, Problem> {
-    let mut policies = service.store.policies().await?;
-    if policies.iter().all(|policy| policy.id != DEFAULT_POLICY_ID) {
-        policies.insert(0, built_in_policy());
-    }
+    let registered = service.store.policies().await?;
+    let built_in = built_in_policies().into_iter();
+    let mut policies: Vec<_> =
+        built_in.filter(|built_in| registered.iter().all(|policy| policy.id != built_in.id)).collect();
+    policies.extend(registered);
     documents(policies)
 }
 
@@ -86,6 +88,7 @@ async fn write(
                 version: 0,
                 rego: document.rego,
                 exceptions: document.exceptions,
+                rules: document.rules,
                 added_at: service.environment.clock.now(),
             };
             match action {

@@ -308,8 +308,15 @@ async fn policy(admin: &Admin, command: PolicyCommand) -> anyhow::Result<()> {
                 }
             };
             let rego = read_text(&rego).context("--rego")?;
-            let document =
-                PolicyDocument { id, rego, version: 0, sha256: String::new(), exceptions, added_at: 0 };
+            let document = PolicyDocument {
+                id,
+                rego,
+                version: 0,
+                sha256: String::new(),
+                rules: Default::default(),
+                exceptions,
+                added_at: 0,
+            };
             admin.add(PATH, &document).await
         }
         PolicyCommand::List(list) => {

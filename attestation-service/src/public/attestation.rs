@@ -74,7 +74,7 @@ pub async fn attest(
             format!("send the cookie {SESSION_COOKIE} that came with the challenge"),
         )
     })?;
-    let policies = service.policies(&requested).await?;
+    let policies = service.policies(&evidence, &requested).await?;
 
     // From here on the challenge is spent, whatever the outcome: one challenge, one attempt.
     let now = service.environment.clock.now();

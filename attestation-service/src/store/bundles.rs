@@ -7,13 +7,11 @@ use super::{Change, Store, StoreError, or_exists};
 
 /// Certificates that are believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustBundle {
+pub struct StoredBundle {
     /// The operator's name for it.
     pub name: String,
     /// The certificates in PEM.
     pub pem: String,
-    /// Whether these are development authorities, which no policy accepts unless it names this bundle.
-    pub development: bool,
     /// Where they came from.
     pub provenance: Provenance,
 }
@@ -33,16 +31,11 @@ fn provenance(row: &Row) -> Result<Provenance, StoreError> {
     Ok(Provenance { source: row.get("source")?, added_at: row.get("added_at")? })
 }
 
-impl TryFrom<Row> for TrustBundle {
+impl TryFrom<Row> for StoredBundle {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        Ok(Self {
-            name: row.get("name")?,
-            pem: row.get("pem")?,
-            development: row.flag("development")?,
-            provenance: provenance(&row)?,
-        })
+        Ok(Self { name: row.get("name")?, pem: row.get("pem")?, provenance: provenance(&row)? })
     }
 }
 
@@ -59,22 +52,16 @@ impl Change {
     ///
     /// # Errors
     /// [`StoreError::Exists`] if the name is taken.
-    pub async fn add_bundle(&mut self, bundle: &TrustBundle) -> Result<(), StoreError> {
+    pub async fn add_bundle(&mut self, bundle: &StoredBundle) -> Result<(), StoreError> {
         let provenance = &bundle.provenance;
         self.tx
             .execute(
-                "INSERT INTO trust_bundles (name, pem, development, source, added_at) VALUES ($1, $2, $3, $4, $5)",
-                params![
-                    &bundle.name,
-                    &bundle.pem,
-                    bundle.development,
-                    &provenance.source,
-                    provenance.added_at
-                ],
+                "INSERT INTO trust_bundles (name, pem, source, added_at) VALUES ($1, $2, $3, $4)",
+                params![&bundle.name, &bundle.pem, &provenance.source, provenance.added_at],
             )
             .await
             .map_err(|error| or_exists(error, "a trust bundle with this name exists; delete it first"))?;
-        Ok(())
+        self.authorities_changed().await
     }
 
     /// Removes a bundle; says whether it was there.
@@ -82,6 +69,7 @@ impl Change {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn delete_bundle(&mut self, name: &str) -> Result<bool, StoreError> {
+        self.authorities_changed().await?;
         Ok(self.tx.execute("DELETE FROM trust_bundles WHERE name = $1", params![name]).await? == 1)
     }
 
@@ -98,7 +86,7 @@ impl Change {
                 params![&crl.name, &crl.der, &crl.provenance.source, crl.provenance.added_at],
             )
             .await?;
-        Ok(())
+        self.authorities_changed().await
     }
 
     /// Removes a revocation list; says whether it was there.
@@ -106,18 +94,42 @@ impl Change {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn delete_crl(&mut self, name: &str) -> Result<bool, StoreError> {
+        self.authorities_changed().await?;
         Ok(self.tx.execute("DELETE FROM crls WHERE name = $1", params![name]).await? == 1)
+    }
+
+    async fn authorities_changed(&mut self) -> Result<(), StoreError> {
+        self.tx
+            .execute(
+                "INSERT INTO revisions (name, revision) VALUES ('authorities', 1)
+                 ON CONFLICT (name) DO UPDATE SET revision = revisions.revision + 1",
+                params![],
+            )
+            .await?;
+        Ok(())
     }
 }
 
 impl Store {
+    /// A number that changes whenever a bundle or a revocation list does.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn authorities_revision(&self) -> Result<i64, StoreError> {
+        let row = self
+            .db
+            .fetch_optional("SELECT revision FROM revisions WHERE name = 'authorities'", params![])
+            .await?;
+        Ok(row.map(|row| row.get("revision")).transpose()?.unwrap_or(0))
+    }
+
     /// All bundles by name.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
-    pub async fn bundles(&self) -> Result<Vec<TrustBundle>, StoreError> {
+    pub async fn bundles(&self) -> Result<Vec<StoredBundle>, StoreError> {
         let rows = self.db.fetch_all("SELECT * FROM trust_bundles ORDER BY name", params![]).await?;
-        rows.into_iter().map(TrustBundle::try_from).collect()
+        rows.into_iter().map(StoredBundle::try_from).collect()
     }
 
     /// All revocation lists by name.

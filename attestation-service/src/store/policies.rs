@@ -1,6 +1,7 @@
 //! Registered appraisal policies. Old versions are kept: tokens name policies by the digest of their text.
 
-use verifier::Exception;
+use serde::de::DeserializeOwned;
+use verifier::{Exception, Rules};
 
 use super::db::{Row, params};
 use super::{Change, Store, StoreError, or_conflict, sha256};
@@ -16,6 +17,8 @@ pub struct StoredPolicy {
     pub rego: String,
     /// Its exceptions.
     pub exceptions: Vec<Exception>,
+    /// Its typed rules.
+    pub rules: Rules,
     /// When it was registered, seconds since the Unix epoch.
     pub added_at: i64,
 }
@@ -28,17 +31,22 @@ impl StoredPolicy {
     }
 }
 
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::Corrupt("policy"))
+}
+
 impl TryFrom<Row> for StoredPolicy {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let exceptions = serde_json::from_str(&row.get::<String>("exceptions")?)
-            .map_err(|_| StoreError::Corrupt("policy"))?;
+        let exceptions = parsed(&row.get::<String>("exceptions")?)?;
+        let rules = parsed(&row.get::<String>("rules")?)?;
         Ok(Self {
             id: row.get("id")?,
             version: row.get("version")?,
             rego: row.get("rego")?,
             exceptions,
+            rules,
             added_at: row.get("added_at")?,
         })
     }
@@ -66,16 +74,17 @@ impl Change {
     /// # Errors
     /// [`StoreError::Conflict`] if another request does the same at the same time.
     pub async fn set_policy(&mut self, policy: &StoredPolicy) -> Result<i64, StoreError> {
-        let exceptions =
-            serde_json::to_string(&policy.exceptions).map_err(|_| StoreError::Corrupt("policy"))?;
+        let corrupt = |_| StoreError::Corrupt("policy");
+        let exceptions = serde_json::to_string(&policy.exceptions).map_err(corrupt)?;
+        let rules = serde_json::to_string(&policy.rules).map_err(corrupt)?;
         self.delete_policy(&policy.id).await?;
         let row = self
             .tx
             .fetch_optional(
-                "INSERT INTO policies (id, version, current, sha256, rego, exceptions, added_at)
-                 SELECT $1, COALESCE(MAX(version), 0) + 1, 1, $2, $3, $4, $5 FROM policies WHERE id = $1
+                "INSERT INTO policies (id, version, current, sha256, rego, exceptions, rules, added_at)
+                 SELECT $1, COALESCE(MAX(version), 0) + 1, 1, $2, $3, $4, $5, $6 FROM policies WHERE id = $1
                  RETURNING version",
-                params![&policy.id, &policy.sha256(), &policy.rego, &exceptions, policy.added_at],
+                params![&policy.id, &policy.sha256(), &policy.rego, &exceptions, &rules, policy.added_at],
             )
             .await
             .map_err(|error| or_conflict(error, "the policy"))?;

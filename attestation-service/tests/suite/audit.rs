@@ -70,7 +70,7 @@ async fn a_change_that_cannot_be_recorded_is_not_made() {
     assert_eq!(instance.admin(Method::POST, "/policies", &policy).await.status, 503);
     home.sql("ALTER TABLE elsewhere RENAME TO audit").await.unwrap();
     let policies = instance.admin(Method::GET, "/policies", &json!(null)).await.json();
-    assert_eq!(policies.as_array().unwrap().len(), 1, "the built-in one");
+    assert!(policies.as_array().unwrap().iter().all(|policy| policy["version"] == 0), "the built-in ones");
 }
 
 #[tokio::test]

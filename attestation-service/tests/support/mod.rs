@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use attestation_service::admin::identity::{Operator, Role};
+use attestation_service::authorities::Authorities;
 use attestation_service::environment::{Clock, Environment, System};
 use attestation_service::metrics::Metrics;
 use attestation_service::service::{Service, Settings};
@@ -214,6 +215,7 @@ impl Instance {
             vault,
             environment,
             settings,
+            authorities: Authorities::default(),
             metrics: Metrics::default(),
         });
         let public = public::router(Arc::clone(&service));

@@ -99,7 +99,7 @@ async fn challenge(service: &Running) -> Option<(String, String)> {
 async fn attest(service: &Running, (challenge, cookie): &(String, String)) -> Option<(u16, String)> {
     let evidence = URL_SAFE_NO_PAD.encode(Mint::new([0; 64]).evidence().to_json());
     let body = json!({ "challenge": challenge, "evidence": evidence });
-    let request = request(Method::POST, "/attestation", &[(COOKIE, cookie)], &body);
+    let request = request(Method::POST, "/attestation", &[(COOKIE, cookie.as_str())], &body);
     let (answer, text) = service.try_send(request).await?;
     let problem: Value = serde_json::from_str(&text).ok()?;
     Some((answer.status().as_u16(), problem["code"].as_str()?.to_owned()))

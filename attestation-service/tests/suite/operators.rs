@@ -131,7 +131,7 @@ async fn an_attestation_token_is_no_admin_token() {
 async fn the_admin_socket_serves_its_own_user_and_nobody_else() {
     let (instance, home) = Instance::ready().await;
     let me = rustix::process::geteuid().as_raw();
-    for (uid, status) in [(me, 200), (me + 1, 403)] {
+    for (uid, status) in [(me, 200_u16), (me + 1, 403)] {
         let path = home.path().join(format!("admin-{uid}.sock"));
         let listener = serve::bind_admin(&path).await.unwrap();
         let (_stop, stopped) = tokio::sync::watch::channel(false);

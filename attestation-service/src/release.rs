@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use jose::Jwk;
 use serde_json::{Value, json};
 use verifier::AFFIRMING_RESOURCE_POLICY;
-use verifier::rego::{Document, Rego};
+use verifier::Rego;
 use zeroize::Zeroizing;
 
 use crate::names::{PolicyName, ResourceName};
@@ -90,7 +90,6 @@ impl Service {
         }
         let input = serde_json::to_value(claims)
             .map_err(|_| Problem::unavailable("resource_policy_error", "the claims cannot be evaluated"))?;
-        let input = Document::from(input);
         for policy in bound {
             self.check_policy(&policy, &input, name).await?;
         }
@@ -100,7 +99,7 @@ impl Service {
     async fn check_policy(
         &self,
         policy: &PolicyName,
-        input: &Document,
+        input: &Value,
         name: &ResourceName,
     ) -> Result<(), Problem> {
         let refuse =
@@ -112,7 +111,7 @@ impl Service {
             refuse("resource_policy_missing", format!("policy {policy} is bound but not registered"))
         })?;
         let (rule, id) = (policy.entry_point(), policy.to_string());
-        let (input, data) = (input.clone(), Document::from(json!({ "resource": name.to_string() })));
+        let (input, data) = (input.clone(), json!({ "resource": name.to_string() }));
         let allowed = tokio::task::spawn_blocking(move || {
             let compiled = Rego::compile(&id, &rule, &stored.rego).map_err(|error| error.to_string())?;
             // The rule is `true`, not merely defined.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use verifier::rego::Rego;
+use verifier::Rego;
 
 use super::identity::Operator;
 use super::{Intent, found, no_nul, unprocessable};

@@ -227,10 +227,10 @@ async fn the_demo_policy_accepts_the_named_development_platform_only() {
         })
     };
     let exceptions: Value =
-        serde_json::from_str(include_str!("../../policies/demo_cca.exceptions.json")).unwrap();
+        serde_json::from_str(include_str!("../../../policies/demo_cca.exceptions.json")).unwrap();
     let policy = json!({
         "id": "default_cca.rego",
-        "rego": include_str!("../../policies/demo_cca.rego"),
+        "rego": include_str!("../../../policies/demo_cca.rego"),
         "exceptions": exceptions,
     });
     let attest = async || {

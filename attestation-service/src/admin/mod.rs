@@ -80,8 +80,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(with(resource, Role::ResourceAdmin))
         .merge(with(everything, Role::Admin));
     // The outer one tells strangers the same about every path.
-    let routes = routes.layer(middleware::from_fn_with_state(Role::Reader, require));
-    http::dress(routes, Plane::Admin, &service).with_state(service)
+    http::dress(routes, Plane::Admin, &service)
+        .layer(middleware::from_fn_with_state(Role::Reader, require))
+        .with_state(service)
 }
 
 /// What the service counts.

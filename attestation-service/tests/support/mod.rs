@@ -148,6 +148,11 @@ impl Answer {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
+    /// Whether the service asks to try again later.
+    pub fn is_overload(&self) -> bool {
+        matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT)
+    }
+
     /// Status and machine code of a problem document.
     #[track_caller]
     pub fn problem(&self) -> (u16, String) {
@@ -272,14 +277,22 @@ impl Instance {
     }
 
     pub async fn challenge(&self, user_data: &[u8]) -> Challenge {
+        self.try_challenge(user_data).await.expect("the service is not overloaded")
+    }
+
+    /// None if the service has too much to do.
+    pub async fn try_challenge(&self, user_data: &[u8]) -> Option<Challenge> {
         let answer =
             send(&self.public, request(Method::GET, "/challenge", &json!({ "user_data": user_data }))).await;
+        if answer.is_overload() {
+            return None;
+        }
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
         let cookie = answer.headers[SET_COOKIE].to_str().unwrap();
-        Challenge {
+        Some(Challenge {
             text: serde_json::from_slice(&answer.body).unwrap(),
             cookie: cookie.split(';').next().unwrap().to_owned(),
-        }
+        })
     }
 
     pub async fn attest(&self, challenge: &Challenge, mint: &Mint, extra: Value) -> Answer {

@@ -83,7 +83,8 @@ fn run(flags: ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
-    // Before readiness is told: whoever hears it may tell the service to stop.
+    // Before readiness is told: whoever hears it may send signals, and that of a terminal that went away would end us.
+    let (hangup, admin_hangup) = (signal(SignalKind::hangup())?, signal(SignalKind::hangup())?);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let environment = Environment::system();
     let tls = Arc::new(Tls::load(flags.tls_files())?);
@@ -129,12 +130,12 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
         limited(public::router(Arc::clone(&service)), Limiter::new(flags.rate()), Arc::clone(&service)),
         stopped.clone(),
     ));
-    planes.spawn(tls.keep_fresh(stopped.clone()));
+    planes.spawn(tls.keep_fresh(hangup, stopped.clone()));
     planes.spawn(serve::admin(admin_listener, admin::router(Arc::clone(&service)), uid, stopped.clone()));
     if let Some((listener, tls, credentials)) = remote {
         let router = admin::remote_router(Arc::clone(&service), Arc::new(credentials));
         planes.spawn(serve::remote_admin(listener, Arc::clone(&tls), router, stopped.clone()));
-        planes.spawn(tls.keep_fresh(stopped.clone()));
+        planes.spawn(tls.keep_fresh(admin_hangup, stopped.clone()));
     }
     if let Some(listener) = metrics {
         planes.spawn(serve::plain(listener, public::metrics_router(Arc::clone(&service)), stopped.clone()));

@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
@@ -162,9 +162,8 @@ impl Tls {
         Ok(())
     }
 
-    /// Reads the files again whenever they change or SIGHUP arrives, until shutdown.
-    pub async fn keep_fresh(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    /// Reads the files again whenever they change or `hangup` arrives, until shutdown.
+    pub async fn keep_fresh(self: Arc<Self>, mut hangup: Signal, mut shutdown: watch::Receiver<bool>) {
         let mut seen = self.files.state();
         loop {
             let asked = tokio::select! {

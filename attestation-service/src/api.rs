@@ -2,6 +2,7 @@
 
 use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
+use verifier::logs::LogReferences;
 use verifier::{Exception, Rules};
 
 use crate::names::{Name, PolicyName};
@@ -92,6 +93,9 @@ pub struct ReferenceDocument {
     /// Realm Extensible Measurements; null accepts any.
     #[serde(default)]
     pub rems: [Option<Digest>; 4],
+    /// What may be in the logs; absent if no log is expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogReferences>,
     /// Where it came from.
     #[serde(default)]
     pub source: String,

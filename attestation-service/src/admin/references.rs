@@ -24,6 +24,7 @@ pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<Refere
             rim: reference.rim,
             rpv: reference.rpv,
             rems: reference.rems,
+            logs: reference.logs.as_deref().cloned(),
             source: reference.provenance.source,
             added_at: reference.provenance.added_at,
             expires_at: stored.expires_at,
@@ -48,9 +49,9 @@ pub async fn add(
                     rim: document.rim,
                     rpv: document.rpv,
                     rems: document.rems,
+                    logs: document.logs.map(Arc::new),
                     provenance: provenance(&service, document.source)?,
                 },
-                logs: None,
                 expires_at: document.expires_at,
             };
             Ok(change.add_reference(&stored).await?)

@@ -266,7 +266,8 @@ async fn reference(admin: &Admin, command: ReferenceCommand) -> anyhow::Result<(
                     bail!("--rem {index} is given twice");
                 }
             }
-            let document = ReferenceDocument { name, rim, rpv, rems, source, added_at: 0, expires_at: None };
+            let document =
+                ReferenceDocument { name, rim, rpv, rems, logs: None, source, added_at: 0, expires_at: None };
             admin.add(PATH, &document).await
         }
         ReferenceCommand::List(list) => {

@@ -50,7 +50,10 @@ impl TryFrom<Row> for StoredReference {
                 rim: digest(row.get("rim")?)?,
                 rpv: rpv.map(|rpv| rpv.try_into().map_err(|_| corrupt())).transpose()?,
                 rems: [optional("rem0")?, optional("rem1")?, optional("rem2")?, optional("rem3")?],
-                logs: logs.map(|text| serde_json::from_str(&text).map(Arc::new)).transpose().map_err(|_| corrupt())?,
+                logs: logs
+                    .map(|text| serde_json::from_str(&text).map(Arc::new))
+                    .transpose()
+                    .map_err(|_| corrupt())?,
                 provenance: provenance(&row)?,
             },
             expires_at: row.get("expires_at")?,

@@ -28,8 +28,17 @@ fn main() -> io::Result<()> {
     all.violate(4, b"/init");
     write("ima_log", "all", &all.finish())?;
     let (hash, file) = ("00".repeat(20), "11".repeat(32));
-    write("ima_log", "ascii", format!("10 {hash} ima-ng sha256:{file} /init\n 4 {hash} ima-sigv2 verity:sha256:{file} /a 0302\n").as_bytes())?;
-    write("ima_log", "ascii_sha256", format!("10 {file} ima-modsig sha256:{file} /a  sha1:{hash} 3082\n").as_bytes())
+    write(
+        "ima_log",
+        "ascii",
+        format!("10 {hash} ima-ng sha256:{file} /init\n 4 {hash} ima-sigv2 verity:sha256:{file} /a 0302\n")
+            .as_bytes(),
+    )?;
+    write(
+        "ima_log",
+        "ascii_sha256",
+        format!("10 {file} ima-modsig sha256:{file} /a  sha1:{hash} 3082\n").as_bytes(),
+    )
 }
 
 const TEMPLATES: [(Template, &[&[u8]]); 8] = [
@@ -40,7 +49,10 @@ const TEMPLATES: [(Template, &[&[u8]]); 8] = [
     (Template::ImaSigV2, &[b""]),
     (Template::ImaBuf, &[b"quiet"]),
     (Template::ImaModsig, &[b"", b"sha1:\0\x01", b"0\x82"]),
-    (Template::EvmSig, &[b"", b"security.ima\0", b"\x01\0\0\0", b"\x02", b"\0\0\0\0", b"\0\0\0\0", b"\xa4\x81"]),
+    (
+        Template::EvmSig,
+        &[b"", b"security.ima\0", b"\x01\0\0\0", b"\x02", b"\0\0\0\0", b"\0\0\0\0", b"\xa4\x81"],
+    ),
 ];
 
 fn digest(template: Template) -> FileDigest<'static> {

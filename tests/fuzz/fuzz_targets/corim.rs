@@ -19,7 +19,8 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(again.realms, corim.realms);
     }
     if !corim.platforms.is_empty() || !corim.keys.is_empty() {
-        let again = platform_document(header, &corim.platforms, &corim.keys).expect("what was read can be written");
+        let again =
+            platform_document(header, &corim.platforms, &corim.keys).expect("what was read can be written");
         let again = import(&again, NOW, authority, &AwsLc).expect("our own document");
         assert_eq!((again.platforms, again.keys), (corim.platforms, corim.keys));
     }

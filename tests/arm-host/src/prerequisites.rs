@@ -62,6 +62,18 @@ const TPM2_EVENTLOG: Tool =
 /// Reads the IMA logs that we write, in the tests of `evidence`.
 const EVMCTL: Tool = Tool { name: "evmctl", present: || on_path("evmctl"), packages: &["ima-evm-utils"] };
 
+/// Judges our signatures and certificate chains, in the tests of `verifier`.
+const OPENSSL: Tool = Tool { name: "openssl", present: || on_path("openssl"), packages: &["openssl"] };
+
+const CURL: Tool = Tool { name: "curl", present: || on_path("curl"), packages: &["curl"] };
+
+/// Judges our tokens, in the tests of `attestation-service`; they start Debian's Python, whatever else is on PATH.
+const PYJWT: Tool = Tool {
+    name: "PyJWT",
+    present: || run(Command::new("/usr/bin/python3").args(["-c", "import jwt, cryptography"])).is_ok(),
+    packages: &["python3-cryptography", "python3-jwt"],
+};
+
 /// Makes the file systems that guests mount.
 const MKE2FS: Tool = Tool { name: "mke2fs", present: || mke2fs().is_some(), packages: &["e2fsprogs"] };
 
@@ -74,7 +86,7 @@ pub fn mke2fs() -> Option<PathBuf> {
 
 /// What tests use on a machine that is the host itself; an emulated host has them among its own packages.
 const NATIVE_TOOLS: [Tool; 2] = [
-    Tool { name: "curl", present: || on_path("curl"), packages: &["curl"] },
+    CURL,
     Tool {
         name: "virtiofsd",
         present: || Path::new("/usr/libexec/virtiofsd").exists(),
@@ -109,14 +121,14 @@ pub fn ensure_qemu(cache: &Path) -> Result<()> {
 
 /// Makes this machine ready to build the project and to run the tests that need no host.
 pub fn ensure_build(cache: &Path) -> Result<()> {
-    let tools = [C_COMPILER, CROSS_COMPILER, QEMU_IMG, TPM2_EVENTLOG, EVMCTL];
+    let tools = [C_COMPILER, CROSS_COMPILER, QEMU_IMG, TPM2_EVENTLOG, EVMCTL, OPENSSL];
     ensure_tools(&tools, |packages| install(packages, None, cache))?;
     ensure_rust()
 }
 
 /// Makes this machine ready for the tests of services.
-pub fn ensure_databases(cache: &Path) -> Result<()> {
-    ensure_tools(&[POSTGRESQL], |packages| install(packages, None, cache))
+pub fn ensure_services(cache: &Path) -> Result<()> {
+    ensure_tools(&[POSTGRESQL, CURL, PYJWT], |packages| install(packages, None, cache))
 }
 
 /// Makes this machine ready to build libFuzzer, which is C++.

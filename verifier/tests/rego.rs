@@ -127,7 +127,8 @@ fn resource_policies_see_the_claims_and_the_resource_in_the_older_dialect_too() 
         for (tee, resource, allowed) in
             [("vcca", "oeas/key", true), ("cca", "oeas/key", false), ("vcca", "oeas/other", false)]
         {
-            let (input, data) = (json!({ "tee": tee }), json!({ "resource": resource }));
+            let (input, data) =
+                (Document::from(json!({ "tee": tee })), Document::from(json!({ "resource": resource })));
             assert_eq!(policy.evaluate_with(&input, &data), Ok(json!(allowed)), "{tee} {resource}");
         }
     }

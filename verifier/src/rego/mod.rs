@@ -102,14 +102,10 @@ impl Rego {
     ///
     /// # Errors
     /// As [`Rego::evaluate`], and if `data` collides with the module's package.
-    pub fn evaluate_with(
-        &self,
-        input: &serde_json::Value,
-        data: &serde_json::Value,
-    ) -> Result<serde_json::Value, String> {
+    pub fn evaluate_with(&self, input: &Document, data: &Document) -> Result<serde_json::Value, String> {
         let mut engine = self.0.engine.clone();
-        engine.add_data(Value::from(data.clone())).map_err(|error| format!("{error:#}"))?;
-        self.run(engine, &Document::from(input.clone()))
+        engine.add_data(data.0.clone()).map_err(|error| format!("{error:#}"))?;
+        self.run(engine, input)
     }
 
     fn run(&self, mut engine: Engine, input: &Document) -> Result<serde_json::Value, String> {

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::admin::credentials::Grant;
 use crate::serve::limit::Rate;
 use crate::serve::tls::TlsFiles;
 use crate::token::{Algorithm, TokenSettings};
+use verifier::result::Spelling;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +45,8 @@ pub struct Cli {
 pub enum Other {
     /// Wrap the keys of all secrets in the database by a new master key. Instances that have both keys can go on serving
     Rewrap(RewrapArgs),
+    /// Take over the policies, resources, certificates and digest lists that secGear's attestation service keeps in files
+    ImportSecgear(ImportArgs),
     /// Print something.
     #[command(flatten)]
     Extra(Extra),
@@ -66,6 +69,36 @@ pub struct RewrapArgs {
     /// A master key of before
     #[arg(long, value_name = "FILE", required = true)]
     pub old_master_key: Vec<PathBuf>,
+}
+
+/// Flags of `import-secgear`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// secGear's directory, usually /etc/attestation/attestation-service
+    pub directory: PathBuf,
+    /// Database
+    #[arg(
+        long,
+        value_name = "sqlite:PATH|postgres://USER@HOST/NAME",
+        env = "ATTESTATION_DATABASE",
+        hide_env_values = true
+    )]
+    pub database: String,
+    /// Key under which secrets in the database are sealed; created with mode 0600 if absent
+    #[arg(long, value_name = "FILE")]
+    pub master_key: PathBuf,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
 }
 
 /// Commands that print something and end.
@@ -163,6 +196,9 @@ pub struct ServeArgs {
     /// After how many days a new key signs tokens; 0 for never
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3650))]
     pub token_key_rotation: u32,
+    /// Call virtCCA "vcca" in tokens, as secGear did up to openEuler 25.09, and not "virtcca"
+    #[arg(long)]
+    pub token_tee_vcca: bool,
     /// How long a challenge can be answered, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub challenge_ttl: u32,
@@ -209,6 +245,7 @@ impl ServeArgs {
             lifetime: self.token_lifetime.into(),
             algorithm: self.token_algorithm,
             rotation: i64::from(self.token_key_rotation) * 24 * 3600,
+            spelling: if self.token_tee_vcca { Spelling::Vcca } else { Spelling::Virtcca },
         }
     }
 }

@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use attestation_service::admin::credentials::Credentials;
+use attestation_service::admin::identity::{Operator, Role};
 use attestation_service::authorities::Authorities;
-use attestation_service::config::{self, Cli, Other, RewrapArgs, ServeArgs};
+use attestation_service::config::{self, Cli, ImportArgs, Other, ReportFormat, RewrapArgs, ServeArgs};
 use attestation_service::environment::Environment;
+use attestation_service::import::{self, Outcome};
 use attestation_service::metrics::Metrics;
 use attestation_service::serve::limit::{Limiter, limited};
 use attestation_service::serve::tls::Tls;
 use attestation_service::service::{Service, Settings};
 use attestation_service::store::Store;
-use attestation_service::token::Tokens;
+use attestation_service::token::{TokenSettings, Tokens};
 use attestation_service::vault::{FileKey, MasterKey, Vault};
 use attestation_service::{admin, public, rewrap, serve};
 use clap::Parser as _;
@@ -29,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
+use verifier::rego::RegoCache;
 
 /// How often expired challenges and sessions are forgotten, and token signing keys looked at.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         match (cli.command, cli.serve) {
             (Some(Other::Extra(extra)), _) => extra.print::<Cli>().context("cannot write to standard output"),
             (Some(Other::Rewrap(flags)), _) => runtime()?.block_on(rewrap(flags)),
+            (Some(Other::ImportSecgear(flags)), _) => runtime()?.block_on(import_secgear(flags)),
             (None, Some(flags)) => run(flags),
             (None, None) => config::missing_flags().exit(),
         }
@@ -65,6 +69,38 @@ async fn rewrap(flags: RewrapArgs) -> anyhow::Result<()> {
     store.close().await;
     println!("{}", json!({ "rewrapped": count, "master_key": vault.current_id() }));
     Ok(())
+}
+
+async fn import_secgear(flags: ImportArgs) -> anyhow::Result<()> {
+    let environment = Environment::system();
+    let vault = vault(&flags.master_key, &[], &environment)?;
+    let store = Store::open(&flags.database).await.context("--database")?;
+    let tokens = Tokens::new(store.clone(), vault.clone(), environment.clone(), TokenSettings::default());
+    let settings = Settings { challenge_lifetime: 0, max_challenges: 0 };
+    let service = Arc::new(Service {
+        store,
+        vault,
+        tokens,
+        environment,
+        settings,
+        authorities: Authorities::default(),
+        rego: RegoCache::default(),
+        metrics: Metrics::default(),
+    });
+    let name = format!("uid:{}", rustix::process::geteuid().as_raw());
+    let operator = Operator { name, roles: vec![Role::Admin] };
+    let report = import::secgear(&service, operator, &flags.directory)
+        .await
+        .with_context(|| format!("cannot read {}", flags.directory.display()))?;
+    service.store.close().await;
+    match flags.format {
+        ReportFormat::Table => println!("{report}"),
+        ReportFormat::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    match report.count(Outcome::Refused) {
+        0 => Ok(()),
+        refused => bail!("{refused} items were refused; the report says why"),
+    }
 }
 
 fn run(flags: ServeArgs) -> anyhow::Result<()> {
@@ -119,6 +155,7 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
             max_challenges: flags.max_challenges,
         },
         authorities: Authorities::default(),
+        rego: RegoCache::default(),
         metrics: Metrics::default(),
     });
     let (stop, stopped) = watch::channel(false);

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use verifier::{Code, Refusal};
 
 /// A problem on its way to the client.
@@ -21,7 +22,7 @@ pub struct Problem {
 
 /// The document that the client reads: `application/problem+json`, with the members `code` and, for refused evidence,
 /// `step`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProblemDocument {
     /// `urn:redoubt:problem:<code>`.
     #[serde(rename = "type")]

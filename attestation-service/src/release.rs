@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use jose::Jwk;
 use serde_json::{Value, json};
 use verifier::AFFIRMING_RESOURCE_POLICY;
-use verifier::Rego;
+use verifier::rego::Document;
 use zeroize::Zeroizing;
 
 use crate::names::{PolicyName, ResourceName};
@@ -110,10 +110,11 @@ impl Service {
         let stored = self.resource_policy(policy).await?.ok_or_else(|| {
             refuse("resource_policy_missing", format!("policy {policy} is bound but not registered"))
         })?;
-        let (rule, id) = (policy.entry_point(), policy.to_string());
-        let (input, data) = (input.clone(), json!({ "resource": name.to_string() }));
+        let compiled = self.rego.get(&policy.to_string(), &policy.entry_point(), &stored.rego);
+        let (input, data) =
+            (Document::from(input.clone()), Document::from(json!({ "resource": name.to_string() })));
         let allowed = tokio::task::spawn_blocking(move || {
-            let compiled = Rego::compile(&id, &rule, &stored.rego).map_err(|error| error.to_string())?;
+            let compiled = compiled.map_err(|error| error.to_string())?;
             // The rule is `true`, not merely defined.
             Ok::<_, String>(compiled.evaluate_with(&input, &data)? == Value::Bool(true))
         })

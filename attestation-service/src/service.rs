@@ -7,6 +7,7 @@ use evidence::envelope::Evidence;
 use evidence::hash::Digest;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
+use verifier::rego::{APPRAISAL, RegoCache};
 use verifier::{
     AppraisalPolicy, AwsLc, DEFAULT_CCA_POLICY, DEFAULT_VIRTCCA_POLICY, RealmReference, ReferenceValues,
     Rules, TrustAnchor, TrustAnchors,
@@ -26,7 +27,7 @@ use crate::vault::Vault;
 pub const DEFAULT_POLICY_ID: &str = "default_cca.rego";
 
 /// The same for virtCCA.
-pub const DEFAULT_VIRTCCA_POLICY_ID: &str = "default_virtcca.rego";
+pub const DEFAULT_VIRTCCA_POLICY_ID: &str = "default_vcca.rego";
 
 /// The default policies as they are until an operator replaces them.
 #[must_use]
@@ -66,6 +67,8 @@ pub struct Service {
     pub settings: Settings,
     /// Who certifies devices.
     pub authorities: Authorities,
+    /// Policies that were compiled before.
+    pub rego: RegoCache,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -93,7 +96,7 @@ impl Service {
                     format!("policy_id: there is no policy {id}"),
                 )
             })?;
-            policies.push(compile(stored)?);
+            policies.push(self.compile(stored)?);
         }
         Ok(policies)
     }
@@ -104,7 +107,29 @@ impl Service {
             Evidence::Cca(_) => cca,
             Evidence::Virtcca(_) => virtcca,
         };
-        compile(self.store.policy(&built_in.id).await?.unwrap_or(built_in))
+        self.compile(self.store.policy(&built_in.id).await?.unwrap_or(built_in))
+    }
+
+    fn compile(&self, stored: StoredPolicy) -> Result<AppraisalPolicy, Problem> {
+        let compiled = self.rego.get(&stored.id, APPRAISAL, &stored.rego).map_err(|error| {
+            // Policies are compiled when they are registered; one that no longer compiles came with another version.
+            tracing::error!(error = &error as &dyn std::error::Error, "policy");
+            Problem::unavailable(
+                "policy_unusable",
+                "a registered policy cannot be used; the operator's log says why",
+            )
+        })?;
+        Ok(AppraisalPolicy::compiled(stored.id, compiled, stored.exceptions).with_rules(stored.rules))
+    }
+
+    /// The Rego text of an appraisal policy; the built-in one unless an operator replaced it.
+    ///
+    /// # Errors
+    /// 503 if the database cannot be used.
+    pub async fn policy_text(&self, id: &crate::names::Name) -> Result<Option<String>, Problem> {
+        let stored = self.store.policy(id.as_str()).await?;
+        let built_in = || built_in_policies().into_iter().find(|policy| policy.id == id.as_str());
+        Ok(stored.or_else(built_in).map(|policy| policy.rego))
     }
 
     /// Appraises evidence on a thread where signatures and policies may take their time.
@@ -145,18 +170,6 @@ impl Service {
         self.metrics.appraisal(result.as_ref().map_or_else(|problem| problem.code, |_| OK));
         result
     }
-}
-
-fn compile(stored: StoredPolicy) -> Result<AppraisalPolicy, Problem> {
-    let compiled = AppraisalPolicy::new(stored.id, &stored.rego, stored.exceptions);
-    compiled.map(|policy| policy.with_rules(stored.rules)).map_err(|error| {
-        // Policies are compiled when they are registered; one that no longer compiles came with another version.
-        tracing::error!(error = &error as &dyn std::error::Error, "policy");
-        Problem::unavailable(
-            "policy_unusable",
-            "a registered policy cannot be used; the operator's log says why",
-        )
-    })
 }
 
 /// The verifier's view of the store. Its calls block and must not be made on a runtime thread.

@@ -9,6 +9,7 @@ mod policies;
 mod references;
 mod resource_policies;
 mod resources;
+mod secgear;
 mod signing_keys;
 
 use std::sync::Arc;
@@ -49,15 +50,16 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/resources", get(resources::list))
         .route("/signing-keys", get(signing_keys::list))
         .route("/audit", get(audit::list))
-        .route("/metrics", get(metrics));
-    let policy = Router::new()
+        .route("/metrics", get(metrics))
+        .merge(secgear::reading());
+    let policy = secgear::policy()
         .route("/references", post(references::add))
         .route("/references/{name}", delete(references::remove))
         .route("/named-references", post(references::add_named))
         .route("/named-references/{name}", delete(references::remove_named))
         .route("/policies", post(policies::add).put(policies::replace))
         .route("/policies/{id}", delete(policies::remove));
-    let resource = Router::new()
+    let resource = secgear::resource()
         .route("/resource-policies", post(resource_policies::set))
         .route("/resource-policies/{vendor}/{id}", delete(resource_policies::remove))
         .route("/resources", post(resources::add).put(resources::replace))

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::DecodePaddingMode;
@@ -13,15 +13,15 @@ use evidence::envelope::Evidence;
 use jose::Jwk;
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
+use utoipa::ToSchema;
 
 use super::SESSION_COOKIE;
-use crate::environment::EntropyError;
 use crate::extract::{RequiredJson, cookie};
 use crate::names::Name;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemDocument};
 use crate::service::Service;
 use crate::store::challenges::Redemption;
-use crate::token::Algorithm;
+use crate::token::{Algorithm, Form, Issue};
 
 /// Length of the random part of a challenge; the rest is the client's user data.
 const NONCE_LEN: usize = 32;
@@ -34,24 +34,53 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-#[derive(Deserialize)]
+/// secGear's request, with what it lacks.
+#[derive(Deserialize, ToSchema)]
 pub struct Body {
+    /// The text that GET /challenge returned.
     challenge: String,
+    /// The evidence JSON in base64url.
     evidence: String,
+    /// Policies that must allow beside the default one.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
     policy_id: Option<Vec<Name>>,
+    /// The key that resources are sealed to, a JWK; the second half of the challenge is its RFC 7638 thumbprint.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     tee_key: Option<Jwk>,
     /// How the token is to be signed; secGear's clients, which send none, get what the operator has set.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     token_alg: Option<Algorithm>,
 }
 
+/// The media type of an EAR as a JWT (draft-ietf-rats-ear).
+const EAR: &str = "application/eat+jwt";
+const JWT: &str = "application/jwt";
+/// secGear's header; it asks for the cookie to be sent back.
+const AS_CHALLENGE: &str = "as-challenge";
+
+/// Exchange evidence for a token, once for each challenge.
+#[utoipa::path(
+    post, path = "/attestation", request_body = Body,
+    params(
+        ("Accept" = Option<String>, Header, description = "application/eat+jwt for an EAR; secGear's claims otherwise"),
+        ("Cookie" = String, Header, description = "oeas-session-id, as it came with the challenge"),
+    ),
+    responses(
+        (status = 200, body = String, content_type = "application/jwt"),
+        (status = 400, body = ProblemDocument), (status = 401, body = ProblemDocument),
+        (status = 403, body = ProblemDocument, description = "The evidence was refused: step, code and reason"),
+        (status = 409, body = ProblemDocument, description = "The challenge cannot be used (any more)"),
+        (status = 413, body = ProblemDocument), (status = 422, body = ProblemDocument),
+    )
+)]
 pub async fn attest(
     State(service): State<Arc<Service>>,
     headers: HeaderMap,
     RequiredJson(body): RequiredJson<Body>,
-) -> Result<([(HeaderName, &'static str); 1], String), Problem> {
+) -> Result<(HeaderMap, String), Problem> {
     let challenge = URL_SAFE_NO_PAD.decode(&body.challenge).map_err(|_| {
         Problem::bad_request(
             "challenge_malformed",
@@ -91,19 +120,40 @@ pub async fn attest(
     let appraisal = service.appraise(evidence, attested, policies).await.inspect_err(|problem| {
         tracing::info!(code = problem.code, step = problem.step, detail = problem.detail, "evidence refused");
     })?;
-    tracing::info!(
-        tee = appraisal.tee,
-        trust_anchor = appraisal.trust.name(),
-        reference = appraisal.reference.name,
-        "evidence accepted"
-    );
-    let jti = service.environment.random::<16>().map_err(|_: EntropyError| {
-        Problem::unavailable("entropy_unavailable", "no randomness for a token")
+    let form = form(&headers);
+    let claims = service.issue(Issue {
+        appraisal,
+        requested: requested.into_iter().map(String::from).collect(),
+        nonce: body.challenge,
+        key: body.tee_key,
+        form,
     })?;
-    let claims = service.tokens.claims(appraisal, body.challenge, body.tee_key, jti, now);
     let algorithm = body.token_alg.unwrap_or(service.tokens.settings().algorithm);
     let token = service.tokens.sign(&claims, algorithm).await?;
-    Ok(([(CONTENT_TYPE, "application/jwt")], token))
+    let lifetime = service.settings.challenge_lifetime;
+    Ok((answer_headers(&headers, session, lifetime, form), token))
+}
+
+/// An EAR for those who say that they take one.
+fn form(headers: &HeaderMap) -> Form {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut media = accepted.flat_map(|value| value.split(',')).filter_map(|range| range.split(';').next());
+    if media.any(|media| media.trim().eq_ignore_ascii_case(EAR)) { Form::Ear } else { Form::SecGear }
+}
+
+fn answer_headers(request: &HeaderMap, session: &str, lifetime: i64, form: Form) -> HeaderMap {
+    let media = match form {
+        Form::SecGear => JWT,
+        Form::Ear => EAR,
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    if request.contains_key(AS_CHALLENGE)
+        && let Ok(cookie) = super::challenge::session_cookie(session, lifetime).parse()
+    {
+        headers.insert(SET_COOKIE, cookie);
+    }
+    headers
 }
 
 async fn redeem(service: &Service, challenge: &[u8], session: &str, now: i64) -> Result<(), Problem> {

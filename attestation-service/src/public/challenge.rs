@@ -3,38 +3,80 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderName;
 use axum::http::header::SET_COOKIE;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::SESSION_COOKIE;
 use crate::environment::EntropyError;
 use crate::extract::OptionalJson;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemDocument};
 use crate::service::Service;
 
 /// What remains of the 64 bytes that a TEE attests after 32 bytes of nonce.
 const MAX_USER_DATA: usize = 32;
 
-#[derive(Deserialize)]
+/// secGear's request.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Body {
+    /// Up to 32 bytes that become the second half of the challenge.
     #[serde(default)]
     user_data: Option<Vec<u8>>,
 }
 
-#[derive(Deserialize)]
+/// The same in the query.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Parameters {
     /// Base64url without padding, for clients that cannot send a body with GET.
     user_data: Option<String>,
 }
 
-pub async fn issue(
+/// Get a challenge: 32 random bytes and the user data, bound to a session.
+#[utoipa::path(
+    get, path = "/challenge", params(Parameters), request_body(content = Option<Body>),
+    responses(
+        (status = 200, body = String, description = "base64url without padding, a JSON text",
+         headers(("Set-Cookie", description = "oeas-session-id"))),
+        (status = 400, body = ProblemDocument), (status = 422, body = ProblemDocument),
+        (status = 429, body = ProblemDocument),
+    )
+)]
+pub async fn get(
+    service: State<Arc<Service>>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    body: OptionalJson<Body>,
+) -> Result<([(HeaderName, String); 1], Json<String>), Problem> {
+    issue(service, parameters, body).await
+}
+
+/// Get a challenge, for clients that cannot send a body with GET.
+#[utoipa::path(
+    post, path = "/challenge", params(Parameters), request_body(content = Option<Body>),
+    responses(
+        (status = 200, body = String, description = "base64url without padding, a JSON text",
+         headers(("Set-Cookie", description = "oeas-session-id"))),
+        (status = 400, body = ProblemDocument), (status = 422, body = ProblemDocument),
+        (status = 429, body = ProblemDocument),
+    )
+)]
+pub async fn post(
+    service: State<Arc<Service>>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    body: OptionalJson<Body>,
+) -> Result<([(HeaderName, String); 1], Json<String>), Problem> {
+    issue(service, parameters, body).await
+}
+
+async fn issue(
     State(service): State<Arc<Service>>,
-    parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
     OptionalJson(body): OptionalJson<Body>,
 ) -> Result<([(HeaderName, String); 1], Json<String>), Problem> {
     let Query(parameters) =
@@ -72,7 +114,10 @@ pub async fn issue(
             "too many challenges are outstanding; answer one, or wait until some expire",
         ));
     }
-    let cookie =
-        format!("{SESSION_COOKIE}={session}; Path=/; Max-Age={lifetime}; HttpOnly; Secure; SameSite=Strict");
-    Ok(([(SET_COOKIE, cookie)], Json(URL_SAFE_NO_PAD.encode(challenge))))
+    Ok(([(SET_COOKIE, session_cookie(&session, lifetime))], Json(URL_SAFE_NO_PAD.encode(challenge))))
+}
+
+/// The cookie of a session that lasts `lifetime` seconds.
+pub fn session_cookie(session: &str, lifetime: i64) -> String {
+    format!("{SESSION_COOKIE}={session}; Path=/; Max-Age={lifetime}; HttpOnly; Secure; SameSite=Strict")
 }

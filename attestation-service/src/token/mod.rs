@@ -14,6 +14,7 @@ use jsonwebtoken::{DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use verifier::Appraisal;
+use verifier::result::{Ear, EvaluationReports, Spelling, VerifierId};
 
 pub use self::key::{Algorithm, SigningKey};
 use self::ring::KeyRing;
@@ -49,23 +50,39 @@ pub struct Claims {
     pub tcb_status: Map<String, Value>,
     /// What the policies said.
     pub evaluation_reports: EvaluationReports,
+    /// Policy name to the SHA-256 of its text, for every policy that applied.
+    #[serde(default)]
+    pub policy_sha256: Map<String, Value>,
     /// The attested key (RFC 7800): the holder has its private half.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
+    /// The claims of an EAR, for those who asked for one.
+    #[serde(flatten)]
+    pub ear: Map<String, Value>,
 }
 
-/// secGear's verdict.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EvaluationReports {
-    /// Whether the evidence was accepted.
-    pub eval_result: bool,
-    /// The policies that applied.
-    pub policy: Vec<String>,
-    /// Policy name to its output as JSON text.
-    pub report: Map<String, Value>,
-    /// Policy name to the SHA-256 of its text.
-    #[serde(default)]
-    pub policy_sha256: Map<String, Value>,
+/// The form in which a result is told. Claims that resource policies look at are in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// secGear's claims.
+    #[default]
+    SecGear,
+    /// These, and those of an EAT Attestation Result.
+    Ear,
+}
+
+/// What a token is to be issued about.
+pub struct Issue {
+    /// The appraisal that accepted the evidence.
+    pub appraisal: Appraisal,
+    /// The policies that the client named.
+    pub requested: Vec<String>,
+    /// The bytes that the evidence answered, as they were issued, in base64url.
+    pub nonce: String,
+    /// The attested key.
+    pub key: Option<Jwk>,
+    /// The form.
+    pub form: Form,
 }
 
 /// RFC 7800 section 3.2, with the thumbprint of RFC 9449 section 6.1.
@@ -150,6 +167,8 @@ pub struct TokenSettings {
     pub algorithm: Algorithm,
     /// After how many seconds a new key signs; 0 for never.
     pub rotation: i64,
+    /// What they call virtCCA.
+    pub spelling: Spelling,
 }
 
 impl Default for TokenSettings {
@@ -160,6 +179,7 @@ impl Default for TokenSettings {
             lifetime: LIFETIME,
             algorithm: Algorithm::Es384,
             rotation: 30 * 24 * 3600,
+            spelling: Spelling::default(),
         }
     }
 }
@@ -216,15 +236,8 @@ impl Tokens {
 
     /// The claims that an accepted appraisal gives.
     #[must_use]
-    pub fn claims(
-        &self,
-        appraisal: Appraisal,
-        nonce: String,
-        key: Option<Jwk>,
-        jti: [u8; 16],
-        now: i64,
-    ) -> Claims {
-        let policies = &appraisal.policies;
+    pub fn claims(&self, issue: Issue, jti: [u8; 16], now: i64) -> Claims {
+        let Issue { appraisal, requested, nonce, key, form } = issue;
         Claims {
             iss: self.settings.issuer.clone(),
             aud: self.settings.audience.clone(),
@@ -232,17 +245,25 @@ impl Tokens {
             nbf: now,
             exp: now.saturating_add(self.settings.lifetime),
             jti: URL_SAFE_NO_PAD.encode(jti),
-            nonce,
-            tee: appraisal.tee.to_owned(),
-            evaluation_reports: EvaluationReports {
-                eval_result: true,
-                policy: policies.iter().map(|policy| policy.id.clone()).collect(),
-                report: policies.iter().map(|p| (p.id.clone(), json!(p.output.to_string()))).collect(),
-                policy_sha256: policies.iter().map(|p| (p.id.clone(), json!(p.sha256))).collect(),
+            tee: self.settings.spelling.name(appraisal.tee).to_owned(),
+            evaluation_reports: EvaluationReports::new(&appraisal, requested),
+            policy_sha256: appraisal.policies.iter().map(|p| (p.id.clone(), json!(p.sha256))).collect(),
+            ear: match form {
+                Form::SecGear => Map::new(),
+                Form::Ear => self.ear(&appraisal, &nonce),
             },
+            nonce,
             tcb_status: appraisal.tcb_status,
             cnf: key.map(Confirmation::from),
         }
+    }
+
+    fn ear(&self, appraisal: &Appraisal, nonce: &str) -> Map<String, Value> {
+        let build = concat!("attestation-service ", env!("CARGO_PKG_VERSION")).to_owned();
+        let verifier = VerifierId { developer: self.settings.issuer.clone(), build };
+        let Value::Object(mut claims) = json!(Ear::new(appraisal, verifier)) else { return Map::new() };
+        claims.insert("eat_nonce".to_owned(), json!(nonce));
+        claims
     }
 
     /// Signs claims.

@@ -3,8 +3,12 @@
 mod admin;
 mod audit;
 mod concurrency;
+mod kbs;
+mod openapi;
 mod operators;
 mod public;
+mod release;
 mod replicas;
 mod resources;
+mod secgear;
 mod tokens;

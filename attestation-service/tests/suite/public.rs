@@ -416,8 +416,8 @@ async fn malformed_requests_are_the_clients_fault_each_in_its_own_way() {
             "/resource/storage",
             json,
             r#"{"op":"Delete","resource":{"path":"p"}}"#,
-            422,
-            "body_invalid",
+            403,
+            "admin_plane_only",
         ),
         ("GET", "/nothing", json, "", 404, "not_found"),
     ];

@@ -221,6 +221,7 @@ impl Instance {
             environment,
             settings,
             authorities: Authorities::default(),
+            rego: verifier::rego::RegoCache::default(),
             metrics: Metrics::default(),
         });
         let public = public::router(Arc::clone(&service));

@@ -10,7 +10,7 @@ use evidence::cca::{self, PlatformProfile, RealmProfile, Wrapper};
 use evidence::envelope::{BootLog, Dialect, Evidence, Logs};
 use evidence::hash::HashAlgorithm;
 use evidence::virtcca;
-use redoubt_fuzz::{cvm, platform, realm, realm_2024, sign, virtcca_platform};
+use redoubt_fuzz::{cvm, guest, platform, realm, realm_2024, sign, virtcca_platform};
 use verifier::corim::{
     ComponentEndorsement, CorimError, Header, MaskedValue, PlatformEndorsement, RealmEndorsement, Validity,
     platform_document, realm_document,
@@ -143,6 +143,30 @@ fn requests(tokens: &[(String, Vec<u8>)]) -> io::Result<()> {
         "",
         r#"{"TeeGet":{"resource":{"vendor":null,"path":"p"}}}"#,
     )?;
+    request("attestation_accepted", "POST /attestation", "", &guest::attestation())?;
+    let wanted = r#"{"TeeGet":{"resource":{"vendor":"acme","path":"disk/key"}}}"#;
+    request("resource_released", "POST /resource/storage", harness::TOKEN, wanted)?;
+    request("resource_query", "GET /resource/storage?vendor=acme&path=disk/key", harness::TOKEN, "")?;
+    request("resource_names", "GET /resource/storage", harness::TOKEN, r#"{"VendorGet":{"vendor":"acme"}}"#)?;
+    let change =
+        r#"{"op":{"Bind":{"policy":["acme/own.rego"]}},"resource":{"vendor":"acme","path":"disk/key"}}"#;
+    request("resource_change", "POST /resource/storage", harness::TOKEN, change)?;
+    request("policy", "GET /policy", "", r#"{"policy_id":"a.rego"}"#)?;
+    request("policy_query", "GET /policy?policy_id=default_cca.rego", "", "")?;
+    request("policy_change", "POST /policy", "", r#"{"tee":"vcca","id":"a.rego","policy":"cGFja2FnZSBh"}"#)?;
+    request("reference_change", "POST /reference", "", r#"{"refs":"{\"vcca.cvm.rim\":\"00\"}"}"#)?;
+    for (name, wanted) in [
+        ("resource_policy_one", r#"{"GetOne":{"policy":{"vendor":"acme","id":"own.rego"}}}"#),
+        ("resource_policy_all", r#""GetAll""#),
+        ("resource_policy_vendor", r#"{"GetAllInVendor":{"vendor":"acme"}}"#),
+    ] {
+        request(name, "GET /resource/policy", harness::TOKEN, wanted)?;
+    }
+    request("kbs_auth", "POST /kbs/v0/auth", "", r#"{"version":"0.4.0","tee":"cca","extra-params":""}"#)?;
+    request("kbs_attest", "POST /kbs/v0/attest", "", &guest::kbs_attestation())?;
+    request("kbs_resource", "GET /kbs/v0/resource/acme/disk/key", harness::TOKEN, "")?;
+    request("kbs_session", "GET /kbs/v0/resource/acme/disk/key", "", "")?;
+    request("openapi", "GET /openapi.json", "", "")?;
     request("keys", "GET /.well-known/jwks.json", "", "")?;
     request("health", "HEAD /healthz", "", "")
 }

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod guest;
+
 use std::convert::Infallible;
 
 use evidence::cca::{

@@ -202,6 +202,8 @@ fn a_start_that_is_killed_at_any_moment_is_explained_and_done_anew() {
         sleep(Duration::from_micros(1500 * delay));
         child.kill().unwrap();
         child.wait().unwrap();
+        // A child that was just forked holds the command's lock until it executes the VMM.
+        wait(|| host.state("web") != "starting", || "the lock of a command that is gone".into());
         let reason = host.reason("web");
         let (state, why) = reason.split_once(" (").unwrap_or_else(|| panic!("{reason}"));
         assert!(["shut off", "interrupted", "running"].contains(&state) && why.len() > 5, "{reason}");

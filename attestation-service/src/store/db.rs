@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{
@@ -16,8 +15,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Database, Decode, Encode, Postgres, Row as _, Sqlite, Transaction, Type};
 
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+use super::schema;
 
 /// Enough for the readers of a small machine.
 const SQLITE_READERS: u32 = 8;
@@ -353,7 +351,7 @@ async fn sqlite_pool(options: SqliteConnectOptions, connections: u32) -> Result<
 async fn migrate_sqlite(writer: &SqlitePool) -> Result<(), OpenError> {
     let mut looks = 0;
     loop {
-        match SQLITE_MIGRATIONS.run(writer).await {
+        match schema::sqlite().run(writer).await {
             Ok(()) => return Ok(()),
             Err(error) if looks == 5 => return Err(OpenError::Migration(error)),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -373,7 +371,7 @@ async fn open_postgres(url: &str) -> Result<Db, OpenError> {
         .connect_with(options)
         .await
         .map_err(OpenError::Database)?;
-    POSTGRES_MIGRATIONS.run(&pool).await.map_err(OpenError::Migration)?;
+    schema::postgres().run(&pool).await.map_err(OpenError::Migration)?;
     Ok(Db::Postgres(pool))
 }
 

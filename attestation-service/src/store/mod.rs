@@ -12,6 +12,7 @@ pub mod policies;
 pub mod references;
 pub mod resource_policies;
 pub mod resources;
+mod schema;
 pub mod sessions;
 pub mod signing_keys;
 

@@ -26,7 +26,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::find()?;
     prerequisites::ensure_build(&workspace.arm_host_cache())?;
-    let mut command = vec!["build", "--release", "--bins", "--target", &arguments.target];
+    let mut command = vec!["build", "--profile", "shipped", "--bins", "--target", &arguments.target];
     for package in SHIPPED {
         command.extend(["-p", package]);
     }

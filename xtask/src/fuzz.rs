@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let triple = cargo_metadata_host()?;
     let mut targets = workspace.build_apart(
         "tests/fuzz",
-        &["build", "--release", "--bins", "--target", &triple],
+        &["build", "--release", "--bins", "--features", "libfuzzer", "--target", &triple],
         RUSTFLAGS,
     )?;
     if let Some(wanted) = &arguments.target {

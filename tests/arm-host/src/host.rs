@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader},
+    num::NonZeroUsize,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -40,6 +41,8 @@ pub enum Host {
 pub struct Suite {
     /// The binaries, as paths on this machine.
     pub binaries: Vec<TestBinary>,
+    /// How many of them run side by side.
+    pub lanes: NonZeroUsize,
     /// Limit of one case.
     pub case_limit: Duration,
     /// Only cases whose full name contains this.
@@ -51,7 +54,7 @@ pub struct Suite {
 impl Suite {
     fn job(&self, binaries: Vec<TestBinary>, report_port: Option<String>) -> Job {
         let (timeout_s, filter) = (self.case_limit.as_secs(), self.filter.clone());
-        Job::Tests(Tests { binaries, timeout_s, filter, report_port })
+        Job::Tests(Tests { binaries, lanes: self.lanes, timeout_s, filter, report_port })
     }
 }
 

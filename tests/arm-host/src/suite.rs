@@ -1,6 +1,6 @@
 //! Gathers the report lines of a run into one outcome per case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use guest_init::report::{Case, Message};
 
@@ -8,7 +8,7 @@ use guest_init::report::{Case, Message};
 #[derive(Debug, Default)]
 pub struct Collector {
     plan: Option<Vec<String>>,
-    running: Option<String>,
+    running: BTreeSet<String>,
     cases: BTreeMap<String, Case>,
 }
 
@@ -18,9 +18,11 @@ impl Collector {
         let message: Message = serde_json::from_str(line).ok()?;
         match &message {
             Message::Plan { plan } => self.plan = Some(plan.clone()),
-            Message::Started { started } => self.running = Some(started.clone()),
+            Message::Started { started } => {
+                self.running.insert(started.clone());
+            }
             Message::Case(case) => {
-                self.running = None;
+                self.running.remove(&case.case);
                 self.cases.insert(case.case.clone(), case.clone());
             }
         }
@@ -44,8 +46,7 @@ impl Collector {
             .map(|name| {
                 let reported = self.cases.remove(&name);
                 reported.unwrap_or_else(|| {
-                    let when =
-                        if self.running.as_ref() == Some(&name) { "while it ran" } else { "before it ran" };
+                    let when = if self.running.contains(&name) { "while it ran" } else { "before it ran" };
                     lost(name, format!("the report ended {when}: {why}"))
                 })
             })

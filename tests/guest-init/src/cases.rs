@@ -1,10 +1,13 @@
-//! Runs Rust test binaries case by case and reports each as it ends.
+//! Runs Rust test binaries and reports each case as it ends. Cases of one binary run one after the other; several
+//! binaries run side by side.
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
-    process::Command,
-    time::{Duration, Instant},
+    io::{self, BufRead, BufReader, Write},
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,72 +16,105 @@ use guest_init::{
     report::{Case, Message},
 };
 
-use crate::{process, read_config, relay};
-
-struct Planned<'a> {
-    binary: &'a TestBinary,
-    test: String,
-    full_name: String,
-}
+use crate::{
+    lane::{Lane, full_name, send},
+    process, read_config, relay,
+};
 
 /// Runs the tests that the configuration file describes; fails when a case failed.
 pub fn run(config: &str) -> Result<()> {
     let Config { job, relays, .. } = read_config(config)?;
     let Job::Tests(tests) = job else { bail!("{config}: the job is not `tests`") };
     relay::start_all(&relays)?;
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .context("cannot become the reaper of what tests leave behind")?;
-    let mut sink: Box<dyn Write> = match &tests.report_port {
+    let mut sink: Box<dyn Write + Send> = match &tests.report_port {
         Some(name) => Box::new(open_port(name)?),
         None => Box::new(io::stdout()),
     };
-    let failed = run_all(&tests, &mut sink).context("cannot report")?;
+    let failed = run_all(&tests, &mut sink, &run_apart).context("cannot report")?;
     if failed > 0 {
         bail!("{failed} cases failed");
     }
     Ok(())
 }
 
-fn run_all(tests: &Tests, sink: &mut dyn Write) -> io::Result<usize> {
-    let limit = Duration::from_secs(tests.timeout_s);
-    let (planned, unlisted) = plan(tests, limit);
-    let plan =
-        planned.iter().map(|p| &p.full_name).chain(unlisted.iter().map(|c| &c.case)).cloned().collect();
-    send(sink, &Message::Plan { plan })?;
+/// Runs one binary's cases and gives each of its messages to the second argument.
+type RunLane = dyn Fn(&Lane, &mut dyn FnMut(&Message) -> io::Result<()>) -> io::Result<()> + Sync;
+
+fn run_all(tests: &Tests, sink: &mut (dyn Write + Send), run_lane: &RunLane) -> io::Result<usize> {
+    let (planned, unlisted) = plan(tests);
+    let names = planned
+        .iter()
+        .flat_map(|lane| lane.tests.iter().map(|test| full_name(&lane.binary, test)))
+        .chain(unlisted.iter().map(|case| case.case.clone()));
+    send(sink, &Message::Plan { plan: names.collect() })?;
+    let planned_cases: usize = planned.iter().map(|lane| lane.tests.len()).sum();
     let mut failed = unlisted.len();
     for case in unlisted {
         send(sink, &Message::Case(case))?;
     }
-    for case in planned {
-        send(sink, &Message::Started { started: case.full_name.clone() })?;
-        let outcome = run_case(&case, limit);
-        failed += usize::from(!outcome.ok);
-        send(sink, &Message::Case(outcome))?;
-    }
+    let (waiting, report) = (Mutex::new(planned.into_iter()), Mutex::new((sink, 0)));
+    let work = || -> io::Result<()> {
+        loop {
+            let Some(lane) = waiting.lock().unwrap_or_else(PoisonError::into_inner).next() else {
+                return Ok(());
+            };
+            run_lane(&lane, &mut |message| {
+                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                let (sink, passed) = &mut *report;
+                *passed += usize::from(matches!(message, Message::Case(case) if case.ok));
+                send(sink, message)
+            })?;
+        }
+    };
+    thread::scope(|scope| {
+        let lanes: Vec<_> = (0..tests.lanes.get()).map(|_| scope.spawn(work)).collect();
+        lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| io::Error::other("a lane panicked"))?)
+    })?;
+    let (_, passed) = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed += planned_cases.saturating_sub(passed);
     Ok(failed)
 }
 
-/// All cases to run, and a failed case for each binary that does not tell its own.
-fn plan(tests: &Tests, limit: Duration) -> (Vec<Planned<'_>>, Vec<Case>) {
+/// Runs a lane in a process of its own. A case that the process does not report has failed; whoever reads the report
+/// sees that it is missing.
+fn run_apart(lane: &Lane, report: &mut dyn FnMut(&Message) -> io::Result<()>) -> io::Result<()> {
+    let mut process = Command::new(std::env::current_exe()?)
+        .arg("--run-lane")
+        .arg(serde_json::to_string(lane)?)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    if let Some(output) = process.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            if let Ok(message) = serde_json::from_str(&line?) {
+                report(&message)?;
+            }
+        }
+    }
+    process.wait().map(drop)
+}
+
+/// Each binary's cases, and a failed case for each binary that does not tell its own.
+fn plan(tests: &Tests) -> (Vec<Lane>, Vec<Case>) {
+    let limit = Duration::from_secs(tests.timeout_s);
     let (mut planned, mut unlisted) = (Vec::new(), Vec::new());
     for binary in &tests.binaries {
         match list(binary, limit) {
-            Ok(names) => planned.extend(names.into_iter().map(|test| Planned {
-                full_name: format!("{}::{test}", binary.name),
-                binary,
-                test,
-            })),
+            Ok(mut names) => {
+                if let Some(filter) = &tests.filter {
+                    names.retain(|test| full_name(binary, test).contains(filter.as_str()));
+                }
+                planned.push(Lane { binary: binary.clone(), tests: names, timeout_s: tests.timeout_s });
+            }
             Err(error) => unlisted.push(Case {
-                case: format!("{}::(list of tests)", binary.name),
+                case: full_name(binary, "(list of tests)"),
                 ok: false,
                 millis: 0,
                 output: format!("{error:#}"),
             }),
         }
     }
-    if let Some(filter) = &tests.filter {
-        planned.retain(|case| case.full_name.contains(filter.as_str()));
-    }
+    planned.retain(|lane| !lane.tests.is_empty());
     (planned, unlisted)
 }
 
@@ -91,38 +127,6 @@ fn list(binary: &TestBinary, limit: Duration) -> Result<Vec<String>> {
         bail!("{} --list failed: {}", binary.path.display(), ended.output);
     }
     Ok(ended.output.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
-}
-
-fn run_case(case: &Planned<'_>, limit: Duration) -> Case {
-    let started = Instant::now();
-    let mut command = Command::new(&case.binary.path);
-    command.args(["--exact", &case.test, "--nocapture", "--test-threads=1"]);
-    let (ok, output) = match process::run(&mut command, limit) {
-        Ok(ended) => match ended.status {
-            Some(status) if status.success() && ran_one(&ended.output) => (true, ended.output),
-            Some(status) => (false, format!("{}\n[{status}]", ended.output)),
-            None => (false, format!("{}\n[killed: no end after {} s]", ended.output, limit.as_secs())),
-        },
-        Err(error) => (false, format!("cannot run {}: {error}", case.binary.path.display())),
-    };
-    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Case { case: case.full_name.clone(), ok, millis, output }
-}
-
-/// A case that was ignored, or whose name matched nothing, also ends with success; it has not passed.
-fn ran_one(output: &str) -> bool {
-    output
-        .lines()
-        .rev()
-        .find(|line| !line.is_empty())
-        .is_some_and(|line| line.starts_with("test result: ok. 1 passed;"))
-}
-
-fn send(sink: &mut dyn Write, message: &Message) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    sink.write_all(&line)?;
-    sink.flush()
 }
 
 fn open_port(name: &str) -> Result<File> {
@@ -144,9 +148,11 @@ fn open_port(name: &str) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path};
+    use std::{num::NonZeroUsize, os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
+
+    const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
     /// A stand-in for a test binary: `good` passes, `bad` fails, `skipped` is an ignored test, `slow` never ends.
     fn fake_binary(directory: &Path) -> TestBinary {
@@ -169,7 +175,7 @@ mod tests {
 
     fn report(tests: &Tests) -> Vec<Message> {
         let mut sink = Vec::new();
-        run_all(tests, &mut sink).unwrap();
+        run_all(tests, &mut sink, &crate::lane::run).unwrap();
         String::from_utf8(sink).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -177,7 +183,7 @@ mod tests {
     fn reports_each_case_and_counts_an_ignored_one_as_failed() {
         let directory = tempfile::tempdir().unwrap();
         let binaries = vec![fake_binary(directory.path())];
-        let messages = report(&Tests { binaries, timeout_s: 1, filter: None, report_port: None });
+        let messages = report(&Tests { binaries, timeout_s: 1, lanes: ONE, filter: None, report_port: None });
         let Message::Plan { plan } = &messages[0] else { panic!("the first line is the plan") };
         assert_eq!(plan, &["fake::good", "fake::bad", "fake::skipped", "fake::slow"]);
         let outcomes: Vec<_> = messages
@@ -196,8 +202,13 @@ mod tests {
     #[test]
     fn a_binary_that_cannot_be_listed_is_a_failed_case() {
         let binaries = vec![TestBinary { name: "gone".into(), path: "/nonexistent".into() }];
-        let messages =
-            report(&Tests { binaries, timeout_s: 1, filter: Some("other".into()), report_port: None });
+        let messages = report(&Tests {
+            binaries,
+            timeout_s: 1,
+            lanes: ONE,
+            filter: Some("other".into()),
+            report_port: None,
+        });
         assert!(
             matches!(&messages[1], Message::Case(case) if !case.ok && case.case == "gone::(list of tests)")
         );
@@ -207,8 +218,13 @@ mod tests {
     fn runs_only_what_the_filter_names() {
         let directory = tempfile::tempdir().unwrap();
         let binaries = vec![fake_binary(directory.path())];
-        let messages =
-            report(&Tests { binaries, timeout_s: 5, filter: Some("::good".into()), report_port: None });
+        let messages = report(&Tests {
+            binaries,
+            timeout_s: 5,
+            lanes: ONE,
+            filter: Some("::good".into()),
+            report_port: None,
+        });
         assert_eq!(messages[0], Message::Plan { plan: vec!["fake::good".into()] });
     }
 }

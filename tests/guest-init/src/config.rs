@@ -1,6 +1,6 @@
 //! The configuration of one boot, read from [`PATH`].
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +56,11 @@ pub enum Job {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tests {
-    /// The binaries, run in this order.
+    /// The binaries, begun in this order.
     pub binaries: Vec<TestBinary>,
+    /// How many binaries run side by side.
+    #[serde(default = "one")]
+    pub lanes: NonZeroUsize,
     /// Seconds that one case may take.
     pub timeout_s: u64,
     /// Only cases whose full name (`binary::test`) contains this text.
@@ -66,6 +69,10 @@ pub struct Tests {
     /// Name of the virtio-serial port that carries the reports; standard output when absent.
     #[serde(default)]
     pub report_port: Option<String>,
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
 }
 
 /// One test binary.
@@ -116,6 +123,7 @@ mod tests {
         let tests = Tests {
             binaries: vec![TestBinary { name: "t".into(), path: "/t".into() }],
             timeout_s: 1,
+            lanes: NonZeroUsize::MIN,
             filter: None,
             report_port: Some("p".into()),
         };

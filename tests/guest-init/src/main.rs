@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cases;
+mod lane;
 mod pid1;
 mod process;
 mod relay;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         _ if rustix::process::getpid().is_init() => pid1::run(),
         ["--run-tests", config] => cases::run(config),
+        ["--run-lane", lane] => lane::main(lane),
         ["--session", program @ ..] => session::run(program),
         ["--vsock-connect", port] => vsock::connect(port),
         ["--vsock-listen", port, program @ ..] => vsock::listen(port, program),

@@ -30,6 +30,7 @@ fn leaves_no_daemon_behind_and_tells_failure_by_its_exit_code() {
         relays: vec![],
         job: Job::Tests(Tests {
             binaries: vec![TestBinary { name: "fake".into(), path: binary }],
+            lanes: std::num::NonZeroUsize::MIN,
             timeout_s: 60,
             filter: None,
             report_port: None,

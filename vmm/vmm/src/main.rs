@@ -6,8 +6,9 @@ use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -154,7 +155,17 @@ enum Format {
     Json,
 }
 
+/// A VM that has lost one of its threads must end, whatever the profile it was built with says of panics.
+fn abort_on_panic() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        report(panicked);
+        process::abort();
+    }));
+}
+
 fn main() -> ExitCode {
+    abort_on_panic();
     let cli = Cli::parse();
     if cli.version {
         print!("{}", version_text(std::env::args_os().next().as_deref()));

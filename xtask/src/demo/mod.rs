@@ -6,6 +6,7 @@ mod service;
 mod stage;
 mod verdict;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let packages = Packages::fetch(&cache)?;
     let mut payload = payload::programs(&workspace)?;
     let step = Step::begin("guest, measurement and attestation service");
-    let stage = Stage::set(&workspace, host, &packages, &mut payload)?;
+    let stage = Stage::set(&workspace, host, &packages, &mut payload, &Stage::build_tools(&workspace)?)?;
     step.done(&format!("listening on {}", stage.address()));
 
     let scenarios: Vec<Scenario> = Scenario::ALL
@@ -55,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let only = (!arguments.all).then(|| scenarios.first().map(|one| format!("{PLAYER}::{}", one.name())));
     let suite = Suite {
         binaries: vec![player(&workspace)?],
+        lanes: NonZeroUsize::MIN,
         case_limit: GUEST_LIMIT,
         filter: only.flatten(),
         relays: vec![stage.relay()],

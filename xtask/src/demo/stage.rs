@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::openssl;
 use super::scenario::{SERVICE_PORT, Scenario};
 use super::service::Service;
-use crate::cargo::{Workspace, named};
+use crate::cargo::{Executable, Workspace, named};
 
 /// Where the demo's files are in the emulated host.
 const THERE: &str = "/demo";
@@ -74,14 +74,15 @@ struct Platform {
 
 impl Stage {
     /// Builds the guests, measures them, starts the service, tells it what to expect, and adds the guests to `payload`.
+    /// `tools` are programs for this machine, among them those of [`Self::build_tools`].
     pub fn set(
         workspace: &Workspace,
         host: Host,
         packages: &Packages,
         payload: &mut Payload,
+        tools: &[Executable],
     ) -> Result<Self> {
-        let built = workspace.build(&["build", "-p", "attestation-service", "-p", "vmm", "--bins"])?;
-        let vmm = named(&built, "redoubt-vmm")?;
+        let vmm = named(tools, "redoubt-vmm")?;
         let private = workspace.arm_host_cache().join("demo-service");
         let shared = workspace.arm_host_cache().join("demo");
         for directory in [&private, &shared] {
@@ -109,7 +110,7 @@ impl Stage {
             .collect::<Result<Vec<_>>>()?;
         let reference = measured.first().context("there is an honest scenario")?.clone();
 
-        let (program, client) = (named(&built, "attestation-service")?, named(&built, "attestation-client")?);
+        let (program, client) = (named(tools, "attestation-service")?, named(tools, "attestation-client")?);
         let service = Service::start(&program, &client, &private, &certificate, &key)?;
         let secret = fresh_secret(&platform_key)?;
         register(&service, workspace, &private, &platform_key, &platform, &reference.rim, &secret)?;
@@ -124,6 +125,11 @@ impl Stage {
             connect: format!("{host_name}:{}", service.address.port()),
         };
         Ok(Self { service, relay, reference, measured, secret })
+    }
+
+    /// Builds the programs that a stage needs on this machine, and no more.
+    pub fn build_tools(workspace: &Workspace) -> Result<Vec<Executable>> {
+        workspace.build(&["build", "-p", "attestation-service", "-p", "vmm", "--bins"])
     }
 
     /// What carries the guests' vsock connections to the service.

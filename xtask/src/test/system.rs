@@ -1,6 +1,6 @@
 //! Tests on the Arm host: all in one boot.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 
 use anyhow::{Result, bail};
 use arm_host::{Host, Suite, packages::Packages, progress::Step};
@@ -19,8 +19,11 @@ use crate::{
 /// Packages whose tests need arm64 or KVM, or depend on the architecture and the C library.
 const PACKAGES: [&str; 4] = ["system-tests", "hypervisor", "realm", "sandbox"];
 
+/// A case waits for its guest most of the time, and a guest that boots keeps one of the host's two processors busy.
+const LANES: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
 /// A nested guest boots in seconds on an idle machine; CI machines are not idle.
-const CASE_LIMIT: Duration = Duration::from_secs(180);
+const CASE_LIMIT: Duration = Duration::from_secs(300);
 
 /// Builds and runs the system tests.
 pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
@@ -29,10 +32,13 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
     let mut payload = payload::programs(workspace)?;
     payload::add_guests(workspace, &packages, &mut payload)?;
     let step = Step::begin("the demo's guests and attestation service");
-    let stage = Stage::set(workspace, host, &packages, &mut payload)?;
+    // The unit tests have built these; built alone, they would need many dependencies anew, with fewer features.
+    let tools = workspace.build(&["test", "--workspace", "--no-run"])?;
+    let stage = Stage::set(workspace, host, &packages, &mut payload, &tools)?;
     step.done("ready");
     let suite = Suite {
         binaries: test_binaries(workspace)?,
+        lanes: LANES,
         case_limit: CASE_LIMIT,
         filter: filter.map(str::to_owned),
         relays: vec![stage.relay()],
@@ -55,18 +61,13 @@ fn test_binaries(workspace: &Workspace) -> Result<Vec<TestBinary>> {
     let packages: Vec<&str> = PACKAGES.iter().flat_map(|package| ["-p", package]).collect();
     let built = workspace
         .build(&[&["test", "--no-run", "--release", "--target", ARM], packages.as_slice()].concat())?;
-    let mut names = BTreeSet::new();
-    let mut binaries = Vec::new();
+    let mut binaries = BTreeMap::new();
     for Executable { name, path, is_test } in built {
-        if !is_test {
-            continue;
-        }
-        if !names.insert(name.clone()) {
+        if is_test && binaries.insert(name.clone(), path).is_some() {
             bail!("two test binaries are named {name}; their cases could not be told apart: rename one");
         }
-        binaries.push(TestBinary { name, path });
     }
-    Ok(binaries)
+    Ok(binaries.into_iter().map(|(name, path)| TestBinary { name, path }).collect())
 }
 
 fn show(step: &Step, message: &Message) {

@@ -215,6 +215,30 @@ mod tests {
     }
 
     #[test]
+    fn lanes_run_side_by_side() {
+        let directory = tempfile::tempdir().unwrap();
+        let meets = |mine: &str, other: &str| {
+            let path = directory.path().join(mine);
+            let (here, there) =
+                (path.with_extension("here"), directory.path().join(other).with_extension("here"));
+            let script = format!(
+                "#!/bin/sh\n[ \"$1\" = --list ] && exec echo meets: test\ntouch {}\n\
+                 until [ -e {} ]; do sleep 0.05; done\necho 'test result: ok. 1 passed; 0 failed'\n",
+                here.display(),
+                there.display()
+            );
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            TestBinary { name: mine.into(), path }
+        };
+        let binaries = vec![meets("a", "b"), meets("b", "a")];
+        let lanes = NonZeroUsize::new(2).unwrap();
+        let messages = report(&Tests { binaries, timeout_s: 20, lanes, filter: None, report_port: None });
+        let passed = messages.iter().filter(|message| matches!(message, Message::Case(case) if case.ok));
+        assert_eq!(passed.count(), 2, "{messages:?}");
+    }
+
+    #[test]
     fn runs_only_what_the_filter_names() {
         let directory = tempfile::tempdir().unwrap();
         let binaries = vec![fake_binary(directory.path())];

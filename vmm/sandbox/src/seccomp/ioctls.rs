@@ -34,6 +34,7 @@ pub(super) const KVM_ARM_VCPU_INIT: u32 = iow(KVM, 0xae, 32);
 pub(super) const KVM_IRQ_LINE: u32 = iow(KVM, 0x61, 8);
 pub(super) const KVM_IRQFD: u32 = iow(KVM, 0x76, 32);
 pub(super) const KVM_IOEVENTFD: u32 = iow(KVM, 0x79, 64);
+pub(super) const KVM_SET_VCPU_EVENTS: u32 = iow(KVM, 0xa0, 64);
 pub(super) const KVM_SIGNAL_MSI: u32 = iow(KVM, 0xa5, 32);
 pub(super) const KVM_SET_MEMORY_ATTRIBUTES: u32 = iow(KVM, 0xd2, 32);
 /// The same on a guest_memfd, with room for where it failed.
@@ -50,7 +51,10 @@ pub(super) const TIOCSPTLCK: u32 = iow(b'T', 0x31, 4);
 /// Makes reads return at once when there is nothing.
 pub(super) const FIONBIO: u32 = 0x5421;
 
-/// What the guest of a tap device can take, and how many of its queues it uses (`linux/if_tun.h`).
+/// What a descriptor of a tap device is, and how long the header before each frame (`linux/if_tun.h`).
+pub(super) const TUNGETIFF: u32 = ior(b'T', 210, 4);
+pub(super) const TUNSETVNETHDRSZ: u32 = iow(b'T', 216, 4);
+/// What the guest of a tap device can take, and how many of its queues it uses.
 pub(super) const TUNSETOFFLOAD: u32 = iow(b'T', 208, 4);
 pub(super) const TUNSETQUEUE: u32 = iow(b'T', 217, 4);
 
@@ -66,7 +70,7 @@ pub(super) const BLKZEROOUT: u32 = io(0x12, 127);
 mod tests {
     use super::*;
     use kvm_bindings::{
-        kvm_ioeventfd, kvm_irq_level, kvm_irqfd, kvm_memory_attributes, kvm_msi, kvm_one_reg,
+        kvm_ioeventfd, kvm_irq_level, kvm_irqfd, kvm_memory_attributes, kvm_msi, kvm_one_reg, kvm_vcpu_events,
     };
 
     /// A request that carries the wrong size is another request, which no kernel knows.
@@ -81,6 +85,7 @@ mod tests {
             (KVM_IRQ_LINE, size::<kvm_irq_level>()),
             (KVM_IRQFD, size::<kvm_irqfd>()),
             (KVM_IOEVENTFD, size::<kvm_ioeventfd>()),
+            (KVM_SET_VCPU_EVENTS, size::<kvm_vcpu_events>()),
             (KVM_SIGNAL_MSI, size::<kvm_msi>()),
             (KVM_SET_MEMORY_ATTRIBUTES, size::<kvm_memory_attributes>()),
         ] {

@@ -112,6 +112,27 @@ fn vcpus_ask_kvm_for_nothing_that_builds_a_vm() {
     assert!(!allowed(ThreadKind::Block, libc::SYS_ioctl, &[3, run]));
 }
 
+#[test]
+fn open_tap_devices_are_adopted_and_served_but_not_made() {
+    let adopts = [ioctls::TUNGETIFF, ioctls::TUNSETVNETHDRSZ];
+    let serves = [ioctls::TUNSETOFFLOAD, ioctls::TUNSETQUEUE];
+    // TUNSETIFF makes or opens one by its name; TUNSETPERSIST lets it outlive the VMM; TUNSETOWNER gives it away.
+    let never = [0x4004_54ca, 0x4004_54cb, 0x4004_54cc];
+    let may = |kind, request: u32| allowed(kind, libc::SYS_ioctl, &[3, request.into()]);
+    for request in adopts.into_iter().chain(serves) {
+        assert!(may(ThreadKind::Main, request), "{request:#x}");
+    }
+    for request in serves {
+        assert!(may(ThreadKind::Net, request), "{request:#x}");
+    }
+    for request in adopts {
+        assert!(!may(ThreadKind::Net, request) && !may(ThreadKind::Vcpu, request), "{request:#x}");
+    }
+    for request in never {
+        assert!(ThreadKind::ALL.iter().all(|&kind| !may(kind, request)), "{request:#x}");
+    }
+}
+
 /// musl passes the request as a negative `int`: the upper half of the argument is all ones.
 #[test]
 fn only_that_part_of_an_argument_counts_at_which_the_kernel_looks() {

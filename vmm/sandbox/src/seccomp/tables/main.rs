@@ -5,12 +5,12 @@ use libc::*;
 
 use crate::seccomp::ioctls::{
     BLKGETSIZE64, BLKPBSZGET, BLKSSZGET, FIONBIO, KVM_LETTER, LETTER, TCGETS, TCGETS2, TCSETS, TCSETS2,
-    TIOCGPTN, TIOCSPTLCK,
+    TIOCGPTN, TIOCSPTLCK, TUNGETIFF, TUNSETVNETHDRSZ,
 };
 use crate::seccomp::rules::{Rules, int, int_bits};
 
 /// Requests besides KVM's.
-const REQUESTS: [u32; 10] = [
+const REQUESTS: [u32; 12] = [
     // The terminal that a console borrows, and pseudo-terminals.
     TCGETS,
     TCSETS,
@@ -23,6 +23,9 @@ const REQUESTS: [u32; 10] = [
     BLKGETSIZE64,
     BLKSSZGET,
     BLKPBSZGET,
+    // Tap devices that a client has opened. To open one or to give it an address takes privileges that are gone by now.
+    TUNGETIFF,
+    TUNSETVNETHDRSZ,
 ];
 
 pub(super) fn rules() -> Rules {

@@ -5,17 +5,20 @@ use libc::*;
 
 use crate::seccomp::ioctls::{
     KVM_ARM_VCPU_INIT, KVM_GET_ONE_REG, KVM_IOEVENTFD, KVM_IRQ_LINE, KVM_IRQFD, KVM_RUN,
-    KVM_SET_MEMORY_ATTRIBUTES, KVM_SET_MEMORY_ATTRIBUTES2, KVM_SET_ONE_REG, KVM_SIGNAL_MSI,
+    KVM_SET_MEMORY_ATTRIBUTES, KVM_SET_MEMORY_ATTRIBUTES2, KVM_SET_ONE_REG, KVM_SET_VCPU_EVENTS,
+    KVM_SIGNAL_MSI,
 };
 use crate::seccomp::rules::Rules;
 
 /// Requests to KVM while the guest runs.
-const REQUESTS: [u32; 10] = [
+const REQUESTS: [u32; 11] = [
     KVM_RUN,
     // One that the guest turns on anew.
     KVM_ARM_VCPU_INIT,
     KVM_GET_ONE_REG,
     KVM_SET_ONE_REG,
+    // The abort that answers an access which cannot be decoded.
+    KVM_SET_VCPU_EVENTS,
     KVM_IRQ_LINE,
     KVM_IRQFD,
     KVM_IOEVENTFD,

@@ -17,7 +17,22 @@ unsafe extern "C" {
     safe static mmu_level1: [AtomicU64; 512];
     safe static mmu_level1_alias: [AtomicU64; 512];
     safe fn secondary_entry(number: u64) -> !;
+    fn probe_load_pair(address: u64) -> u64;
+    fn probe_store_pair(address: u64) -> u64;
+    fn probe_load_vector(address: u64) -> u64;
+    fn probe_load_and_advance(address: u64) -> u64;
 }
+
+/// An access that says nothing of itself when it aborts: given an address, it returns the abort's ESR, or zero.
+pub type Probe = unsafe extern "C" fn(address: u64) -> u64;
+
+/// Accesses with several registers, with a vector register, and with writeback, by name.
+pub const PROBES: [(&str, Probe); 4] = [
+    ("load-pair", probe_load_pair),
+    ("store-pair", probe_store_pair),
+    ("load-vector", probe_load_vector),
+    ("load-and-advance", probe_load_and_advance),
+];
 
 /// Where a vCPU that PSCI starts has to begin.
 pub fn secondary_entry_address() -> u64 {

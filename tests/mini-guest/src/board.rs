@@ -16,6 +16,10 @@ pub struct Board {
     pub ram: (u64, u64),
     /// The PL011's registers.
     pub uart: u64,
+    /// The PL031's registers.
+    pub clock: u64,
+    /// The PL061's registers.
+    pub gpio: u64,
     /// PCIe configuration space, and where 32-bit BARs may be placed.
     pub pci: Option<Pci>,
     cpus: [u64; MAX_CPUS],
@@ -44,12 +48,16 @@ impl Board {
         let case = bootargs.split_whitespace().find_map(|word| word.strip_prefix("case="));
         let psci = tree.find_node("/psci").ok_or("no /psci")?;
         let uart = tree.find_node("/pl011").and_then(reg).ok_or("no /pl011")?;
+        let clock = tree.find_node("/pl031").and_then(reg).ok_or("no /pl031")?;
+        let gpio = tree.find_node("/pl061").and_then(reg).ok_or("no /pl061")?;
         let (base, size) = tree.find_node("/memory").and_then(reg).ok_or("no /memory")?;
         let mut board = Self {
             case: case.ok_or("no case= in bootargs")?,
             smc: text(&psci, "method") == Some("smc"),
             ram: (base, base + size),
             uart: uart.0,
+            clock: clock.0,
+            gpio: gpio.0,
             pci: tree.find_node("/pcie").and_then(pci),
             cpus: [0; MAX_CPUS],
             cpu_count: 0,

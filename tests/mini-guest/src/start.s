@@ -66,6 +66,7 @@ enable_mmu:
     adrp    x1, vectors
     add     x1, x1, :lo12:vectors
     msr     vbar_el1, x1
+    msr     tpidr_el1, xzr          // no abort is expected
     tlbi    vmalle1
     ic      iallu
     dsb     sy
@@ -85,6 +86,11 @@ vectors:
 
 take_exception:
     mrs     x0, esr_el1
+    mrs     x3, tpidr_el1           // where a probe goes on, or zero
+    cbz     x3, 1f
+    msr     elr_el1, x3
+    eret
+1:
     mrs     x1, elr_el1
     mrs     x2, far_el1
     // A fault may come from a broken stack pointer: start over at the top of the boot stack.
@@ -93,6 +99,25 @@ take_exception:
     mov     sp, x3
     bl      exception_main
     b       .
+
+// x0 = an address. Each makes one access whose abort leaves a hypervisor no valid syndrome, and returns the abort's ESR,
+// or zero where there was none.
+.macro probe name, access:vararg
+.global \name
+\name:
+    adr     x3, 1f
+    msr     tpidr_el1, x3
+    mov     x1, x0
+    mov     x0, xzr
+    \access
+1:  msr     tpidr_el1, xzr
+    ret
+.endm
+
+    probe   probe_load_pair, ldp x2, x4, [x1]
+    probe   probe_store_pair, stp xzr, xzr, [x1]
+    probe   probe_load_vector, ldr q0, [x1]
+    probe   probe_load_and_advance, ldr x2, [x1], #8
 
 // Identity map: the first GiB holds the devices, the next four RAM. The alias half is entered at run time.
 .section .data.mmu, "aw"

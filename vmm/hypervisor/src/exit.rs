@@ -28,6 +28,9 @@ pub enum Exit<'a> {
     SystemEvent(SystemEvent),
     /// A guest access that guest_memfd cannot serve in the state that the page is in.
     MemoryFault(MemoryFault),
+    /// The guest accessed a device with an instruction that KVM cannot decode, such as one that loads a pair. Nothing has
+    /// happened yet: run again, and the guest repeats it; or answer with [`Vcpu::inject_data_abort`](crate::Vcpu).
+    Undecodable,
     /// A signal or a [`Kicker`](crate::Kicker) brought the vCPU out.
     Interrupted,
     /// KVM cannot go on with this vCPU.

@@ -103,6 +103,10 @@ impl Vcpu {
         match *self {}
     }
 
+    pub fn inject_data_abort(&mut self) -> Result<()> {
+        match *self {}
+    }
+
     pub fn kicker(&mut self) -> Result<Kicker> {
         match *self {}
     }

@@ -6,6 +6,7 @@ mod power;
 mod rsi_calls;
 pub mod smp;
 mod token;
+mod undecodable;
 
 use crate::board::Board;
 use crate::rsi::Realm;
@@ -17,8 +18,12 @@ pub fn run(board: &Board, realm: Option<&Realm>) {
         ("smp", _) => smp::run(board),
         ("poweroff", _) => power::power_off(),
         ("reboot", _) => power::reboot(),
-        ("hang", _) => power::hang(),
+        ("hang", _) => power::stay("hang"),
         ("dma-private", _) => dma_private::run(board, realm),
+        ("undecodable", _) => {
+            undecodable::run(board, realm);
+            power::stay("undecodable")
+        }
         ("rsi-calls", Some(realm)) => rsi_calls::run(board, realm),
         ("token", Some(realm)) => token::run(realm),
         ("host-call", Some(realm)) => host_call::run(realm),

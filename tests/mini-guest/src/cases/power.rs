@@ -12,9 +12,9 @@ pub fn reboot() -> ! {
     psci::system_reset()
 }
 
-/// Never ends by itself.
-pub fn hang() -> ! {
-    say!("done hang");
+/// Never ends by itself, so that the host can look at what `case` has left behind.
+pub fn stay(case: &str) -> ! {
+    say!("done {case}");
     loop {
         arch::wait_for_interrupt();
     }

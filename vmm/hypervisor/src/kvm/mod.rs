@@ -67,10 +67,13 @@ impl Hypervisor {
     ///
     /// [`Error::CreateVm`] when the host does not support the type or the address width.
     pub fn create_vm(&self, vm_type: VmType) -> Result<Vm> {
-        self.kvm.create_vm_with_type(vm_type.raw()).map(Vm::new).map_err(|source| Error::CreateVm {
+        let created = self.kvm.create_vm_with_type(vm_type.raw()).map(Vm::new);
+        let vm = created.map_err(|source| Error::CreateVm {
             vm_type: vm_type.raw(),
             ipa_limit: self.ipa_limit(),
             source,
-        })
+        })?;
+        vm.ask_for_undecodable_accesses()?;
+        Ok(vm)
     }
 }

@@ -1,9 +1,9 @@
 //! A virtual CPU: its registers and the run loop's single step.
 
 use kvm_bindings::{
-    KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_MEMORY_EXIT_FLAG_PRIVATE, KVM_REG_ARM_CORE,
-    KVM_REG_ARM64, KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET,
-    KVM_SYSTEM_EVENT_SHUTDOWN, kvm_regs, kvm_vcpu_init, user_pt_regs,
+    KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_EXIT_ARM_NISV, KVM_MEMORY_EXIT_FLAG_PRIVATE,
+    KVM_REG_ARM_CORE, KVM_REG_ARM64, KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET,
+    KVM_SYSTEM_EVENT_SHUTDOWN, kvm_regs, kvm_vcpu_events, kvm_vcpu_init, user_pt_regs,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -78,6 +78,20 @@ impl Vcpu {
         self.write(core_register(register), value)
     }
 
+    /// Lets the guest take a synchronous external data abort at the instruction where it stands, as from a bus that does
+    /// not answer (Documentation/virt/kvm/api.rst, `KVM_SET_VCPU_EVENTS`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kvm`].
+    pub fn inject_data_abort(&mut self) -> Result<()> {
+        let mut events = kvm_vcpu_events::default();
+        events.exception.ext_dabt_pending = 1;
+        self.fd
+            .set_vcpu_events(&events)
+            .map_err(|source| Error::Kvm { action: "let the guest take a data abort", source })
+    }
+
     fn write(&mut self, id: u64, value: u64) -> Result<()> {
         self.fd
             .set_one_reg(id, &value.to_le_bytes())
@@ -130,10 +144,7 @@ impl Vcpu {
                 Exit::Failed { reason: 9, meaning: "the hardware refused to enter the guest" }
             }
             VcpuExit::InternalError => Exit::Failed { reason: 17, meaning: "KVM met an internal error" },
-            VcpuExit::Unsupported(28) => Exit::Failed {
-                reason: 28,
-                meaning: "the guest accessed a device with an instruction that KVM cannot decode",
-            },
+            VcpuExit::Unsupported(KVM_EXIT_ARM_NISV) => Exit::Undecodable,
             VcpuExit::Unsupported(reason) => Exit::Failed { reason, meaning: "unknown exit reason" },
             _ => Exit::Failed { reason: 0, meaning: "an exit that arm64 does not have" },
         })

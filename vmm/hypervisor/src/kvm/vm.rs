@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
     KVM_ARM_IRQ_TYPE_SHIFT, KVM_ARM_IRQ_TYPE_SPI, KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER,
-    KVM_MSI_VALID_DEVID, kvm_device_attr, kvm_msi, kvm_smccc_filter,
-    kvm_smccc_filter_action_KVM_SMCCC_FILTER_FWD_TO_USER, kvm_userspace_memory_region,
+    KVM_CAP_ARM_INJECT_EXT_DABT, KVM_CAP_ARM_NISV_TO_USER, KVM_MSI_VALID_DEVID, kvm_device_attr, kvm_msi,
+    kvm_smccc_filter, kvm_smccc_filter_action_KVM_SMCCC_FILTER_FWD_TO_USER, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
@@ -13,6 +13,7 @@ use vmm_sys_util::errno::Error as Errno;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Gic, Vcpu, gic};
+use crate::realm::RealmVm;
 use crate::{Error, GicAddresses, Result, SmcccRange};
 
 /// First shared peripheral interrupt in the GIC's own numbering.
@@ -70,6 +71,17 @@ impl Vm {
 
     pub(super) fn new(fd: VmFd) -> Self {
         Self { fd, slots: Mutex::default() }
+    }
+
+    /// Has accesses to devices that KVM cannot decode reported as [`Exit::Undecodable`](crate::Exit): otherwise the guest
+    /// could end its VM with any of them. Kernels before 5.5, and kinds of VMs that have no such report, stay as they are.
+    pub(super) fn ask_for_undecodable_accesses(&self) -> Result<()> {
+        let offered = |capability| RealmVm::check_extension(self, capability) > 0;
+        if !offered(KVM_CAP_ARM_NISV_TO_USER) || !offered(KVM_CAP_ARM_INJECT_EXT_DABT) {
+            return Ok(());
+        }
+        RealmVm::enable_capability(self, KVM_CAP_ARM_NISV_TO_USER, 0, None)
+            .map_err(|source| Error::Kvm { action: "report accesses that it cannot decode", source })
     }
 
     /// Shows `region` to the guest at `gpa`; the same region may be shown at several addresses.

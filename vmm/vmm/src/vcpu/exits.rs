@@ -12,6 +12,7 @@ pub struct ExitCounters {
     hypercall: AtomicU64,
     system_event: AtomicU64,
     memory_fault: AtomicU64,
+    undecodable: AtomicU64,
     interrupted: AtomicU64,
     failed: AtomicU64,
 }
@@ -25,6 +26,7 @@ impl ExitCounters {
             Exit::Hypercall { .. } => &self.hypercall,
             Exit::SystemEvent(_) => &self.system_event,
             Exit::MemoryFault(_) => &self.memory_fault,
+            Exit::Undecodable => &self.undecodable,
             Exit::Interrupted => &self.interrupted,
             Exit::Failed { .. } => &self.failed,
         };
@@ -33,13 +35,23 @@ impl ExitCounters {
 
     /// The counters by name.
     pub fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let Self { mmio_read, mmio_write, hypercall, system_event, memory_fault, interrupted, failed } = self;
+        let Self {
+            mmio_read,
+            mmio_write,
+            hypercall,
+            system_event,
+            memory_fault,
+            undecodable,
+            interrupted,
+            failed,
+        } = self;
         [
             ("mmio_read", mmio_read),
             ("mmio_write", mmio_write),
             ("hypercall", hypercall),
             ("system_event", system_event),
             ("memory_fault", memory_fault),
+            ("undecodable", undecodable),
             ("interrupted", interrupted),
             ("failed", failed),
         ]
@@ -57,8 +69,9 @@ mod tests {
         let counters = ExitCounters::default();
         counters.count(&Exit::MmioWrite { addr: 0, data: &[0] });
         counters.count(&Exit::MmioWrite { addr: 0, data: &[0] });
+        counters.count(&Exit::Undecodable);
         counters.count(&Exit::Interrupted);
         let counted: Vec<_> = counters.read().filter(|&(_, count)| count > 0).collect();
-        assert_eq!(counted, [("mmio_write", 2), ("interrupted", 1)]);
+        assert_eq!(counted, [("mmio_write", 2), ("undecodable", 1), ("interrupted", 1)]);
     }
 }

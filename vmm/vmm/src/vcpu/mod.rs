@@ -220,6 +220,7 @@ impl Runner {
                 Some(realm) => realm.convert(fault)?,
                 None => return Err(Error::GuestFault { gpa: fault.gpa }),
             },
+            Exit::Undecodable => vcpu.inject_data_abort()?,
             Exit::Interrupted => vcpu.clear_kick(),
             Exit::Failed { reason, meaning } => {
                 return Err(Error::VcpuFailed { vcpu: index, reason, meaning });

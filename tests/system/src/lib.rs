@@ -10,12 +10,12 @@ pub mod linux;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, copy};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
+use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use client::Client;
@@ -86,6 +86,13 @@ impl TestVm {
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.into());
+        self
+    }
+
+    /// Takes a command-line flag back.
+    #[must_use]
+    pub fn without_flag(mut self, flag: &str) -> Self {
+        self.flags.retain(|given| given != flag);
         self
     }
 
@@ -198,6 +205,22 @@ impl RunningVm {
             }
             sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Opens the pseudo-terminal of the guest's console, as soon as there is one, and keeps what comes out of it in the
+    /// file `console.log`. What is written to the end that is returned, the guest reads.
+    #[must_use]
+    pub fn open_terminal(&mut self) -> File {
+        let api = self.api();
+        let path = || api.info().ok().and_then(|info| info.config.console.file);
+        self.wait_until(|| path().is_some());
+        let path = path().expect("it was there");
+        let terminal = File::options().read(true).write(true).open(path).expect("the terminal opens");
+        let mut output = terminal.try_clone().expect("a descriptor");
+        let mut log = File::create(self.path("console.log")).expect("the log is created");
+        // Reading fails when the VMM ends.
+        spawn(move || copy(&mut output, &mut log));
+        terminal
     }
 
     /// A client of the VMM, which listens by now.

@@ -3,7 +3,7 @@
 #![cfg(target_arch = "aarch64")]
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use system_tests::TestVm;
 
 #[test]
@@ -47,6 +47,57 @@ fn a_realm_without_a_platform_is_refused_with_the_flag_to_give() {
     assert!(vm.errors().contains("--realm soft,key=FILE"), "{}", vm.errors());
 }
 
+/// What a Realm cannot have is refused by name and reason, before anybody looks for a host that could run it.
+#[test]
+fn what_a_realm_cannot_have_is_refused_before_its_launch() {
+    let soft = |pointer: &str, value| TestVm::realm("poweroff").with(pointer, value);
+    let other = |realm: Value| TestVm::plain("poweroff").with("/realm", realm);
+    for (vm, field, reason) in [
+        (soft("/balloon", json!({"size": 0})), "balloon", "cannot take pages from a Realm"),
+        (soft("/pmem", json!([{"file": "/dev/null"}])), "pmem", "a disk"),
+        (soft("/cpus", json!({"boot_vcpus": 1, "max_vcpus": 2})), "cpus.max_vcpus", "1"),
+        (soft("/realm/ipa_bits", json!(40)), "realm.ipa_bits", "the back-end cca"),
+        (soft("/realm/guest_memfd", json!("separate")), "realm.guest_memfd", "the back-end cca"),
+        (soft("/realm/virtcca", json!({})), "realm.virtcca", "the back-end virtcca"),
+        (soft("/payload/firmware", json!("/dev/null")), "payload.firmware", "only virtcca"),
+        (
+            other(json!({"backend": "cca", "rmm": "2.0", "measurement_algorithm": "sha512"})),
+            "realm.measurement_algorithm",
+            "sha256",
+        ),
+        (
+            other(json!({"backend": "cca", "rmm": "2.0", "personalization_value": "YQ=="})),
+            "realm.personalization_value",
+            "no call that sets it",
+        ),
+        (
+            other(json!({"backend": "cca"})).with("/memory/hugepages", json!(true)),
+            "memory.hugepages",
+            "page by page",
+        ),
+        (other(json!({"backend": "virtcca", "rmm": "1.0"})), "realm.rmm", "a TMM"),
+        (other(json!({"backend": "virtcca", "virtcca": {"swiotlb": 0}})), "realm.virtcca.swiotlb", "65536"),
+    ] {
+        let vm = vm.run().expect_code(1);
+        let said = vm.errors();
+        assert!(said.contains(&format!("{field}: ")) && said.contains(reason), "{field}: {said}");
+        assert!(vm.serial.is_empty(), "{field}: it was launched:\n{}", vm.serial);
+    }
+}
+
+/// Loads and stores of pairs, of vectors and with writeback, at the registers of a device.
+#[test]
+fn accesses_that_cannot_be_decoded_are_aborts_of_the_guest() {
+    for vm in [TestVm::plain("undecodable"), TestVm::realm("undecodable")] {
+        let mut vm = vm.serve_with_vm();
+        vm.wait_for("done undecodable", 1);
+        assert_eq!(vm.api().counters().unwrap()["vcpu0"]["undecodable"], 4);
+        vm.signal(Signal::TERM);
+        let vm = vm.wait().expect_code(128 + 15).expect_passed("undecodable");
+        assert!(vm.serial.contains("probes 4"), "{}", vm.serial);
+    }
+}
+
 #[test]
 fn launch_log_of_a_run_equals_the_offline_measurement() {
     let vm = TestVm::realm("poweroff");
@@ -58,6 +109,6 @@ fn launch_log_of_a_run_equals_the_offline_measurement() {
         vm.wait_for("done poweroff", 1);
         std::fs::read_to_string(&log).unwrap()
     };
-    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let found: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(found, expected);
 }

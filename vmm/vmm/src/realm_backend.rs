@@ -63,6 +63,7 @@ pub fn backend(
             let fault = config.fault.map(|fault| match fault {
                 FaultName::Challenge => Fault::Challenge,
                 FaultName::Signature => Fault::Signature,
+                FaultName::NoPlatformToken => Fault::NoPlatformToken,
             });
             let platform = platform::load(config.platform.as_ref())?;
             let parameters = soft_parameters(config)?;

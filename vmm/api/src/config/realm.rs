@@ -168,12 +168,14 @@ impl fmt::Display for RmmName {
 
 /// A lie of a software Realm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum FaultName {
     /// Tokens answer another challenge.
     Challenge,
     /// The Realm token's signature is damaged.
     Signature,
+    /// Tokens of virtCCA come without the Platform Token. Only with a P-521 key.
+    NoPlatformToken,
 }
 
 /// The development platform of a software Realm.

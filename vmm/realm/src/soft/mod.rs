@@ -72,6 +72,8 @@ pub enum Fault {
     Challenge,
     /// The Realm token's signature has a flipped bit.
     Signature,
+    /// Tokens of virtCCA come without the Platform Token.
+    NoPlatformToken,
 }
 
 /// A Realm on plain KVM.

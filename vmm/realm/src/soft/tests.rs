@@ -48,6 +48,20 @@ impl Registers for Gprs {
 /// A value that no call returns, to see which registers are left alone.
 const UNTOUCHED: u64 = 0xdead_beef_dead_beef;
 
+fn platform(key: PlatformKey, components: usize) -> Platform {
+    Platform {
+        implementation_id: [7; 32],
+        instance_id: [1; 33],
+        config: vec![1, 2, 3],
+        components: vec![component(); components],
+        key,
+    }
+}
+
+fn parameters() -> Parameters {
+    Parameters { hash: HashAlgorithm::Sha256, rmm: RmmVersion::V1_0, rpv: [9; 64] }
+}
+
 impl Guest {
     fn new(fault: Option<Fault>, components: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
@@ -57,15 +71,8 @@ impl Guest {
 
     fn on_platform(key: PlatformKey, fault: Option<Fault>, components: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(2);
-        let platform = Platform {
-            implementation_id: [7; 32],
-            instance_id: [1; 33],
-            config: vec![1, 2, 3],
-            components: vec![component(); components],
-            key,
-        };
-        let parameters = Parameters { hash: HashAlgorithm::Sha256, rmm: RmmVersion::V1_0, rpv: [9; 64] };
-        let realm = SoftRealm::new(parameters, platform, fault, 2, &mut rng).unwrap();
+        let platform = platform(key, components);
+        let realm = SoftRealm::new(parameters(), platform, fault, 2, &mut rng).unwrap();
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(RAM), RAM_SIZE as usize)]).unwrap();
         let entry = VcpuEntry { pc: RAM, gprs: [0; 8] };
         let segment = Segment::new("kernel", RAM, vec![0xaa; 100], true);
@@ -210,6 +217,21 @@ fn a_p521_platform_key_gives_tokens_of_virtcca() {
     assert_eq!(platform.challenge, HashAlgorithm::Sha256.digest(cvm.key.claim_bytes()));
     assert_eq!(platform.lifecycle, LIFECYCLE, "a development platform must not look like a real one");
     assert_eq!(platform.components.len(), 2);
+}
+
+#[test]
+fn told_to_leave_out_the_platform_token_it_does_where_there_is_such_a_form() {
+    let fault = Some(Fault::NoPlatformToken);
+    let mut rng = StdRng::seed_from_u64(3);
+    let guest =
+        Guest::on_platform(PlatformKey::P521(p521::ecdsa::SigningKey::generate_from_rng(&mut rng)), fault, 1);
+    let token = VirtccaToken::decode(&guest.token(&[0x5a; 64], 512).0).unwrap();
+    assert!(token.platform.is_none());
+    assert_eq!(token.cvm.claims.challenge, [0x5a; 64]);
+
+    let platform = platform(PlatformKey::P384(SigningKey::generate_from_rng(&mut rng)), 1);
+    let refused = SoftRealm::new(parameters(), platform, fault, 2, &mut rng).err();
+    assert!(matches!(refused, Some(Error::Refused { field: "fault", .. })), "{refused:?}");
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub struct VmFlags {
     /// Reset the guest when it does not feed its watchdog (6300ESB).
     #[arg(long)]
     watchdog: bool,
-    /// Run as a Realm: cca[,rmm=1.0|2.0][,ipa_bits=N][,guest_memfd=separate|in_place], virtcca[,swiotlb=N][,ram_base=1G|3G][,..] or soft[,key=PEM][,instance_id=HEX][,rmm=1.0|2.0][,fault=challenge|signature]; each with [,hash=sha256|sha512], cca and soft with [,rpv=BASE64].
+    /// Run as a Realm: cca[,rmm=1.0|2.0][,ipa_bits=N][,guest_memfd=separate|in_place], virtcca[,swiotlb=N][,ram_base=1G|3G][,..] or soft[,key=PEM][,instance_id=HEX][,rmm=1.0|2.0][,fault=challenge|signature|no_platform_token]; each with [,hash=sha256|sha512], cca and soft with [,rpv=BASE64].
     #[arg(long, value_name = "BACKEND[,OPTIONS]")]
     realm: Option<String>,
     /// Let the VMM open only what the configuration names.

@@ -155,11 +155,13 @@ pub fn realm(text: &str) -> Result<RealmConfig, ConfigError> {
         "in_place" => Some(GuestMemfdName::InPlace),
         _ => None,
     })?;
-    let fault = options.convert("fault", "challenge or signature", |value| match value {
-        "challenge" => Some(FaultName::Challenge),
-        "signature" => Some(FaultName::Signature),
-        _ => None,
-    })?;
+    let fault =
+        options.convert("fault", "challenge, signature or no_platform_token", |value| match value {
+            "challenge" => Some(FaultName::Challenge),
+            "signature" => Some(FaultName::Signature),
+            "no_platform_token" => Some(FaultName::NoPlatformToken),
+            _ => None,
+        })?;
     let instance_id = options.get("instance_id").map(Into::into);
     let platform = match &instance_id {
         Some(_) => Some(options.require("key")?),

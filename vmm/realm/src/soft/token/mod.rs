@@ -80,6 +80,13 @@ impl Mint {
         rng: &mut impl CryptoRng,
     ) -> Result<Self, Error> {
         let flavour = match platform.key.clone() {
+            PlatformKey::P384(_) if fault == Some(Fault::NoPlatformToken) => {
+                return Err(Error::Refused {
+                    backend: "soft",
+                    field: "fault",
+                    reason: "a token of Arm CCA has no form without its platform token; give the platform a P-521 key",
+                });
+            }
             PlatformKey::P384(key) => Flavour::Cca(cca::Keys::new(platform, &key, rng)?),
             PlatformKey::P521(key) => Flavour::Virtcca(virtcca::Keys::new(platform, &key, rng)?),
         };
@@ -102,7 +109,7 @@ impl Mint {
         }
         Ok(match &self.flavour {
             Flavour::Cca(keys) => keys.wrap(&realm_token),
-            Flavour::Virtcca(keys) => keys.wrap(&realm_token),
+            Flavour::Virtcca(keys) => keys.wrap(&realm_token, self.fault != Some(Fault::NoPlatformToken)),
         })
     }
 

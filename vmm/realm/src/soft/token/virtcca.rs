@@ -65,8 +65,8 @@ impl Keys {
         sign(&claims.encode(), &self.cvm_key)
     }
 
-    pub(super) fn wrap(&self, cvm_token: &[u8]) -> Vec<u8> {
-        virtcca::wrap(Some(&self.platform_token), cvm_token)
+    pub(super) fn wrap(&self, cvm_token: &[u8], with_platform_token: bool) -> Vec<u8> {
+        virtcca::wrap(with_platform_token.then_some(self.platform_token.as_slice()), cvm_token)
     }
 }
 

@@ -36,7 +36,7 @@ pub use policy::{
     AppraisalPolicy, ComponentRule, ComponentRules, Exception, HexBytes, Rules, Version, VersionError,
     VirtccaRules,
 };
-pub use reference::{RealmReference, ReferenceValues};
+pub use reference::{PlatformReference, RealmReference, ReferenceValues};
 pub use refusal::{Code, Refusal, Step, StoreError};
 pub use rego::{CompileError, Rego};
 pub use signature::{AwsLc, BadSignature, SignatureVerifier};

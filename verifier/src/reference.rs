@@ -7,6 +7,7 @@ use evidence::hash::Digest;
 use serde_json::{Map, Value};
 
 use crate::anchor::Provenance;
+use crate::corim::PlatformEndorsement;
 use crate::logs::LogReferences;
 use crate::refusal::StoreError;
 
@@ -27,13 +28,37 @@ pub struct RealmReference {
     pub provenance: Provenance,
 }
 
-/// Finds the reference values of a Realm.
+/// The expected software and configuration of CCA platforms of one implementation, or of one instance of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformReference {
+    /// The operator's name for it.
+    pub name: String,
+    /// What is expected, of which platforms.
+    pub expected: PlatformEndorsement,
+    /// Where it came from.
+    pub provenance: Provenance,
+    /// When it ends to be valid, seconds since the Unix epoch; absent if never. One that has expired matches nothing, and
+    /// platforms that it is about still need one that they match.
+    pub expires_at: Option<i64>,
+}
+
+/// Finds reference values.
 pub trait ReferenceValues {
     /// All references whose initial measurement is `rim`.
     ///
     /// # Errors
     /// [`StoreError`] if the references cannot be read; absence is an empty list.
     fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, StoreError>;
+
+    /// All references for CCA platforms of this implementation, of whatever instance, expired ones too. A
+    /// store that keeps none knows none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the references cannot be read; absence is an empty list.
+    fn platforms(&self, implementation_id: &[u8; 32]) -> Result<Vec<PlatformReference>, StoreError> {
+        let _ = implementation_id;
+        Ok(Vec::new())
+    }
 
     /// Which of `values` are registered under exactly their name: secGear's reference query. A store that keeps no
     /// values by name knows none.

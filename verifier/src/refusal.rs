@@ -21,7 +21,7 @@ pub enum Step {
     Nonce,
     /// The platform's security lifecycle.
     Lifecycle,
-    /// virtCCA: the platform's implementation and its software components.
+    /// The platform's implementation and software components; of CCA platforms also their configuration.
     PlatformSoftware,
     /// Measurements against registered reference values.
     ReferenceValues,
@@ -91,8 +91,10 @@ pub enum Code {
     CvmSignatureInvalid,
     /// The platform is of an implementation that a policy does not list.
     ImplementationNotAllowed,
-    /// A software component breaks a policy's rules, or is missing.
+    /// A software component breaks a policy's rules, is in no reference of its platform, or is missing.
     ComponentNotAllowed,
+    /// The platform's configuration is not the one of its reference.
+    PlatformConfigNotAllowed,
     /// A software component's measurement measures nothing.
     MeasurementDegenerate,
     /// The platform token, or without one the device certificate, does not vouch for the key that signs the guest's token.
@@ -164,6 +166,7 @@ impl Code {
             Self::CvmSignatureInvalid => "cvm_signature_invalid",
             Self::ImplementationNotAllowed => "implementation_not_allowed",
             Self::ComponentNotAllowed => "component_not_allowed",
+            Self::PlatformConfigNotAllowed => "platform_config_not_allowed",
             Self::MeasurementDegenerate => "measurement_degenerate",
             Self::KeyBindingMismatch => "key_binding_mismatch",
             Self::RealmSignatureInvalid => "realm_signature_invalid",

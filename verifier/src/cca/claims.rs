@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::anchor::{Provenance, TrustAnchor};
 use crate::logs::LogReport;
-use crate::reference::RealmReference;
+use crate::reference::{PlatformReference, RealmReference};
 
 /// Everything that the pipeline established, under names that do not change. Byte strings are lower-case hexadecimal.
 #[derive(Debug, Serialize)]
@@ -42,6 +42,8 @@ struct Platform<'a> {
     software_components: Vec<Component<'a>>,
     verification_service: Option<&'a str>,
     hash_algorithm: &'a str,
+    /// `null` if nothing is registered for this platform's software.
+    reference: Option<Reference<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,15 +75,23 @@ struct Reference<'a> {
     provenance: &'a Provenance,
 }
 
+/// What the evidence matched.
+#[derive(Clone, Copy)]
+pub struct References<'a> {
+    pub realm: &'a RealmReference,
+    pub platform: Option<&'a PlatformReference>,
+}
+
 impl<'a> Claims<'a> {
     pub fn new(
         realm: &'a RealmClaims,
         platform: &'a PlatformClaims,
         state: LifecycleState,
         anchor: &'a TrustAnchor,
-        reference: &'a RealmReference,
+        references: References<'a>,
         logs: &'a LogReport,
     ) -> Self {
+        let reference = references.realm;
         Self {
             realm: Realm {
                 profile: match realm.profile {
@@ -109,6 +119,9 @@ impl<'a> Claims<'a> {
                 software_components: platform.components.iter().map(Component::from).collect(),
                 verification_service: platform.verification_service.as_deref(),
                 hash_algorithm: platform.hash.name(),
+                reference: references
+                    .platform
+                    .map(|matched| Reference { name: &matched.name, provenance: &matched.provenance }),
             },
             trust_anchor: Anchor {
                 name: &anchor.name,
@@ -139,6 +152,7 @@ impl<'a> Claims<'a> {
         put("cca.platform.config", json!(platform.config));
         put("cca.platform.lifecycle", json!(platform.lifecycle));
         put("cca.platform.software_components", json!(platform.software_components));
+        put("cca.platform.reference", json!(platform.reference));
         put("cca.trust_anchor", json!(self.trust_anchor));
         put("cca.reference", json!(self.reference));
         status

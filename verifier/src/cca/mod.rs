@@ -6,6 +6,7 @@ mod claims;
 mod decode;
 mod lifecycle;
 mod platform_signature;
+mod platform_software;
 mod realm_signature;
 
 use evidence::envelope::CcaEvidence;
@@ -31,10 +32,12 @@ pub fn appraise(
     let guest = realm.guest();
     nonce::verify(&guest, challenge)?;
     let lifecycle = lifecycle::verify(&platform, context.policies)?;
+    let expected = platform_software::verify(&platform, context.references, context.now)?;
     let Matched { reference, logs } = reference_values::verify(&guest, &evidence.logs, context)?;
 
+    let references = claims::References { realm: &reference, platform: expected.as_ref() };
     let claims =
-        claims::Claims::new(realm.0, platform.claims, lifecycle, &platform.anchor, &reference, &logs);
+        claims::Claims::new(realm.0, platform.claims, lifecycle, &platform.anchor, references, &logs);
     let typed = serde_json::to_value(&claims).map_err(|error| {
         Refusal::new(
             Step::Policy,

@@ -5,6 +5,7 @@
 //! or a file that no reference knows refuses the evidence, wherever it stands, and a scan never stops early.
 
 mod boot;
+mod golden;
 mod ima;
 mod references;
 mod registers;

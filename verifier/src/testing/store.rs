@@ -6,8 +6,8 @@ use evidence::hash::Digest;
 
 use crate::chain::TrustBundle;
 use crate::{
-    AppraisalPolicy, AwsLc, CertificateTrust, Context, Provenance, RealmReference, ReferenceValues,
-    StoreError, TrustAnchor, TrustAnchors,
+    AppraisalPolicy, AwsLc, CertificateTrust, Context, PlatformReference, Provenance, RealmReference,
+    ReferenceValues, StoreError, TrustAnchor, TrustAnchors,
 };
 
 /// The name of the one trust anchor.
@@ -23,6 +23,8 @@ pub struct Registered {
     pub platform: Option<([u8; 32], [u8; 33], TrustAnchor)>,
     /// Expected measurements.
     pub references: Vec<RealmReference>,
+    /// Expected software of CCA platforms.
+    pub platforms: Vec<PlatformReference>,
     /// Certificate authorities.
     pub bundle: Arc<TrustBundle>,
 }
@@ -38,7 +40,12 @@ impl Registered {
             logs: None,
             provenance: Self::provenance(),
         };
-        Self { platform: None, references: vec![reference], bundle: Arc::new(TrustBundle::empty()) }
+        Self {
+            platform: None,
+            references: vec![reference],
+            platforms: Vec::new(),
+            bundle: Arc::new(TrustBundle::empty()),
+        }
     }
 
     /// The trust anchor.
@@ -82,6 +89,10 @@ impl TrustAnchors for Registered {
 impl ReferenceValues for Registered {
     fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, StoreError> {
         Ok(self.references.iter().filter(|reference| reference.rim == *rim).cloned().collect())
+    }
+
+    fn platforms(&self, _: &[u8; 32]) -> Result<Vec<PlatformReference>, StoreError> {
+        Ok(self.platforms.clone())
     }
 }
 

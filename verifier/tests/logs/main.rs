@@ -4,6 +4,7 @@
 
 mod boot;
 mod end_to_end;
+mod golden;
 mod harness;
 mod ima;
 mod import;

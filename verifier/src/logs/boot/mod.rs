@@ -1,7 +1,7 @@
 //! Measured boot: every event of the log must be known in its role, and the roles that a policy demands must be there.
 
 mod kernel;
-mod parts;
+pub(super) mod parts;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -48,7 +48,7 @@ fn minted() -> (Mint, Registered) {
 }
 
 #[test]
-fn accepts_a_registered_realm_on_a_secured_platform_and_says_what_it_matched() {
+fn t15_accepts_a_registered_realm_on_a_secured_platform_and_says_what_it_matched() {
     let (mint, mut store) = minted();
     let appraisal = run(&mint.evidence(), &store, &default_policies()).unwrap();
 
@@ -85,7 +85,7 @@ fn refuses_a_platform_that_nobody_registered() {
 }
 
 #[test]
-fn refuses_token_with_swapped_platform_key() {
+fn t15_refuses_a_token_with_a_swapped_platform_key() {
     let (mut mint, store) = minted();
     mint.cpak = key(3);
     assert_eq!(
@@ -152,7 +152,7 @@ fn refuses_a_realm_key_that_is_no_point_of_its_curve() {
 }
 
 #[test]
-fn refuses_a_challenge_that_differs_in_any_of_its_64_bytes() {
+fn t15_refuses_a_challenge_that_differs_in_any_of_its_64_bytes() {
     let (mint, store) = minted();
     for position in 0..64 {
         let mut other = mint.clone();
@@ -199,7 +199,7 @@ fn an_additional_policy_narrows_and_never_widens() {
 }
 
 #[test]
-fn refuses_a_realm_that_nobody_registered() {
+fn t15_refuses_a_realm_that_nobody_registered() {
     let (mut mint, store) = minted();
     mint.realm.rim = digest(0x12);
     assert_eq!(refused(&mint, &store, &default_policies()), (Step::ReferenceValues, Code::RimMismatch));

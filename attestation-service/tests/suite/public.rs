@@ -100,7 +100,7 @@ async fn challenges_differ_carry_user_data_and_come_with_a_protected_cookie() {
 }
 
 #[tokio::test]
-async fn a_challenge_is_used_once() {
+async fn t7_a_challenge_is_used_once() {
     let (instance, _directory) = Instance::ready().await;
     let challenge = instance.challenge(&[]).await;
     let mint = Mint::new(challenge.attested());
@@ -130,7 +130,7 @@ async fn a_challenge_expires() {
 }
 
 #[tokio::test]
-async fn a_challenge_of_ones_own_making_is_unknown() {
+async fn t7_a_challenge_of_ones_own_making_is_unknown() {
     let (instance, _directory) = Instance::ready().await;
     let mut challenge = instance.challenge(&[]).await;
     challenge.text = URL_SAFE_NO_PAD.encode([1; 32]);
@@ -139,7 +139,7 @@ async fn a_challenge_of_ones_own_making_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_challenge_belongs_to_its_session_and_others_cannot_spend_it() {
+async fn t7_a_challenge_belongs_to_its_session_and_others_cannot_spend_it() {
     let (instance, _directory) = Instance::ready().await;
     let (mine, other) = (instance.challenge(&[]).await, instance.challenge(&[]).await);
     let mint = Mint::new(mine.attested());

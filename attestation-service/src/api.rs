@@ -2,8 +2,9 @@
 
 use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
+use verifier::corim::{ComponentEndorsement, MaskedValue};
 use verifier::logs::LogReferences;
-use verifier::{Exception, Rules};
+use verifier::{Exception, HexBytes, Rules};
 
 use crate::names::{Name, PolicyName};
 use crate::token::Algorithm;
@@ -38,19 +39,24 @@ pub mod hex_bytes {
     }
 }
 
-/// An optional 64-byte value as hexadecimal text.
-mod optional_rpv {
+/// Optional bytes as hexadecimal text.
+mod optional_hex_bytes {
     use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
 
     #[derive(serde::Serialize, Deserialize)]
-    struct Rpv(#[serde(with = "super::hex_bytes")] [u8; 64]);
+    struct Hex<const N: usize>(#[serde(with = "super::hex_bytes")] [u8; N]);
 
-    pub fn serialize<S: Serializer>(rpv: &Option<[u8; 64]>, serializer: S) -> Result<S::Ok, S::Error> {
-        rpv.map(Rpv).serialize(serializer)
+    pub fn serialize<S: Serializer, const N: usize>(
+        bytes: &Option<[u8; N]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.map(Hex).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<[u8; 64]>, D::Error> {
-        Ok(Option::<Rpv>::deserialize(deserializer)?.map(|rpv| rpv.0))
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<Option<[u8; N]>, D::Error> {
+        Ok(Option::<Hex<N>>::deserialize(deserializer)?.map(|hex| hex.0))
     }
 }
 
@@ -77,6 +83,9 @@ pub struct TrustAnchorDocument {
     /// When it was registered, seconds since the Unix epoch; set by the service.
     #[serde(default)]
     pub added_at: i64,
+    /// When it ends to be believed, seconds since the Unix epoch; absent if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
 }
 
 /// A reference value: `GET|POST /references`, `DELETE /references/{name}`.
@@ -88,7 +97,7 @@ pub struct ReferenceDocument {
     /// Realm Initial Measurement.
     pub rim: Digest,
     /// Realm Personalisation Value, 64 bytes; absent accepts any.
-    #[serde(default, with = "optional_rpv")]
+    #[serde(default, with = "optional_hex_bytes")]
     pub rpv: Option<[u8; 64]>,
     /// Realm Extensible Measurements; null accepts any.
     #[serde(default)]
@@ -105,6 +114,181 @@ pub struct ReferenceDocument {
     /// When it ends to be valid, seconds since the Unix epoch; absent if never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+}
+
+/// Expected software and configuration of CCA platforms: `GET|POST /platform-references`, `DELETE
+/// /platform-references/{name}`. A platform that some are about must match one of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformReferenceDocument {
+    /// Its name.
+    pub name: Name,
+    /// Implementation id of the platforms that it is about, 32 bytes.
+    #[serde(with = "hex_bytes")]
+    pub implementation_id: [u8; 32],
+    /// Instance id of the one platform that it is about, 33 bytes; absent for every one of the implementation.
+    #[serde(default, with = "optional_hex_bytes", skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<[u8; 33]>,
+    /// The software components that a platform may have, and of each type one that it must have.
+    pub components: Vec<ExpectedComponent>,
+    /// The configuration.
+    pub config: ExpectedConfig,
+    /// Where it came from.
+    #[serde(default)]
+    pub source: String,
+    /// When it was registered, seconds since the Unix epoch; set by the service.
+    #[serde(default)]
+    pub added_at: i64,
+    /// When it ends to be valid, seconds since the Unix epoch; absent if never. Platforms that it is about then match
+    /// nothing, until another is registered or it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+}
+
+/// One form of a software component.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedComponent {
+    /// Its type, such as `BL2`; absent for any.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its version; absent for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its digest, by one algorithm or by several.
+    pub measurements: Vec<Digest>,
+    /// Hash of the key that signed it.
+    pub signer_id: Digest,
+}
+
+/// A configuration of which only the bits of a mask count.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedConfig {
+    /// The bytes.
+    pub value: HexBytes,
+    /// As many bytes; a set bit means that it must agree.
+    pub mask: HexBytes,
+}
+
+impl From<ExpectedComponent> for ComponentEndorsement {
+    fn from(component: ExpectedComponent) -> Self {
+        let ExpectedComponent { kind, version, measurements, signer_id } = component;
+        Self { component_type: kind, version, measurements, signer_id }
+    }
+}
+
+impl From<ComponentEndorsement> for ExpectedComponent {
+    fn from(component: ComponentEndorsement) -> Self {
+        let ComponentEndorsement { component_type, version, measurements, signer_id } = component;
+        Self { kind: component_type, version, measurements, signer_id }
+    }
+}
+
+impl From<ExpectedConfig> for MaskedValue {
+    fn from(config: ExpectedConfig) -> Self {
+        Self { value: config.value.0, mask: config.mask.0 }
+    }
+}
+
+impl From<MaskedValue> for ExpectedConfig {
+    fn from(config: MaskedValue) -> Self {
+        Self { value: HexBytes(config.value), mask: HexBytes(config.mask) }
+    }
+}
+
+/// A key whose signature on CoRIM documents is believed: `GET|POST /corim-signers`, `DELETE /corim-signers/{name}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorimSignerDocument {
+    /// Its name; it becomes part of the provenance of what it signed.
+    pub name: Name,
+    /// The public key: PEM (`PUBLIC KEY`) to add; an uncompressed point in hexadecimal when listed.
+    pub public_key: String,
+    /// What it is believed about.
+    pub endorses: Vec<Endorsed>,
+    /// Where it came from.
+    #[serde(default)]
+    pub source: String,
+    /// When it was registered, seconds since the Unix epoch; set by the service.
+    #[serde(default)]
+    pub added_at: i64,
+}
+
+/// What a CoRIM document can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Endorsed {
+    /// Measurements of Realms, which their builders know.
+    Realms,
+    /// Software and configuration of platforms, which their vendors know.
+    Platforms,
+    /// Attestation keys of platforms, which their manufacturers know.
+    Keys,
+}
+
+impl Endorsed {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Realms => "realms",
+            Self::Platforms => "platforms",
+            Self::Keys => "keys",
+        }
+    }
+}
+
+/// The query of `POST /corim`, whose body is a document.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorimImport {
+    /// What is registered gets this name, with a number behind it if there are several of a kind.
+    pub name: Name,
+    /// The operator vouches for a document that nobody has signed; only an admin may.
+    #[serde(default)]
+    pub unsigned: bool,
+    /// Keys in the document are development keys, which only policies that name them accept.
+    #[serde(default)]
+    pub development: bool,
+    /// A note on where it came from.
+    #[serde(default)]
+    pub source: String,
+}
+
+/// What was registered from a document.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CorimImported {
+    /// The document's own identifier.
+    pub id: String,
+    /// Who signed it; absent if nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+    /// When all of it ends to be valid, seconds since the Unix epoch; absent if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+    /// Names of reference values of Realms.
+    pub references: Vec<Name>,
+    /// Names of reference values of platforms.
+    pub platform_references: Vec<Name>,
+    /// Names of trust anchors.
+    pub trust_anchors: Vec<Name>,
+}
+
+/// The query of `GET /corim/realms` and `GET /corim/platforms`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorimExport {
+    /// The document's identifier.
+    pub id: String,
+    /// Who makes it.
+    pub creator: String,
+    /// The last second of its validity, since the Unix epoch. It is never valid for longer than what is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<i64>,
+    /// Only what has one of these names, with commas between them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub names: String,
 }
 
 /// One of secGear's reference values: `GET|POST /named-references`, `DELETE /named-references/{name}`.

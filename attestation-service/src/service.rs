@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use verifier::rego::{APPRAISAL, RegoCache};
 use verifier::{
-    AppraisalPolicy, AwsLc, DEFAULT_CCA_POLICY, DEFAULT_VIRTCCA_POLICY, RealmReference, ReferenceValues,
-    Rules, TrustAnchor, TrustAnchors,
+    AppraisalPolicy, AwsLc, DEFAULT_CCA_POLICY, DEFAULT_VIRTCCA_POLICY, PlatformReference, RealmReference,
+    ReferenceValues, Rules, TrustAnchor, TrustAnchors,
 };
 
 use crate::authorities::Authorities;
@@ -185,7 +185,9 @@ impl TrustAnchors for Registry {
         implementation_id: &[u8; 32],
         instance_id: &[u8; 33],
     ) -> Result<Option<TrustAnchor>, verifier::StoreError> {
-        self.runtime.block_on(self.store.anchor(implementation_id, instance_id)).map_err(|e| report(&e))
+        self.runtime
+            .block_on(self.store.anchor(implementation_id, instance_id, self.now))
+            .map_err(|e| report(&e))
     }
 }
 
@@ -196,15 +198,15 @@ impl ReferenceValues for Registry {
         Ok(stored.into_iter().map(|stored| stored.reference).collect())
     }
 
+    fn platforms(
+        &self,
+        implementation_id: &[u8; 32],
+    ) -> Result<Vec<PlatformReference>, verifier::StoreError> {
+        self.runtime.block_on(self.store.platform_references_for(implementation_id)).map_err(|e| report(&e))
+    }
+
     fn registered(&self, values: &Map<String, Value>) -> Result<BTreeSet<String>, verifier::StoreError> {
-        let mut registered = BTreeSet::new();
-        for (name, value) in values {
-            let known = self.store.has_named_reference(name, value, self.now);
-            if self.runtime.block_on(known).map_err(|e| report(&e))? {
-                registered.insert(name.clone());
-            }
-        }
-        Ok(registered)
+        self.runtime.block_on(self.store.registered_names(values, self.now)).map_err(|e| report(&e))
     }
 }
 

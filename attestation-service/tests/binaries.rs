@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, COOKIE, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use jose::{Curve, EphemeralKey};
+use p384::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use support::mint::{ANCHOR, Mint};
 use support::process::{Running, certificate, command, request, stop};
@@ -101,6 +102,74 @@ fn lists_are_tables_or_json_and_errors_say_what_is_wrong() {
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no reference value guest"));
     assert!(running.told(&["policy", "list"]).contains("built in"));
+}
+
+#[test]
+fn rules_of_a_policy_come_from_a_file() {
+    let running = Running::start(Home::new());
+    let (rego, rules) = (running.path("vcca.rego"), running.path("rules.json"));
+    std::fs::write(&rego, "package attestation\noutput := {\"allow\": true}").unwrap();
+    let add = ["policy", "add", "--id", "default_vcca.rego", "--rego", rego.to_str().unwrap(), "--rules"];
+    let add = [add.as_slice(), &[rules.to_str().unwrap()]].concat();
+    std::fs::write(&rules, r#"{"virtcca": {"lifecycle": []}}"#).unwrap();
+    let wrong = running.client(&add);
+    assert_eq!(wrong.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(text.contains("--rules") && text.contains("lifecycle"), "{text}");
+    std::fs::write(&rules, r#"{"virtcca": {"lifecycles": ["recoverable_rot_debug"]}}"#).unwrap();
+    running.told(&add);
+    let listed: Value = serde_json::from_str(&running.told(&["policy", "list", "--format", "json"])).unwrap();
+    let policy =
+        listed.as_array().unwrap().iter().find(|policy| policy["id"] == "default_vcca.rego").unwrap();
+    assert_eq!(policy["rules"]["virtcca"]["lifecycles"], json!(["recoverable_rot_debug"]));
+}
+
+#[test]
+fn references_go_out_signed_and_come_in_again() {
+    let running = Running::start(Home::new());
+    let key = support::mint::key(9);
+    let files = ["builder.key", "builder.pem", "guest.corim"].map(|name| running.path(name));
+    let [private, public, document] = files.each_ref().map(|path| path.to_str().unwrap());
+    std::fs::write(private, key.to_pkcs8_pem(LineEnding::LF).unwrap()).unwrap();
+    let public_key = p384::PublicKey::from(*key.verifying_key());
+    std::fs::write(public, public_key.to_public_key_pem(LineEnding::LF).unwrap()).unwrap();
+    running.told(&["reference", "add", "--name", "guest", "--rim", &"ab".repeat(32)]);
+    let export = ["corim", "export", "realms", "--id", "guests & more", "--creator", "Ex", "--out", document];
+    running.told(&[&export[..], &["--sign-key", private]].concat());
+    running.told(&["reference", "delete", "guest"]);
+
+    let import = ["corim", "import", document, "--name", "guest"];
+    let unknown = running.client(&import);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("corim_signature_invalid"), "{unknown:?}");
+    running.told(&["corim-signer", "add", "--name", "builder", "--key", public, "--endorses", "realms"]);
+    let imported: Value = serde_json::from_str(&running.told(&import)).unwrap();
+    assert_eq!((&imported["id"], &imported["signer"]), (&json!("guests & more"), &json!("builder")));
+    assert!(running.told(&["reference", "list"]).contains("CoRIM guests & more signed by builder"));
+    let wrong = running.client(&[&export[..], &["--sign-key", public]].concat());
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("--sign-key"), "{wrong:?}");
+}
+
+#[test]
+fn a_golden_guests_evidence_becomes_a_reference() {
+    let running = Running::start(Home::new());
+    let (evidence, document) = (running.path("evidence.json"), running.path("guest.json"));
+    std::fs::write(&evidence, Mint::new([1; 64]).evidence().to_json()).unwrap();
+    let golden =
+        running.told(&["reference", "golden", "--name", "guest", "--evidence", evidence.to_str().unwrap()]);
+    std::fs::write(&document, &golden).unwrap();
+    running.told(&["reference", "import", document.to_str().unwrap()]);
+    let listed: Value =
+        serde_json::from_str(&running.told(&["reference", "list", "--format", "json"])).unwrap();
+    assert_eq!((&listed[0]["name"], &listed[0]["rim"]), (&json!("guest"), &json!("11".repeat(32))));
+    assert_eq!(
+        listed[0]["rems"],
+        json!(vec!["00".repeat(32); 4]),
+        "what no log explains is expected as it is"
+    );
+    std::fs::write(&evidence, "{}").unwrap();
+    let wrong =
+        running.client(&["reference", "golden", "--name", "a", "--evidence", evidence.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("evidence.json"), "{wrong:?}");
 }
 
 #[test]

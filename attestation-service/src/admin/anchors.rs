@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use verifier::{PublicKey, TrustAnchor, denied};
+use verifier::TrustAnchor;
 
 use super::identity::Operator;
-use super::{Intent, found, name, provenance, stored_name, unprocessable};
+use super::{Intent, documents, provenance, public_key, stored_name};
 use crate::api::TrustAnchorDocument;
 use crate::extract::RequiredJson;
 use crate::problem::Problem;
@@ -17,8 +17,7 @@ use crate::store::anchors::PlatformAnchor;
 use crate::store::sha256;
 
 pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<TrustAnchorDocument>>, Problem> {
-    let anchors = service.store.anchors().await?;
-    let document = |platform: PlatformAnchor| {
+    documents(service.store.anchors().await?, |platform: PlatformAnchor| {
         let anchor = platform.anchor;
         Ok(TrustAnchorDocument {
             name: stored_name(anchor.name)?,
@@ -28,9 +27,9 @@ pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<TrustA
             development: anchor.development,
             source: anchor.provenance.source,
             added_at: anchor.provenance.added_at,
+            expires_at: platform.expires_at,
         })
-    };
-    anchors.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+    })
 }
 
 pub async fn add(
@@ -43,20 +42,16 @@ pub async fn add(
     let intent = Intent { operator: &operator, action: "trust_anchor.add", object: &object, digest };
     service
         .change(intent, async |change| {
-            let key = PublicKey::from_pem(&document.public_key)
-                .map_err(|error| unprocessable("public_key_invalid", format!("public_key: {error}")))?;
-            denied::check(&key).map_err(|error| {
-                Problem::new(StatusCode::FORBIDDEN, "trust_anchor_denied", error.to_string())
-            })?;
             let platform = PlatformAnchor {
                 implementation_id: document.implementation_id,
                 instance_id: document.instance_id,
                 anchor: TrustAnchor {
                     name: document.name.into(),
-                    key,
+                    key: public_key(&document.public_key)?,
                     development: document.development,
                     provenance: provenance(&service, document.source)?,
                 },
+                expires_at: document.expires_at,
             };
             Ok(change.add_anchor(&platform).await?)
         })
@@ -67,14 +62,11 @@ pub async fn add(
 pub async fn remove(
     State(service): State<Arc<Service>>,
     operator: Operator,
-    Path(text): Path<String>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let name = name(&text)?;
-    let intent =
-        Intent { operator: &operator, action: "trust_anchor.delete", object: name.as_str(), digest: None };
     service
-        .change(intent, async |change| {
-            found("trust anchor", name.as_str(), change.delete_anchor(name.as_str()).await?)
+        .remove(&operator, "trust_anchor.delete", "trust anchor", &name, async |change, name| {
+            change.delete_anchor(name).await
         })
         .await
 }

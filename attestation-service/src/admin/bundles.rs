@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use verifier::chain::TrustBundle;
 
 use super::identity::Operator;
-use super::{Intent, found, name, provenance, stored_name, unprocessable};
+use super::{Intent, documents, provenance, stored_name, unprocessable};
 use crate::api::{CrlDocument, TrustBundleDocument};
 use crate::extract::RequiredJson;
 use crate::problem::Problem;
@@ -19,15 +19,14 @@ use crate::store::bundles::{Crl, StoredBundle};
 use crate::store::sha256;
 
 pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<TrustBundleDocument>>, Problem> {
-    let document = |bundle: StoredBundle| {
+    documents(service.store.bundles().await?, |bundle: StoredBundle| {
         Ok(TrustBundleDocument {
             name: stored_name(bundle.name)?,
             pem: bundle.pem,
             source: bundle.provenance.source,
             added_at: bundle.provenance.added_at,
         })
-    };
-    service.store.bundles().await?.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+    })
 }
 
 pub async fn add(
@@ -59,20 +58,17 @@ pub async fn add(
 pub async fn remove(
     State(service): State<Arc<Service>>,
     operator: Operator,
-    Path(text): Path<String>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let name = name(&text)?;
-    let intent =
-        Intent { operator: &operator, action: "trust_bundle.delete", object: name.as_str(), digest: None };
     service
-        .change(intent, async |change| {
-            found("trust bundle", name.as_str(), change.delete_bundle(name.as_str()).await?)
+        .remove(&operator, "trust_bundle.delete", "trust bundle", &name, async |change, name| {
+            change.delete_bundle(name).await
         })
         .await
 }
 
 pub async fn list_crls(State(service): State<Arc<Service>>) -> Result<Json<Vec<CrlDocument>>, Problem> {
-    let document = |crl: Crl| {
+    documents(service.store.crls().await?, |crl: Crl| {
         Ok(CrlDocument {
             name: stored_name(crl.name)?,
             pem: None,
@@ -80,8 +76,7 @@ pub async fn list_crls(State(service): State<Arc<Service>>) -> Result<Json<Vec<C
             source: crl.provenance.source,
             added_at: crl.provenance.added_at,
         })
-    };
-    service.store.crls().await?.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+    })
 }
 
 pub async fn set_crl(
@@ -117,13 +112,11 @@ pub async fn set_crl(
 pub async fn remove_crl(
     State(service): State<Arc<Service>>,
     operator: Operator,
-    Path(text): Path<String>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let name = name(&text)?;
-    let intent = Intent { operator: &operator, action: "crl.delete", object: name.as_str(), digest: None };
     service
-        .change(intent, async |change| {
-            found("revocation list", name.as_str(), change.delete_crl(name.as_str()).await?)
+        .remove(&operator, "crl.delete", "revocation list", &name, async |change, name| {
+            change.delete_crl(name).await
         })
         .await
 }

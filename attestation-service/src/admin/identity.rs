@@ -57,6 +57,22 @@ impl Operator {
     fn may(&self, needed: Role) -> bool {
         self.roles.iter().any(|role| *role == Role::Admin || *role == needed || needed == Role::Reader)
     }
+
+    /// For what depends on more than the path.
+    ///
+    /// # Errors
+    /// 403 `role_missing` if the operator lacks the role.
+    pub fn demand(&self, needed: Role) -> Result<(), Problem> {
+        if self.may(needed) {
+            return Ok(());
+        }
+        tracing::warn!(operator = self.name, needed = needed.as_str(), "admin request refused");
+        Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "role_missing",
+            format!("{} lacks the role {}", self.name, needed.as_str()),
+        ))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Operator {
@@ -79,16 +95,10 @@ fn unauthenticated() -> Problem {
 /// Lets a request through if its operator has the role.
 pub async fn require(State(needed): State<Role>, request: Request, next: Next) -> Response {
     match request.extensions().get::<Operator>() {
-        Some(operator) if operator.may(needed) => next.run(request).await,
-        Some(operator) => {
-            tracing::warn!(operator = operator.name, needed = needed.as_str(), "admin request refused");
-            Problem::new(
-                StatusCode::FORBIDDEN,
-                "role_missing",
-                format!("{} lacks the role {}", operator.name, needed.as_str()),
-            )
-            .into_response()
-        }
+        Some(operator) => match operator.demand(needed) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        },
         None => {
             tracing::warn!("admin request of nobody in particular refused");
             unauthenticated().into_response()

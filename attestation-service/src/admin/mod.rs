@@ -3,8 +3,11 @@
 mod anchors;
 mod audit;
 mod bundles;
+mod corim;
+mod corim_signers;
 pub mod credentials;
 pub mod identity;
+mod platform_references;
 mod policies;
 mod references;
 mod resource_policies;
@@ -14,13 +17,13 @@ mod signing_keys;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
 use axum::middleware;
 use axum::routing::{delete, get, post};
-use verifier::Provenance;
+use axum::{Json, Router};
+use verifier::{Provenance, PublicKey, denied};
 
 use self::credentials::{Credentials, authenticate};
 use self::identity::{Operator, Role, require};
@@ -29,8 +32,8 @@ use crate::metrics::{MEDIA_TYPE, Plane};
 use crate::names::Name;
 use crate::problem::Problem;
 use crate::service::Service;
-use crate::store::Change;
 use crate::store::audit::{Entry, OK};
+use crate::store::{Change, StoreError};
 
 /// Without it a note could fill the database.
 const MAX_SOURCE: usize = 512;
@@ -43,6 +46,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/trust-bundles", get(bundles::list))
         .route("/crls", get(bundles::list_crls))
         .route("/references", get(references::list))
+        .route("/platform-references", get(platform_references::list))
+        .route("/corim/realms", get(corim::export_realms))
+        .route("/corim/platforms", get(corim::export_platforms))
+        .route("/corim-signers", get(corim_signers::list))
         .route("/named-references", get(references::list_named))
         .route("/policies", get(policies::list))
         .route("/policies/{id}", get(policies::versions))
@@ -55,6 +62,9 @@ pub fn router(service: Arc<Service>) -> Router {
     let policy = secgear::policy()
         .route("/references", post(references::add))
         .route("/references/{name}", delete(references::remove))
+        .route("/platform-references", post(platform_references::add))
+        .route("/platform-references/{name}", delete(platform_references::remove))
+        .route("/corim", post(corim::import))
         .route("/named-references", post(references::add_named))
         .route("/named-references/{name}", delete(references::remove_named))
         .route("/policies", post(policies::add).put(policies::replace))
@@ -70,6 +80,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/trust-anchors/{name}", delete(anchors::remove))
         .route("/trust-bundles", post(bundles::add))
         .route("/trust-bundles/{name}", delete(bundles::remove))
+        .route("/corim-signers", post(corim_signers::add))
+        .route("/corim-signers/{name}", delete(corim_signers::remove))
         .route("/crls", post(bundles::set_crl))
         .route("/crls/{name}", delete(bundles::remove_crl))
         .route("/signing-keys", post(signing_keys::rotate))
@@ -130,6 +142,44 @@ impl Service {
             }
         }
     }
+}
+
+impl Service {
+    /// Removes what a path names, and records it.
+    async fn remove(
+        &self,
+        operator: &Operator,
+        action: &'static str,
+        what: &str,
+        text: &str,
+        delete: impl AsyncFnOnce(&mut Change, &str) -> Result<bool, StoreError>,
+    ) -> Result<StatusCode, Problem> {
+        let name = name(text)?;
+        let intent = Intent { operator, action, object: name.as_str(), digest: None };
+        self.change(intent, async |change| found(what, name.as_str(), delete(change, name.as_str()).await?))
+            .await
+    }
+}
+
+/// What is stored, as the admin plane shows it.
+fn documents<S, D>(
+    stored: Vec<S>,
+    document: impl Fn(S) -> Result<D, Problem>,
+) -> Result<Json<Vec<D>>, Problem> {
+    stored.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+}
+
+/// A key in PEM, whose private half is not public.
+fn public_key(pem: &str) -> Result<PublicKey, Problem> {
+    let key = PublicKey::from_pem(pem)
+        .map_err(|error| unprocessable("public_key_invalid", format!("public_key: {error}")))?;
+    not_published(&key)?;
+    Ok(key)
+}
+
+fn not_published(key: &PublicKey) -> Result<(), Problem> {
+    denied::check(key)
+        .map_err(|error| Problem::new(StatusCode::FORBIDDEN, "trust_anchor_denied", error.to_string()))
 }
 
 fn unprocessable(code: &'static str, detail: String) -> Problem {

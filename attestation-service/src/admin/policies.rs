@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use verifier::AppraisalPolicy;
 
 use super::identity::Operator;
-use super::{Intent, found, name, no_nul, stored_name, unprocessable};
+use super::{Intent, documents, found, name, no_nul, stored_name, unprocessable};
 use crate::api::PolicyDocument;
 use crate::extract::RequiredJson;
 use crate::problem::Problem;
@@ -16,19 +16,16 @@ use crate::service::{Service, built_in_policies};
 use crate::store::policies::StoredPolicy;
 use crate::store::sha256;
 
-fn documents(policies: Vec<StoredPolicy>) -> Result<Json<Vec<PolicyDocument>>, Problem> {
-    let document = |policy: StoredPolicy| {
-        Ok(PolicyDocument {
-            sha256: hex::encode(policy.sha256()),
-            id: stored_name(policy.id)?,
-            version: policy.version,
-            rego: policy.rego,
-            exceptions: policy.exceptions,
-            rules: policy.rules,
-            added_at: policy.added_at,
-        })
-    };
-    policies.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+fn document(policy: StoredPolicy) -> Result<PolicyDocument, Problem> {
+    Ok(PolicyDocument {
+        sha256: hex::encode(policy.sha256()),
+        id: stored_name(policy.id)?,
+        version: policy.version,
+        rego: policy.rego,
+        exceptions: policy.exceptions,
+        rules: policy.rules,
+        added_at: policy.added_at,
+    })
 }
 
 pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<PolicyDocument>>, Problem> {
@@ -37,7 +34,7 @@ pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<Policy
     let mut policies: Vec<_> =
         built_in.filter(|built_in| registered.iter().all(|policy| policy.id != built_in.id)).collect();
     policies.extend(registered);
-    documents(policies)
+    documents(policies, document)
 }
 
 /// Every version of one policy: a token names the digest of the one that it was issued under.
@@ -48,7 +45,7 @@ pub async fn versions(
     let name = name(&text)?;
     let versions = service.store.policy_versions(name.as_str()).await?;
     found("policy", name.as_str(), !versions.is_empty())?;
-    documents(versions)
+    documents(versions, document)
 }
 
 pub async fn add(
@@ -103,13 +100,11 @@ async fn write(
 pub async fn remove(
     State(service): State<Arc<Service>>,
     operator: Operator,
-    Path(text): Path<String>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let name = name(&text)?;
-    let intent = Intent { operator: &operator, action: "policy.delete", object: name.as_str(), digest: None };
     service
-        .change(intent, async |change| {
-            found("policy", name.as_str(), change.delete_policy(name.as_str()).await?)
+        .remove(&operator, "policy.delete", "policy", &name, async |change, name| {
+            change.delete_policy(name).await
         })
         .await
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use verifier::RealmReference;
 
 use super::identity::Operator;
-use super::{Intent, found, name, provenance, stored_name, unprocessable};
+use super::{Intent, documents, provenance, stored_name, unprocessable};
 use crate::api::{NamedReferenceDocument, ReferenceDocument};
 use crate::extract::RequiredJson;
 use crate::problem::Problem;
@@ -17,7 +17,7 @@ use crate::store::references::{NamedReference, StoredReference};
 use crate::store::sha256;
 
 pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<ReferenceDocument>>, Problem> {
-    let document = |stored: StoredReference| {
+    documents(service.store.references().await?, |stored: StoredReference| {
         let reference = stored.reference;
         Ok(ReferenceDocument {
             name: stored_name(reference.name)?,
@@ -29,8 +29,7 @@ pub async fn list(State(service): State<Arc<Service>>) -> Result<Json<Vec<Refere
             added_at: reference.provenance.added_at,
             expires_at: stored.expires_at,
         })
-    };
-    service.store.references().await?.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+    })
 }
 
 pub async fn add(
@@ -63,14 +62,11 @@ pub async fn add(
 pub async fn remove(
     State(service): State<Arc<Service>>,
     operator: Operator,
-    Path(text): Path<String>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let name = name(&text)?;
-    let intent =
-        Intent { operator: &operator, action: "reference.delete", object: name.as_str(), digest: None };
     service
-        .change(intent, async |change| {
-            found("reference value", name.as_str(), change.delete_reference(name.as_str()).await?)
+        .remove(&operator, "reference.delete", "reference value", &name, async |change, name| {
+            change.delete_reference(name).await
         })
         .await
 }
@@ -78,7 +74,7 @@ pub async fn remove(
 pub async fn list_named(
     State(service): State<Arc<Service>>,
 ) -> Result<Json<Vec<NamedReferenceDocument>>, Problem> {
-    let document = |named: NamedReference| {
+    documents(service.store.named_references().await?, |named: NamedReference| {
         Ok(NamedReferenceDocument {
             name: stored_name(named.name)?,
             value: named.value,
@@ -86,9 +82,7 @@ pub async fn list_named(
             added_at: named.provenance.added_at,
             expires_at: named.expires_at,
         })
-    };
-    let named = service.store.named_references().await?;
-    named.into_iter().map(document).collect::<Result<_, Problem>>().map(Json)
+    })
 }
 
 pub async fn add_named(
@@ -120,15 +114,11 @@ pub async fn add_named(
 pub async fn remove_named(
     State(service): State<Arc<Service>>,
     operator: Operator,
-    Path(text): Path<String>,
+    Path(name): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let name = name(&text)?;
-    let intent =
-        Intent { operator: &operator, action: "named_reference.delete", object: name.as_str(), digest: None };
     service
-        .change(intent, async |change| {
-            let deleted = change.delete_named_references(name.as_str()).await?;
-            found("named reference value", name.as_str(), deleted > 0)
+        .remove(&operator, "named_reference.delete", "named reference value", &name, async |change, name| {
+            Ok(change.delete_named_references(name).await? > 0)
         })
         .await
 }

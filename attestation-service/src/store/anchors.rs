@@ -1,9 +1,9 @@
 //! Registered trust anchors.
 
-use verifier::{Provenance, PublicKey, TrustAnchor};
+use verifier::{PublicKey, TrustAnchor};
 
 use super::db::{Row, params};
-use super::{Change, Store, StoreError, or_exists};
+use super::{Change, Store, StoreError, or_exists, provenance};
 
 /// A trust anchor and the platform that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct PlatformAnchor {
     pub instance_id: [u8; 33],
     /// The anchor.
     pub anchor: TrustAnchor,
+    /// When it ends to be believed, seconds since the Unix epoch; absent if never.
+    pub expires_at: Option<i64>,
 }
 
 impl TryFrom<Row> for PlatformAnchor {
@@ -28,8 +30,9 @@ impl TryFrom<Row> for PlatformAnchor {
                 name: row.get("name")?,
                 key: PublicKey::from_sec1(&row.get::<Vec<u8>>("public_key")?).map_err(|_| corrupt())?,
                 development: row.flag("development")?,
-                provenance: Provenance { source: row.get("source")?, added_at: row.get("added_at")? },
+                provenance: provenance(&row)?,
             },
+            expires_at: row.get("expires_at")?,
         })
     }
 }
@@ -44,8 +47,8 @@ impl Change {
         self.tx
             .execute(
                 "INSERT INTO trust_anchors
-                 (name, implementation_id, instance_id, public_key, development, source, added_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                 (name, implementation_id, instance_id, public_key, development, source, added_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                 params![
                     &anchor.name,
                     &platform.implementation_id,
@@ -54,6 +57,7 @@ impl Change {
                     anchor.development,
                     &anchor.provenance.source,
                     anchor.provenance.added_at,
+                    platform.expires_at,
                 ],
             )
             .await
@@ -76,7 +80,7 @@ impl Change {
 }
 
 impl Store {
-    /// All trust anchors by name.
+    /// All trust anchors by name, expired ones too.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
@@ -85,7 +89,7 @@ impl Store {
         rows.into_iter().map(PlatformAnchor::try_from).collect()
     }
 
-    /// The trust anchor of one platform.
+    /// The trust anchor of one platform, if it is valid at `now`.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
@@ -93,12 +97,14 @@ impl Store {
         &self,
         implementation_id: &[u8; 32],
         instance_id: &[u8; 33],
+        now: i64,
     ) -> Result<Option<TrustAnchor>, StoreError> {
         let row = self
             .db
             .fetch_optional(
-                "SELECT * FROM trust_anchors WHERE implementation_id = $1 AND instance_id = $2",
-                params![implementation_id, instance_id],
+                "SELECT * FROM trust_anchors WHERE implementation_id = $1 AND instance_id = $2
+                 AND (expires_at IS NULL OR expires_at > $3)",
+                params![implementation_id, instance_id, now],
             )
             .await?;
         row.map(|row| PlatformAnchor::try_from(row).map(|platform| platform.anchor)).transpose()

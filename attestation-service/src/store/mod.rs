@@ -7,7 +7,9 @@ pub mod anchors;
 pub mod audit;
 pub mod bundles;
 pub mod challenges;
+pub mod corim_signers;
 mod db;
+pub mod platform_references;
 pub mod policies;
 pub mod references;
 pub mod resource_policies;
@@ -17,9 +19,10 @@ pub mod sessions;
 pub mod signing_keys;
 
 use sha2::{Digest as _, Sha256};
+use verifier::Provenance;
 
 pub use db::OpenError;
-use db::{Db, Tx, params};
+use db::{Db, Row, Tx, params};
 
 use self::audit::Entry;
 use crate::problem::Problem;
@@ -129,6 +132,11 @@ fn or_conflict(error: sqlx::Error, what: &'static str) -> StoreError {
         StoreError::Exists(what) => StoreError::Conflict(what),
         other => other,
     }
+}
+
+/// Where a registered value came from.
+fn provenance(row: &Row) -> Result<Provenance, StoreError> {
+    Ok(Provenance { source: row.get("source")?, added_at: row.get("added_at")? })
 }
 
 /// The database holds digests of session cookies, so that reading it gives nobody a session.

@@ -1,12 +1,14 @@
 //! Registered reference values: those of Realms, and secGear's, which are any JSON value under a name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use evidence::hash::Digest;
+use serde_json::{Map, Value};
 use verifier::{Provenance, RealmReference};
 
-use super::db::{Row, params};
-use super::{Change, Store, StoreError, or_exists, sha256};
+use super::db::{Param, Row, params};
+use super::{Change, Store, StoreError, or_exists, provenance, sha256};
 
 /// A Realm's reference value as it was registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +25,11 @@ pub struct NamedReference {
     /// The name of the claim, as in a token's `tcb_status`.
     pub name: String,
     /// A value that the claim may have.
-    pub value: serde_json::Value,
+    pub value: Value,
     /// Where it came from.
     pub provenance: Provenance,
     /// When it ends to be valid, seconds since the Unix epoch; absent if never.
     pub expires_at: Option<i64>,
-}
-
-fn provenance(row: &Row) -> Result<Provenance, StoreError> {
-    Ok(Provenance { source: row.get("source")?, added_at: row.get("added_at")? })
 }
 
 impl TryFrom<Row> for StoredReference {
@@ -74,6 +72,15 @@ impl TryFrom<Row> for NamedReference {
         })
     }
 }
+
+/// How many values [`LOOK_UP`] looks for: evidence has about twenty claims.
+const LOOKED_UP: usize = 24;
+
+/// The names of registered values, by their digests.
+const LOOK_UP: &str = "SELECT name FROM named_references
+    WHERE (expires_at IS NULL OR expires_at > $1)
+    AND digest IN ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                   $23, $24, $25)";
 
 /// The name's length keeps `a` with `"b"` apart from any other division of the same bytes.
 fn digest(name: &str, value: &str) -> [u8; 32] {
@@ -194,24 +201,27 @@ impl Store {
         rows.into_iter().map(NamedReference::try_from).collect()
     }
 
-    /// Whether exactly this value is registered under this name and valid at `now`.
+    /// The names under which exactly their value is registered and valid at `now`.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
-    pub async fn has_named_reference(
+    pub async fn registered_names(
         &self,
-        name: &str,
-        value: &serde_json::Value,
+        values: &Map<String, Value>,
         now: i64,
-    ) -> Result<bool, StoreError> {
-        let row = self
-            .db
-            .fetch_optional(
-                "SELECT name FROM named_references
-                 WHERE digest = $1 AND (expires_at IS NULL OR expires_at > $2)",
-                params![&digest(name, &value.to_string()), now],
-            )
-            .await?;
-        Ok(row.is_some())
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let digests: Vec<[u8; 32]> =
+            values.iter().map(|(name, value)| digest(name, &value.to_string())).collect();
+        let mut registered = BTreeSet::new();
+        for digests in digests.chunks(LOOKED_UP) {
+            let mut parameters = vec![Param::from(now)];
+            parameters.extend(digests.iter().map(Param::from));
+            // Nothing is equal to a null.
+            parameters.resize(1 + LOOKED_UP, Param::Bytes(None));
+            for row in self.db.fetch_all(LOOK_UP, &parameters).await? {
+                registered.insert(row.get("name")?);
+            }
+        }
+        Ok(registered)
     }
 }

@@ -140,7 +140,7 @@ async fn the_built_in_policy_is_listed_until_it_is_replaced() {
 }
 
 #[tokio::test]
-async fn names_that_mean_something_to_a_file_system_are_refused_and_nothing_is_written() {
+async fn t11_names_that_mean_something_to_a_file_system_are_refused_and_nothing_is_written() {
     let (instance, home) = Instance::ready().await;
     let before = home.tables().await;
     let long = "x".repeat(65);
@@ -196,7 +196,8 @@ async fn named_references_are_exact_values_that_expire_and_never_null() {
     assert_eq!(set(json!(["bb", 1]), None).await.status, StatusCode::CREATED);
     assert_eq!(set(json!(null), None).await.problem(), problem(422, "value_invalid"));
     let has = async |name: &str, value: Value, now: i64| {
-        instance.service.store.has_named_reference(name, &value, now).await.unwrap()
+        let claims = [(name.to_owned(), value)].into_iter().collect();
+        instance.service.store.registered_names(&claims, now).await.unwrap().contains(name)
     };
     assert!(has("vcca.cvm.rim", json!("aa"), NOW + 9).await);
     assert!(!has("vcca.cvm.rim", json!("aa"), NOW + 10).await);
@@ -206,6 +207,26 @@ async fn named_references_are_exact_values_that_expire_and_never_null() {
     let deleted = instance.admin(Method::DELETE, "/named-references/vcca.cvm.rim", &json!(null)).await;
     assert_eq!(deleted.status, StatusCode::NO_CONTENT);
     assert!(!has("vcca.cvm.rim", json!(["bb", 1]), NOW).await);
+}
+
+#[tokio::test]
+async fn named_references_are_found_among_any_number_of_claims() {
+    let (instance, _home) = Instance::ready().await;
+    let claims: serde_json::Map<String, Value> =
+        (0..60).map(|number| (format!("claim.{number:02}"), json!(number))).collect();
+    for number in [0, 23, 24, 48, 59] {
+        let body = json!({ "name": format!("claim.{number:02}"), "value": number });
+        let answer = instance.admin(Method::POST, "/named-references", &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+    }
+    let other = json!({ "name": "claim.30", "value": "another" });
+    assert_eq!(instance.admin(Method::POST, "/named-references", &other).await.status, StatusCode::CREATED);
+    let found = instance.service.store.registered_names(&claims, NOW).await.unwrap();
+    assert_eq!(
+        found.into_iter().collect::<Vec<_>>(),
+        ["claim.00", "claim.23", "claim.24", "claim.48", "claim.59"]
+    );
+    assert!(instance.service.store.registered_names(&serde_json::Map::new(), NOW).await.unwrap().is_empty());
 }
 
 #[tokio::test]

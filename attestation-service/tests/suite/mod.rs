@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod concurrency;
+mod corim;
 mod kbs;
 mod openapi;
 mod operators;

@@ -2,7 +2,7 @@
 
 use attestation_service::api::{AuditDocument, NewSigningKeyDocument, SigningKeyDocument};
 use attestation_service::token::Algorithm;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::List;
 use super::plane::Plane;
@@ -30,16 +30,19 @@ pub enum SigningKeyCommand {
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Show entries
-    List {
-        /// After the entry with this number
-        #[arg(long, value_name = "SEQ", default_value_t = 0)]
-        after: i64,
-        /// How many
-        #[arg(long, value_name = "COUNT", default_value_t = 100)]
-        limit: u32,
-        #[command(flatten)]
-        list: List,
-    },
+    List(Page),
+}
+
+#[derive(Debug, Args)]
+pub struct Page {
+    /// After the entry with this number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    after: i64,
+    /// How many
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    limit: u32,
+    #[command(flatten)]
+    list: List,
 }
 
 pub async fn signing_key(plane: &Plane, command: SigningKeyCommand) -> anyhow::Result<()> {
@@ -60,7 +63,7 @@ pub async fn signing_key(plane: &Plane, command: SigningKeyCommand) -> anyhow::R
 }
 
 pub async fn audit(plane: &Plane, command: AuditCommand) -> anyhow::Result<()> {
-    let AuditCommand::List { after, limit, list } = command;
+    let AuditCommand::List(Page { after, limit, list }) = command;
     plane
         .list(
             &format!("/audit?after={after}&limit={limit}"),

@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod corim;
 mod keys;
 mod plane;
+mod references;
 mod release;
 mod trust;
 
@@ -21,6 +23,11 @@ Examples:
   export ATTESTATION_ADMIN_SOCKET=/run/attestation/admin.sock
   attestation-client trust-anchor add --name rack-7 --implementation-id HEX --instance-id HEX --key rack-7.pem
   attestation-client reference add --name my-guest --rim HEX --rem 0=HEX
+  attestation-client reference golden --name my-guest --evidence evidence.json > my-guest.json
+  attestation-client reference import my-guest.json
+  attestation-client corim-signer add --name builder --key builder.pem --endorses realms
+  attestation-client corim import guest.corim --name guest
+  attestation-client corim export realms --id example.com/guests/7 --creator Example --out guests.corim
   attestation-client policy add --id default_cca.rego --rego my.rego --exceptions my.json
   attestation-client resource-policy set acme/own.rego --rego own.rego
   attestation-client resource add acme/disk-key --file disk.key --policy acme/own.rego
@@ -53,10 +60,19 @@ enum Command {
     Crl(trust::CrlCommand),
     /// Measurements that are expected
     #[command(subcommand)]
-    Reference(trust::ReferenceCommand),
+    Reference(references::ReferenceCommand),
+    /// Software and configuration that are expected of CCA platforms
+    #[command(subcommand)]
+    PlatformReference(references::PlatformReferenceCommand),
+    /// Reference values and keys as documents of vendors and build systems (CoRIM)
+    #[command(subcommand)]
+    Corim(corim::CorimCommand),
+    /// Keys whose signature on CoRIM documents is believed
+    #[command(subcommand)]
+    CorimSigner(corim::CorimSignerCommand),
     /// Values of claims that are expected, by the claim's name
     #[command(subcommand)]
-    NamedReference(trust::NamedReferenceCommand),
+    NamedReference(references::NamedReferenceCommand),
     /// Appraisal policies
     #[command(subcommand)]
     Policy(trust::PolicyCommand),
@@ -108,8 +124,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::TrustAnchor(command) => trust::trust_anchor(&plane, command).await,
             Command::TrustBundle(command) => trust::trust_bundle(&plane, command).await,
             Command::Crl(command) => trust::crl(&plane, command).await,
-            Command::Reference(command) => trust::reference(&plane, command).await,
-            Command::NamedReference(command) => trust::named_reference(&plane, command).await,
+            Command::Reference(command) => references::reference(&plane, command).await,
+            Command::PlatformReference(command) => references::platform_reference(&plane, command).await,
+            Command::Corim(command) => corim::corim(&plane, command).await,
+            Command::CorimSigner(command) => corim::corim_signer(&plane, command).await,
+            Command::NamedReference(command) => references::named_reference(&plane, command).await,
             Command::Policy(command) => trust::policy(&plane, command).await,
             Command::ResourcePolicy(command) => release::resource_policy(&plane, command).await,
             Command::Resource(command) => release::resource(&plane, command).await,

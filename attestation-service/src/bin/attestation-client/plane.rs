@@ -13,6 +13,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,6 +29,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Format, List};
 
+const JSON: &str = "application/json";
 /// So much is sent between two looks at the progress bar.
 const CHUNK: usize = 16 * 1024;
 /// Smaller uploads are over before anybody could look.
@@ -77,12 +79,28 @@ impl Plane {
 
     /// Sends a document that changes something.
     pub async fn send<T: Serialize>(&self, method: Method, path: &str, document: &T) -> anyhow::Result<()> {
-        self.request(method, path, serde_json::to_vec(document)?).await.map(drop)
+        self.request(method, path, JSON, serde_json::to_vec(document)?).await.map(drop)
+    }
+
+    /// Sends a document of another kind, and returns the answer.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        media_type: &'static str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
+        let answer = self.request(Method::POST, path, media_type, body).await?;
+        serde_json::from_slice(&answer).context("the service's answer is not understood")
+    }
+
+    /// What is at `path`, as it is.
+    pub async fn download(&self, path: &str) -> anyhow::Result<Bytes> {
+        self.request(Method::GET, path, JSON, Vec::new()).await
     }
 
     /// Deletes what is at `path`.
     pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        self.request(Method::DELETE, path, Vec::new()).await.map(drop)
+        self.request(Method::DELETE, path, JSON, Vec::new()).await.map(drop)
     }
 
     /// Prints the list that is at `path`.
@@ -93,7 +111,7 @@ impl Plane {
         header: &[&str],
         row: impl Fn(&T) -> Vec<String>,
     ) -> anyhow::Result<()> {
-        let body = self.request(Method::GET, path, Vec::new()).await?;
+        let body = self.download(path).await?;
         let items: Vec<T> =
             serde_json::from_slice(&body).context("the service's answer is not understood")?;
         match list.format {
@@ -111,10 +129,17 @@ impl Plane {
         Ok(())
     }
 
-    async fn request(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &'static str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Bytes> {
+        let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, media_type);
         if let Some(url) = &self.admin_url {
             let (host, stream) = self.connect_tls(url).await?;
-            return self.exchange(stream, &host, method, path, body).await;
+            return self.exchange(stream, request.header(HOST, host), body).await;
         }
         let socket = self.admin_socket.as_ref().context(
             "--admin-socket PATH or --admin-url URL is required (or ATTESTATION_ADMIN_SOCKET, ATTESTATION_ADMIN_URL)",
@@ -122,7 +147,7 @@ impl Plane {
         let stream = UnixStream::connect(socket)
             .await
             .with_context(|| format!("--admin-socket {}: is the service running?", socket.display()))?;
-        self.exchange(stream, "admin", method, path, body).await
+        self.exchange(stream, request.header(HOST, "admin"), body).await
     }
 
     async fn connect_tls(
@@ -167,18 +192,11 @@ impl Plane {
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        host: &str,
-        method: Method,
-        path: &str,
+        mut request: Builder,
         body: Vec<u8>,
     ) -> anyhow::Result<Bytes> {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, host)
-            .header(CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             let text =
                 std::fs::read_to_string(token).with_context(|| format!("--token {}", token.display()))?;

@@ -1,17 +1,13 @@
-//! What is trusted: platform keys, authorities, measurements, appraisal policies.
+//! What is trusted: platform keys, authorities, appraisal policies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use attestation_service::api::{
-    CrlDocument, NamedReferenceDocument, PolicyDocument, ReferenceDocument, TrustAnchorDocument,
-    TrustBundleDocument,
-};
+use anyhow::Context as _;
+use attestation_service::api::{CrlDocument, PolicyDocument, TrustAnchorDocument, TrustBundleDocument};
 use attestation_service::names::Name;
 use clap::{Args, Subcommand};
-use evidence::hash::Digest;
 use hyper::Method;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use super::plane::Plane;
 use super::{List, read_text};
@@ -42,35 +38,6 @@ pub enum TrustAnchorCommand {
     /// Show all
     List(List),
     /// Stop believing a platform's key
-    Delete {
-        /// Its name
-        name: Name,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ReferenceCommand {
-    /// Expect a Realm
-    Add {
-        /// Its name
-        #[arg(long)]
-        name: Name,
-        /// Realm Initial Measurement
-        #[arg(long, value_name = "HEX")]
-        rim: Digest,
-        /// Realm Personalisation Value, 64 bytes; any if not given
-        #[arg(long, value_name = "HEX", value_parser = bytes::<64>)]
-        rpv: Option<[u8; 64]>,
-        /// Realm Extensible Measurement; any if not given
-        #[arg(long = "rem", value_name = "0..3=HEX", value_parser = indexed_digest)]
-        rems: Vec<(usize, Digest)>,
-        /// A note on where it came from
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        source: String,
-    },
-    /// Show all
-    List(List),
-    /// Stop expecting a Realm
     Delete {
         /// Its name
         name: Name,
@@ -123,29 +90,6 @@ pub enum CrlCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum NamedReferenceCommand {
-    /// Expect a value of a claim; a claim may have many
-    Add {
-        /// Name of the claim, as in a token's tcb_status
-        #[arg(long)]
-        name: Name,
-        /// The value: JSON, or else taken as a text
-        #[arg(long, value_name = "JSON|TEXT")]
-        value: String,
-        /// A note on where it came from
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        source: String,
-    },
-    /// Show all
-    List(List),
-    /// Stop expecting any value of a claim
-    Delete {
-        /// Name of the claim
-        name: Name,
-    },
-}
-
 #[derive(Debug, Args)]
 pub struct PolicyText {
     /// Its name
@@ -157,29 +101,30 @@ pub struct PolicyText {
     /// What it allows for named trust anchors, as JSON
     #[arg(long, value_name = "FILE")]
     exceptions: Option<PathBuf>,
+    /// What it demands of platforms and logs, as JSON
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
 }
 
 impl PolicyText {
     fn document(self) -> anyhow::Result<PolicyDocument> {
-        let exceptions = match self.exceptions {
-            None => Vec::new(),
-            Some(path) => {
-                serde_json::from_str(&read_text(&path).context("--exceptions")?).with_context(|| {
-                    format!("--exceptions {}: expected a JSON array of exceptions", path.display())
-                })?
-            }
-        };
-        let rego = read_text(&self.rego).context("--rego")?;
         Ok(PolicyDocument {
             id: self.id,
-            rego,
+            rego: read_text(&self.rego).context("--rego")?,
             version: 0,
             sha256: String::new(),
-            rules: Default::default(),
-            exceptions,
+            rules: read_json("--rules", self.rules.as_deref())?,
+            exceptions: read_json("--exceptions", self.exceptions.as_deref())?,
             added_at: 0,
         })
     }
+}
+
+/// What the file of an option says; what is meant without one, if there is none.
+fn read_json<T: DeserializeOwned + Default>(option: &str, path: Option<&Path>) -> anyhow::Result<T> {
+    let Some(path) = path else { return Ok(T::default()) };
+    let text = read_text(path).with_context(|| option.to_owned())?;
+    serde_json::from_str(&text).with_context(|| format!("{option} {}", path.display()))
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,6 +155,7 @@ pub async fn trust_anchor(plane: &Plane, command: TrustAnchorCommand) -> anyhow:
                 development,
                 source,
                 added_at: 0,
+                expires_at: None,
             };
             plane.add(PATH, &document).await
         }
@@ -275,66 +221,6 @@ pub async fn crl(plane: &Plane, command: CrlCommand) -> anyhow::Result<()> {
     }
 }
 
-pub async fn reference(plane: &Plane, command: ReferenceCommand) -> anyhow::Result<()> {
-    const PATH: &str = "/references";
-    match command {
-        ReferenceCommand::Add { name, rim, rpv, rems: given, source } => {
-            let mut rems = [None; 4];
-            for (index, digest) in given {
-                let slot = rems.get_mut(index).context("--rem: the index is 0 to 3")?;
-                if slot.replace(digest).is_some() {
-                    bail!("--rem {index} is given twice");
-                }
-            }
-            let document =
-                ReferenceDocument { name, rim, rpv, rems, logs: None, source, added_at: 0, expires_at: None };
-            plane.add(PATH, &document).await
-        }
-        ReferenceCommand::List(list) => {
-            plane
-                .list(
-                    PATH,
-                    &list,
-                    &["NAME", "RIM", "RPV", "REMS", "SOURCE"],
-                    |reference: &ReferenceDocument| {
-                        let rems = reference.rems.iter().enumerate();
-                        let rems = rems.filter_map(|(index, rem)| rem.map(|rem| format!("{index}={rem}")));
-                        vec![
-                            reference.name.to_string(),
-                            reference.rim.to_string(),
-                            reference.rpv.map_or_else(|| "any".to_owned(), hex::encode),
-                            Some(rems.collect::<Vec<_>>().join(" "))
-                                .filter(|text| !text.is_empty())
-                                .unwrap_or_else(|| "any".to_owned()),
-                            reference.source.clone(),
-                        ]
-                    },
-                )
-                .await
-        }
-        ReferenceCommand::Delete { name } => plane.delete(&format!("{PATH}/{name}")).await,
-    }
-}
-
-pub async fn named_reference(plane: &Plane, command: NamedReferenceCommand) -> anyhow::Result<()> {
-    const PATH: &str = "/named-references";
-    match command {
-        NamedReferenceCommand::Add { name, value, source } => {
-            let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
-            let document = NamedReferenceDocument { name, value, source, added_at: 0, expires_at: None };
-            plane.add(PATH, &document).await
-        }
-        NamedReferenceCommand::List(list) => {
-            plane
-                .list(PATH, &list, &["NAME", "VALUE", "SOURCE"], |named: &NamedReferenceDocument| {
-                    vec![named.name.to_string(), named.value.to_string(), named.source.clone()]
-                })
-                .await
-        }
-        NamedReferenceCommand::Delete { name } => plane.delete(&format!("{PATH}/{name}")).await,
-    }
-}
-
 pub async fn policy(plane: &Plane, command: PolicyCommand) -> anyhow::Result<()> {
     const PATH: &str = "/policies";
     match command {
@@ -361,14 +247,8 @@ fn yes_or_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
 }
 
-fn bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
+pub fn bytes<const N: usize>(text: &str) -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     hex::decode_to_slice(text, &mut bytes).map_err(|_| format!("expected {N} bytes in hexadecimal"))?;
     Ok(bytes)
-}
-
-fn indexed_digest(text: &str) -> Result<(usize, Digest), String> {
-    let (index, digest) = text.split_once('=').ok_or("expected INDEX=HEX")?;
-    let index = index.parse().ok().filter(|index| *index < 4).ok_or("the index is 0 to 3")?;
-    Ok((index, digest.parse().map_err(|error: evidence::hash::DigestTextError| error.to_string())?))
 }

@@ -2,10 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
 
+use std::sync::Arc;
+
 use evidence::cca::{Lifecycle, LifecycleState};
-use verifier::testing::Mint;
+use rcgen::PKCS_ECDSA_P521_SHA512;
+use verifier::testing::{Authority, Mint, VirtccaMint};
 use verifier::{Appraisal, AppraisalPolicy, Code, DEFAULT_CCA_POLICY, Exception, Refusal, appraise};
 
+const DEMO_VIRTCCA: &str = include_str!("../../policies/demo_virtcca.rego");
+const DEMO_VIRTCCA_RULES: &str = include_str!("../../policies/demo_virtcca.rules.json");
 const DEMO: &str = include_str!("../../policies/demo_cca.rego");
 const DEMO_EXCEPTIONS: &str = include_str!("../../policies/demo_cca.exceptions.json");
 
@@ -73,6 +78,51 @@ fn demo_policy_allows_no_other_anchor() {
 #[test]
 fn demo_policy_refuses_a_decommissioned_platform() {
     assert_eq!(run(0x6000, "demo-platform", true, demo()).unwrap_err().code, Code::LifecycleNotSecured);
+}
+
+/// A software Realm's virtCCA evidence, with a root of this name.
+fn soft_virtcca(root: &str) -> VirtccaMint {
+    let mut mint = VirtccaMint::new([1; 64]);
+    let mut params = Authority::ca_params(root, 1);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, root);
+    let root = Authority::root(params, &PKCS_ECDSA_P521_SHA512);
+    mint.sub = Arc::new(root.sub(Authority::ca_params("sub", 0), &PKCS_ECDSA_P521_SHA512));
+    mint.root = Arc::new(root);
+    let mut mint = mint.with_device_params(&VirtccaMint::device_params());
+    let platform = mint.platform.as_mut().unwrap();
+    platform.lifecycle = Lifecycle(0x5000);
+    platform.components.truncate(1);
+    "SOFT-RMM".clone_into(&mut platform.components[0].kind);
+    mint
+}
+
+fn run_virtcca(mint: &VirtccaMint) -> Result<Appraisal, Refusal> {
+    let policy = AppraisalPolicy::new("default_vcca.rego", DEMO_VIRTCCA, Vec::new()).unwrap();
+    let policy = policy.with_rules(serde_json::from_str(DEMO_VIRTCCA_RULES).unwrap());
+    appraise(&mint.evidence(), &[1; 64], &mint.registered().context(&[policy]))
+}
+
+#[test]
+fn demo_policy_for_virtcca_allows_devices_of_the_demos_root_in_the_lifecycle_of_a_software_realm() {
+    let appraisal = run_virtcca(&soft_virtcca("Redoubt demo root")).unwrap();
+    assert_eq!(appraisal.policies[0].output["vcca.platform.lifecycle"], "recoverable_rot_debug");
+    assert_eq!(run_virtcca(&soft_virtcca("Redoubt other root")).unwrap_err().code, Code::PolicyDenied);
+}
+
+#[test]
+fn demo_policy_for_virtcca_makes_no_other_exception() {
+    let refused = |change: fn(&mut VirtccaMint)| {
+        let mut mint = soft_virtcca("Redoubt demo root");
+        change(&mut mint);
+        run_virtcca(&mint).unwrap_err().code
+    };
+    let lifecycle = |mint: &mut VirtccaMint| mint.platform.as_mut().unwrap().lifecycle = Lifecycle(0x4000);
+    assert_eq!(refused(lifecycle), Code::LifecycleNotSecured);
+    assert_eq!(refused(|mint| mint.platform = None), Code::PlatformTokenMissing);
+    let software =
+        |mint: &mut VirtccaMint| mint.platform.as_mut().unwrap().components[0].kind = "uefi".into();
+    assert_eq!(refused(software), Code::ComponentNotAllowed);
 }
 
 #[test]

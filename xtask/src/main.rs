@@ -19,6 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 const EXAMPLES: &str = "Examples:
   cargo xtask demo                          prove a Realm VM and release a secret to it
   cargo xtask demo --tamper kernel          change one thing; it must be refused for that reason
+  cargo xtask demo --realm soft-virtcca --all   the same with evidence of virtCCA, with each thing changed
   cargo xtask test                          everything that CI runs
   cargo xtask test --only unit              unit tests only
   cargo xtask test --only system --filter smp

@@ -99,7 +99,7 @@ fn plan(tests: &Tests) -> (Vec<Lane>, Vec<Case>) {
     let limit = Duration::from_secs(tests.timeout_s);
     let (mut planned, mut unlisted) = (Vec::new(), Vec::new());
     for binary in &tests.binaries {
-        match list(binary, limit) {
+        match list(binary, tests.ignored, limit) {
             Ok(mut names) => {
                 if let Some(filter) = &tests.filter {
                     names.retain(|test| full_name(binary, test).contains(filter.as_str()));
@@ -118,9 +118,19 @@ fn plan(tests: &Tests) -> (Vec<Lane>, Vec<Case>) {
     (planned, unlisted)
 }
 
-fn list(binary: &TestBinary, limit: Duration) -> Result<Vec<String>> {
+/// The names of a binary's cases; those that are marked `#[ignore]` only if `ignored`.
+fn list(binary: &TestBinary, ignored: bool, limit: Duration) -> Result<Vec<String>> {
+    let mut names = list_by(binary, &[], limit)?;
+    if !ignored {
+        let left_out = list_by(binary, &["--ignored"], limit)?;
+        names.retain(|name| !left_out.contains(name));
+    }
+    Ok(names)
+}
+
+fn list_by(binary: &TestBinary, which: &[&str], limit: Duration) -> Result<Vec<String>> {
     let mut command = Command::new(&binary.path);
-    command.args(["--list", "--format", "terse"]);
+    command.args(["--list", "--format", "terse"]).args(which);
     let ended =
         process::run(&mut command, limit).with_context(|| format!("cannot run {}", binary.path.display()))?;
     if !ended.status.is_some_and(|status| status.success()) {
@@ -154,23 +164,29 @@ mod tests {
 
     const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
-    /// A stand-in for a test binary: `good` passes, `bad` fails, `skipped` is an ignored test, `slow` never ends.
+    /// A stand-in for a test binary: `good` passes, `bad` fails, `gone` matches nothing when it is run, `slow` never ends,
+    /// and `costly` passes and is marked to be ignored.
     fn fake_binary(directory: &Path) -> TestBinary {
         let path = directory.join("fake");
         fs::write(
             &path,
             "#!/bin/sh\n\
-             [ \"$1\" = --list ] && { for t in good bad skipped slow; do echo $t: test; done; echo x: benchmark; exit; }\n\
+             [ \"$*\" = '--list --format terse --ignored' ] && { echo costly: test; exit; }\n\
+             [ \"$1\" = --list ] && { for t in good bad gone slow costly; do echo $t: test; done; echo x: benchmark; exit; }\n\
              case $2 in\n\
-             good) echo 'test result: ok. 1 passed; 0 failed; 0 ignored';;\n\
+             good|costly) echo 'test result: ok. 1 passed; 0 failed; 0 ignored';;\n\
              bad) echo 'assertion failed'; exit 101;;\n\
-             skipped) echo 'test result: ok. 0 passed; 0 failed; 1 ignored';;\n\
+             gone) echo 'test result: ok. 0 passed; 0 failed; 0 ignored';;\n\
              slow) sleep 1000;;\n\
              esac\n",
         )
         .unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         TestBinary { name: "fake".into(), path }
+    }
+
+    fn tests(binaries: Vec<TestBinary>, timeout_s: u64, filter: Option<&str>) -> Tests {
+        Tests { binaries, lanes: ONE, timeout_s, filter: filter.map(Into::into), ignored: false, report_port: None }
     }
 
     fn report(tests: &Tests) -> Vec<Message> {
@@ -180,12 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn reports_each_case_and_counts_an_ignored_one_as_failed() {
+    fn reports_each_case_and_counts_one_that_did_not_run_as_failed() {
         let directory = tempfile::tempdir().unwrap();
         let binaries = vec![fake_binary(directory.path())];
-        let messages = report(&Tests { binaries, timeout_s: 1, lanes: ONE, filter: None, report_port: None });
+        let messages = report(&tests(binaries, 1, None));
         let Message::Plan { plan } = &messages[0] else { panic!("the first line is the plan") };
-        assert_eq!(plan, &["fake::good", "fake::bad", "fake::skipped", "fake::slow"]);
+        assert_eq!(plan, &["fake::good", "fake::bad", "fake::gone", "fake::slow"]);
         let outcomes: Vec<_> = messages
             .iter()
             .filter_map(|message| match message {
@@ -195,20 +211,14 @@ mod tests {
             .collect();
         assert_eq!(
             outcomes,
-            [("fake::good", true), ("fake::bad", false), ("fake::skipped", false), ("fake::slow", false)]
+            [("fake::good", true), ("fake::bad", false), ("fake::gone", false), ("fake::slow", false)]
         );
     }
 
     #[test]
     fn a_binary_that_cannot_be_listed_is_a_failed_case() {
         let binaries = vec![TestBinary { name: "gone".into(), path: "/nonexistent".into() }];
-        let messages = report(&Tests {
-            binaries,
-            timeout_s: 1,
-            lanes: ONE,
-            filter: Some("other".into()),
-            report_port: None,
-        });
+        let messages = report(&tests(binaries, 1, Some("other")));
         assert!(
             matches!(&messages[1], Message::Case(case) if !case.ok && case.case == "gone::(list of tests)")
         );
@@ -222,7 +232,7 @@ mod tests {
             let (here, there) =
                 (path.with_extension("here"), directory.path().join(other).with_extension("here"));
             let script = format!(
-                "#!/bin/sh\n[ \"$1\" = --list ] && exec echo meets: test\ntouch {}\n\
+                "#!/bin/sh\ncase \"$*\" in *--ignored*) exit;; --list*) echo meets: test; exit;; esac\ntouch {}\n\
                  until [ -e {} ]; do sleep 0.05; done\necho 'test result: ok. 1 passed; 0 failed'\n",
                 here.display(),
                 there.display()
@@ -233,7 +243,7 @@ mod tests {
         };
         let binaries = vec![meets("a", "b"), meets("b", "a")];
         let lanes = NonZeroUsize::new(2).unwrap();
-        let messages = report(&Tests { binaries, timeout_s: 20, lanes, filter: None, report_port: None });
+        let messages = report(&Tests { lanes, ..tests(binaries, 20, None) });
         let passed = messages.iter().filter(|message| matches!(message, Message::Case(case) if case.ok));
         assert_eq!(passed.count(), 2, "{messages:?}");
     }
@@ -242,13 +252,18 @@ mod tests {
     fn runs_only_what_the_filter_names() {
         let directory = tempfile::tempdir().unwrap();
         let binaries = vec![fake_binary(directory.path())];
-        let messages = report(&Tests {
-            binaries,
-            timeout_s: 5,
-            lanes: ONE,
-            filter: Some("::good".into()),
-            report_port: None,
-        });
+        let messages = report(&tests(binaries, 5, Some("::good")));
         assert_eq!(messages[0], Message::Plan { plan: vec!["fake::good".into()] });
+    }
+
+    #[test]
+    fn runs_what_is_marked_to_be_ignored_only_when_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let binaries = vec![fake_binary(directory.path())];
+        let only = tests(binaries, 5, Some("::costly"));
+        assert_eq!(report(&only)[0], Message::Plan { plan: vec![] });
+        let messages = report(&Tests { ignored: true, ..only });
+        assert_eq!(messages[0], Message::Plan { plan: vec!["fake::costly".into()] });
+        assert!(matches!(&messages[2], Message::Case(case) if case.ok), "{messages:?}");
     }
 }

@@ -38,37 +38,99 @@ fn play(scenario: &str) {
     assert!(!errors.contains("DMA refused"), "{errors}");
 }
 
-#[test]
-fn honest() {
-    play("honest");
+mod cca {
+    use super::play;
+
+    #[test]
+    fn honest() {
+        play("cca_honest");
+    }
+
+    #[test]
+    fn kernel() {
+        play("cca_kernel");
+    }
+
+    #[test]
+    fn initrd() {
+        play("cca_initrd");
+    }
+
+    #[test]
+    fn cmdline() {
+        play("cca_cmdline");
+    }
+
+    #[test]
+    fn nonce() {
+        play("cca_nonce");
+    }
+
+    #[test]
+    fn token() {
+        play("cca_token");
+    }
+
+    #[test]
+    fn platform_key() {
+        play("cca_platform_key");
+    }
 }
 
-#[test]
-fn kernel() {
-    play("kernel");
-}
+/// What does not depend on the flavour of the evidence is played with every change by the module above; here only
+/// `cargo xtask demo --realm soft-virtcca` plays it.
+mod virtcca {
+    use super::play;
 
-#[test]
-fn initrd() {
-    play("initrd");
-}
+    #[test]
+    fn honest() {
+        play("virtcca_honest");
+    }
 
-#[test]
-fn cmdline() {
-    play("cmdline");
-}
+    #[test]
+    #[ignore = "played by the demo"]
+    fn kernel() {
+        play("virtcca_kernel");
+    }
 
-#[test]
-fn nonce() {
-    play("nonce");
-}
+    #[test]
+    #[ignore = "played by the demo"]
+    fn initrd() {
+        play("virtcca_initrd");
+    }
 
-#[test]
-fn token() {
-    play("token");
-}
+    #[test]
+    #[ignore = "played by the demo"]
+    fn cmdline() {
+        play("virtcca_cmdline");
+    }
 
-#[test]
-fn platform_key() {
-    play("platform_key");
+    #[test]
+    #[ignore = "played by the demo"]
+    fn nonce() {
+        play("virtcca_nonce");
+    }
+
+    #[test]
+    #[ignore = "played by the demo"]
+    fn token() {
+        play("virtcca_token");
+    }
+
+    #[test]
+    #[ignore = "played by the demo"]
+    fn platform_key() {
+        play("virtcca_platform_key");
+    }
+
+    #[test]
+    #[ignore = "played by the demo"]
+    fn device_certificate() {
+        play("virtcca_device_certificate");
+    }
+
+    #[test]
+    fn platform_token() {
+        play("virtcca_platform_token");
+    }
 }

@@ -13,19 +13,18 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::openssl;
-use super::scenario::{SERVICE_PORT, Scenario};
+use super::devices::Devices;
+use super::openssl::{self, Certificate, Curve, OF_A_SERVER};
+use super::register::{RESOURCE, Registration};
+use super::scenario::{RealmKind, SERVICE_PORT, Scenario};
 use super::service::Service;
 use crate::cargo::{Executable, Workspace, named};
 
 /// Where the demo's files are in the emulated host.
 const THERE: &str = "/demo";
 
-/// Name that the demo's policy knows the development platform by.
-const TRUST_ANCHOR: &str = "demo-platform";
-
-/// The secret's name at the service.
-const RESOURCE: &str = "demo/greeting";
+/// Where the agent in the guest looks for its platform's certificate.
+const DEVICE_CERTIFICATE: &str = "/etc/attestation-agent/device-certificate.pem";
 
 /// A stage on which the scenarios can be played.
 pub struct Stage {
@@ -33,8 +32,7 @@ pub struct Stage {
     relay: Relay,
     /// Measurement that the service expects.
     pub reference: Measurement,
-    /// Measurement of each scenario, in the order of [`Scenario::ALL`].
-    pub measured: Vec<Measurement>,
+    measured: Vec<(Scenario, Measurement)>,
     /// The secret that the service releases.
     pub secret: String,
 }
@@ -67,9 +65,11 @@ impl Measurement {
 
 /// Identity of the development platform, as `redoubt-vmm platform` prints it.
 #[derive(Deserialize)]
-struct Platform {
-    implementation_id: String,
-    instance_id: String,
+pub struct Platform {
+    /// Names the kind of platform, in hex.
+    pub implementation_id: String,
+    /// Names the one platform, in hex.
+    pub instance_id: String,
 }
 
 impl Stage {
@@ -91,29 +91,44 @@ impl Stage {
         }
 
         let (certificate, key) = (private.join("service.pem"), private.join("service.key"));
-        openssl::certificate(&private, &certificate, &key)?;
-        let platform_key = shared.join("platform.pem");
-        openssl::private_key(&platform_key)?;
-        openssl::private_key(&shared.join("impostor.pem"))?;
-        let platform: Platform = vmm_says(&vmm, &["platform", "--format", "json", "--key"], &platform_key)?;
+        openssl::private_key(Curve::P384, &key)?;
+        let (subject, extensions, curve) = ("attestation service of this demo", OF_A_SERVER, Curve::P384);
+        Certificate { subject, extensions, key: &key, issuer: None, curve }.write(&certificate)?;
+        let devices = Devices::make(&private, &shared)?;
+        let identity = |realm: RealmKind| -> Result<Platform> {
+            vmm_says(&vmm, &["platform", "--format", "json", "--key"], &shared.join(realm.platform_key()))
+        };
+        let (platform, device) = (identity(RealmKind::Soft)?, identity(RealmKind::SoftVirtcca)?);
 
-        guest_files(packages, payload, &shared, &certificate)?;
+        guest_files(packages, payload, &shared, &certificate, &devices)?;
         let (there, vsock) = match host {
             Host::Emulated => (PathBuf::from(THERE), PathBuf::from("/run/demo-vsock")),
             Host::Native => (shared.clone(), private.join("vsock")),
         };
-        let measured = Scenario::ALL
-            .iter()
-            .map(|scenario| {
-                write_and_measure(*scenario, &vmm, &shared, &there, &vsock, &platform.instance_id)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let reference = measured.first().context("there is an honest scenario")?.clone();
+        let mut measured = Vec::new();
+        for scenario in Scenario::all() {
+            let instance_id = match scenario.realm {
+                RealmKind::Soft => &platform.instance_id,
+                RealmKind::SoftVirtcca => &device.instance_id,
+            };
+            let measurement = write_and_measure(scenario, &vmm, &shared, &there, &vsock, instance_id)?;
+            measured.push((scenario, measurement));
+        }
+        let (_, reference) = measured.first().context("there is an honest scenario")?.clone();
 
         let (program, client) = (named(tools, "attestation-service")?, named(tools, "attestation-client")?);
         let service = Service::start(&program, &client, &private, &certificate, &key)?;
-        let secret = fresh_secret(&platform_key)?;
-        register(&service, workspace, &private, &platform_key, &platform, &reference.rim, &secret)?;
+        let secret = fresh_secret(&shared.join(RealmKind::Soft.platform_key()))?;
+        let registration = Registration {
+            policies: &workspace.root.join("policies"),
+            private: &private,
+            shared: &shared,
+            platform: &platform,
+            devices: &devices,
+            rim: &reference.rim,
+            secret: &secret,
+        };
+        registration.register(&service)?;
 
         payload.assets.push(Asset { variable: "REDOUBT_DEMO", path: THERE.into(), source: shared });
         let host_name = match host {
@@ -137,6 +152,14 @@ impl Stage {
         self.relay.clone()
     }
 
+    /// What a scenario's launch measures, computed offline.
+    pub fn measured(&self, scenario: Scenario) -> &Measurement {
+        self.measured
+            .iter()
+            .find_map(|(other, measured)| (*other == scenario).then_some(measured))
+            .unwrap_or(&self.reference)
+    }
+
     /// Where the service listens.
     pub fn address(&self) -> std::net::SocketAddr {
         self.service.address
@@ -144,7 +167,13 @@ impl Stage {
 }
 
 /// Kernel and RAM disk of the guest, each also with one thing changed.
-fn guest_files(packages: &Packages, payload: &Payload, to: &Path, certificate: &Path) -> Result<()> {
+fn guest_files(
+    packages: &Packages,
+    payload: &Payload,
+    to: &Path,
+    certificate: &Path,
+    devices: &Devices,
+) -> Result<()> {
     let kernel = packages.kernel()?.image;
     let mut image = fs::read(&kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
     write(&to.join("Image"), &image)?;
@@ -179,10 +208,14 @@ fn guest_files(packages: &Packages, payload: &Payload, to: &Path, certificate: &
     guest.program(agent)?;
     guest.files.copy(pinned, 0o644, certificate);
     // Of one length: another length would change the device tree, which says where the RAM disk ends.
-    for (name, issue) in
-        [("initrd.cpio", "Redoubt demo guest\n"), ("initrd.tampered.cpio", "Redoubt demo guesT\n")]
-    {
+    let (issue, tampered) = ("Redoubt demo guest\n", "Redoubt demo guesT\n");
+    for (name, issue, device_certificate) in [
+        ("initrd.cpio", issue, &devices.certificate),
+        ("initrd.tampered.cpio", tampered, &devices.certificate),
+        ("initrd.self-certified.cpio", issue, &devices.self_made_certificate),
+    ] {
         guest.files.file("/etc/issue", 0o644, issue);
+        guest.files.copy(DEVICE_CERTIFICATE, 0o644, device_certificate);
         guest.clone().seal()?.write_to(&to.join(name))?;
     }
     Ok(())
@@ -220,50 +253,6 @@ fn fresh_secret(platform_key: &Path) -> Result<String> {
     let key = fs::read(platform_key).with_context(|| format!("cannot read {}", platform_key.display()))?;
     let digest = hex::encode(Sha256::digest([b"greeting".as_slice(), &key].concat()));
     Ok(format!("hello, proven Realm {}", digest.get(..16).unwrap_or_default()))
-}
-
-fn register(
-    service: &Service,
-    workspace: &Workspace,
-    directory: &Path,
-    platform_key: &Path,
-    platform: &Platform,
-    rim: &str,
-    secret: &str,
-) -> Result<()> {
-    let public_key = directory.join("platform.pub.pem");
-    openssl::public_key(platform_key, &public_key)?;
-    let secret_file = directory.join("greeting");
-    write(&secret_file, secret.as_bytes())?;
-    let policies = workspace.root.join("policies");
-    let text = |path: &Path| path.display().to_string();
-    service.admin(&[
-        "trust-anchor",
-        "add",
-        "--name",
-        TRUST_ANCHOR,
-        "--development",
-        "--implementation-id",
-        &platform.implementation_id,
-        "--instance-id",
-        &platform.instance_id,
-        "--key",
-        &text(&public_key),
-    ])?;
-    service.admin(&["reference", "add", "--name", "demo-guest", "--rim", rim])?;
-    service.admin(&[
-        "policy",
-        "add",
-        "--id",
-        "default_cca.rego",
-        "--rego",
-        &text(&policies.join("demo_cca.rego")),
-        "--exceptions",
-        &text(&policies.join("demo_cca.exceptions.json")),
-    ])?;
-    let policy = ["--policy", "oeas/affirming.rego"];
-    let add = ["resource", "add", RESOURCE, "--file", &text(&secret_file)];
-    service.admin(&[add.as_slice(), &policy].concat())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

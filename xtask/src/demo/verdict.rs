@@ -23,16 +23,12 @@ struct Report {
 
 /// Prints what happened; whether it is what had to happen.
 pub fn show(scenario: Scenario, stage: &Stage, case: &Case) -> bool {
-    let title = scenario.name();
+    let title = &scenario.name();
     let Some(report) = report(&case.output) else {
         println!("{title}: the guest did not report\n{}", case.output);
         return false;
     };
-    let measured = Scenario::ALL
-        .iter()
-        .zip(&stage.measured)
-        .find_map(|(other, measured)| (*other == scenario).then_some(measured))
-        .unwrap_or(&stage.reference);
+    let measured = stage.measured(scenario);
     let differences = measured.differences(&stage.reference);
     println!("{}", table(title, stage, &report, &differences));
     let problems = problems(scenario, stage, measured, &report, &differences);

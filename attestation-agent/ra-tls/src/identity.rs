@@ -70,15 +70,15 @@ impl Identity {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.custom_extensions = vec![content];
         let certificate = params.self_signed(&key.0)?;
-        Self::from_parts(key, certificate.der().clone())
+        Self::from_parts(key, vec![certificate.der().clone()])
     }
 
-    /// A key and a certificate for it.
-    pub(crate) fn from_parts(key: &KeyPair, certificate: CertificateDer<'static>) -> Result<Self, Error> {
+    /// A key and what is presented with it: a certificate for it, and no other.
+    pub(crate) fn from_parts(key: &KeyPair, chain: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
         let der = PrivateKeyDer::try_from(key.0.serialize_der())
             .map_err(|problem| Error::Certificate(problem.to_owned()))?;
         let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)?;
-        Ok(Self { certified: Arc::new(CertifiedKey::new(vec![certificate], signing)) })
+        Ok(Self { certified: Arc::new(CertifiedKey::new(chain, signing)) })
     }
 
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {

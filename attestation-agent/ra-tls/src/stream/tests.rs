@@ -163,7 +163,7 @@ fn params(flow: Flow, challenge: &str, quote: &str) -> CertificateParams {
 }
 
 fn identity(key: &KeyPair, params: &CertificateParams) -> Identity {
-    Identity::from_parts(key, params.self_signed(&key.0).unwrap().der().clone()).unwrap()
+    Identity::from_parts(key, vec![params.self_signed(&key.0).unwrap().der().clone()]).unwrap()
 }
 
 fn challenge_for(key: &KeyPair) -> String {
@@ -191,7 +191,7 @@ async fn both_ends_prove_themselves_with_tokens() {
 }
 
 #[tokio::test]
-async fn a_certificate_with_someone_elses_token_is_refused() {
+async fn t14_a_certificate_with_someone_elses_token_is_refused() {
     let issuer = Issuer::new();
     let (thief, victim) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let stolen = issuer.token(&challenge_for(&victim));
@@ -212,7 +212,7 @@ async fn a_copied_certificate_is_worth_nothing_without_its_key() {
     let challenge = challenge_for(&victim);
     let params = params(Flow::Passport, &challenge, &issuer.token(&challenge));
     let certificate: CertificateDer<'static> = params.self_signed(&victim.0).unwrap().der().clone();
-    let stolen = Identity::from_parts(&thief, certificate).unwrap();
+    let stolen = Identity::from_parts(&thief, vec![certificate]).unwrap();
     let error = refusal_of(stolen, &issuer.policy()).await;
     assert!(matches!(error, Error::Handshake(_)), "{error:?}");
 }
@@ -233,9 +233,29 @@ async fn refuses_a_certificate_that_its_key_did_not_sign() {
     let params = params(Flow::Passport, &challenge, &issuer.token(&challenge));
     let signed_by_other =
         params.signed_by(&key.0, &rcgen::Issuer::from_params(&params, &other.0)).unwrap().der().clone();
-    let identity = Identity::from_parts(&key, signed_by_other).unwrap();
+    let identity = Identity::from_parts(&key, vec![signed_by_other]).unwrap();
     let error = refusal_of(identity, &issuer.policy()).await;
     assert!(matches!(error, Error::SelfSignature(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn refuses_certificates_that_come_with_others() {
+    let (issuer, key, other) = (Issuer::new(), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let challenge = challenge_for(&key);
+    let params = params(Flow::Passport, &challenge, &issuer.token(&challenge));
+    let own = params.self_signed(&key.0).unwrap().der().clone();
+    let another = CertificateParams::default().self_signed(&other.0).unwrap().der().clone();
+    for (others, found) in [(vec![], 0), (vec![another.clone()], 1), (vec![own.clone(), another], 2)] {
+        let chain = [vec![own.clone()], others].concat();
+        let identity = Identity::from_parts(&key, chain).unwrap();
+        let mut server = acceptor(issuer.clone());
+        server.identity = Mutex::new(Some((identity, i64::MAX)));
+        let (client, _) = meet(&server, &issuer.policy(), None, clock()).await;
+        match client {
+            Ok(_) => assert_eq!(found, 0),
+            Err(error) => assert!(matches!(error, Error::Chain { found: n } if n == found), "{error:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ Examples:
 
 Options can also be set in /etc/attestation-agent.json, with underscores instead of dashes:
   {\"service\": \"vsock://2:8443\", \"server_name\": \"as.example\", \"service_cert\": \"/etc/as.pem\"}
-secGear's /etc/attestation/attestation-agent/attestation-agent.conf is read, too.
+secGear's /etc/attestation/attestation-agent/attestation-agent.conf is read, too, and so is its command line:
+  attestation-agent -s 127.0.0.1:8081 -u as.example:8443 -p https -t /etc/as.pem
 
 Exit codes: 0 done, 1 error, 2 refused by the attestation service.";
 
@@ -57,7 +58,7 @@ pub enum Command {
 }
 
 /// Where the guest's devices and files are.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct GuestArgs {
     /// Directory of the kernel's TSM reports [default: /sys/kernel/config/tsm/report]
     #[arg(long, value_name = "DIR")]
@@ -82,20 +83,20 @@ impl GuestArgs {
     }
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct CommonArgs {
     /// Configuration file; options on the command line go before it [default: /etc/attestation-agent.json, if it exists]
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// The attestation service: vsock://CID:PORT or https://HOST:PORT; without TLS only http://127.0.0.1:PORT
     #[arg(long, value_name = "URL")]
-    service: Option<String>,
+    pub service: Option<String>,
     /// The name in the service's certificate [default: HOST]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
     /// PEM file with the service's certificate, or that of its CA; nothing else is trusted
     #[arg(long, value_name = "FILE")]
-    service_cert: Option<PathBuf>,
+    pub service_cert: Option<PathBuf>,
     #[command(flatten)]
     guest: GuestArgs,
     /// Seconds to wait for each exchange with the service [default: 30]
@@ -148,14 +149,14 @@ pub struct FetchArgs {
     pub report: ReportFormat,
 }
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct DaemonArgs {
     #[command(flatten)]
     pub common: CommonArgs,
     /// Where to listen: ADDRESS:PORT (port 0 takes any free one), unix:PATH or vsock:PORT; can be given several times
     /// [default: 127.0.0.1:8081]
     #[arg(long, value_name = "WHERE")]
-    listen: Vec<ListenAddress>,
+    pub listen: Vec<ListenAddress>,
     /// Permission bits of Unix sockets, in octal [default: 600]
     #[arg(long, value_name = "MODE")]
     socket_mode: Option<String>,
@@ -174,6 +175,9 @@ pub struct DaemonArgs {
     /// Allow to listen on an address that others than this guest can reach: whoever does gets this guest's secrets
     #[arg(long)]
     pub allow_remote: bool,
+    /// Keep tokens at hand for the applications of secGear's configuration file, whether it enables that or not
+    #[arg(long)]
+    pub active_attestation: bool,
 }
 
 impl DaemonArgs {
@@ -188,7 +192,11 @@ impl DaemonArgs {
             local_verify: self.local_verify,
             ..Options::default()
         };
-        Ok((self.common.resolve(more)?, self.allow_remote))
+        let mut options = self.common.resolve(more)?;
+        if self.active_attestation {
+            options.enable_active_attestation();
+        }
+        Ok((options, self.allow_remote))
     }
 }
 

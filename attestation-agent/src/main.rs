@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod secgear_cli;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -24,7 +25,12 @@ use cli::{Cli, Command, DaemonArgs, EvidenceArgs, FetchArgs, LogLevel, ReportFor
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let parsed = match secgear_cli::parse(&arguments) {
+        Some(daemon) => daemon.map(|daemon| Cli { log: LogLevel::Warn, command: Command::Daemon(daemon) }),
+        None => Cli::try_parse_from(arguments),
+    };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell if this fails. Clap's own exit code for usage errors means "refused" here.

@@ -68,6 +68,9 @@ pub struct Options {
     pub local_verify: Option<PathBuf>,
     /// Applications for which a token is kept at hand.
     pub app_list: Option<Vec<App>>,
+    /// Those of a file of secGear that does not enable them.
+    #[serde(skip)]
+    pub idle_apps: Option<Vec<App>>,
 }
 
 /// How evidence is written.
@@ -154,7 +157,7 @@ impl Options {
     }
 
     fn check_apps(&self) -> std::result::Result<(), String> {
-        let apps = self.app_list.as_deref().unwrap_or_default();
+        let apps = self.app_list.as_deref().or(self.idle_apps.as_deref()).unwrap_or_default();
         if apps.len() > MAX_APPS {
             return Err(format!("app_list has {} applications; at most {MAX_APPS} are kept", apps.len()));
         }
@@ -189,7 +192,14 @@ impl Options {
             evidence_format: self.evidence_format.or(other.evidence_format),
             local_verify: self.local_verify.or(other.local_verify),
             app_list: self.app_list.or(other.app_list),
+            idle_apps: self.idle_apps.or(other.idle_apps),
         }
+    }
+
+    /// Keeps tokens for applications that a file of secGear has, but does not enable.
+    pub fn enable_active_attestation(&mut self) {
+        let idle = self.idle_apps.take();
+        self.app_list = self.app_list.take().or(idle);
     }
 
     /// The client that these options describe.

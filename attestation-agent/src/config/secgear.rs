@@ -81,13 +81,15 @@ impl File {
             let path = Path::new(DEFAULT_TOKEN_CERT);
             path.exists().then(|| path.to_owned())
         });
-        let app_list = (self.enable_active_attestation && !self.app_list.is_empty()).then_some(self.app_list);
+        let apps = (!self.app_list.is_empty()).then_some(self.app_list);
+        let (app_list, idle_apps) = if self.enable_active_attestation { (apps, None) } else { (None, apps) };
         Ok(Options {
             service: Some(self.svr_url),
             service_cert_pem,
             token_cert,
             token_issuer: Some(self.token_cfg.iss.unwrap_or_else(|| "oeas".to_owned())),
             app_list,
+            idle_apps,
             ..Options::default()
         })
     }
@@ -141,6 +143,14 @@ mod tests {
         assert!(options.client().is_ok());
         let apps = options.app_list.unwrap();
         assert_eq!((apps[0].interval, apps[1].interval, apps[1].ima), (60, 30, false));
+    }
+
+    #[test]
+    fn applications_of_a_file_wait_until_they_are_enabled() {
+        let mut options = read(r#"{"svr_url": "http://127.0.0.1:1", "app_list": [{"uuid": "db"}]}"#);
+        assert_eq!(options.app_list, None);
+        options.enable_active_attestation();
+        assert_eq!(options.app_list.unwrap()[0].uuid, "db");
     }
 
     #[test]

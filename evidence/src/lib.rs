@@ -17,6 +17,7 @@ pub mod rmm;
 pub mod tcg;
 pub mod tmm;
 pub mod token;
+pub mod tpm;
 pub mod virtcca;
 
 /// Foreign text for an error message: escaped, and short whatever the sender wrote.

@@ -3,17 +3,17 @@
 #![no_main]
 
 use evidence::bank::{Bank, BankValue};
-use evidence::ima::{Entry, ExtendRule, ImaError, Log, Register};
+use evidence::ima::{Entry, ExtendRule, Log, Register};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let log = match Log::new(bytes) {
         Ok(log) => log,
-        Err(error) => return readable(&error),
+        Err(error) => return redoubt_fuzz::readable(&error),
     };
     let entries: Vec<Entry<'_>> = match log.entries().collect() {
         Ok(entries) => entries,
-        Err(error) => return readable(&error),
+        Err(error) => return redoubt_fuzz::readable(&error),
     };
     assert!(entries.len() <= bytes.len() / 20, "an entry takes more than its hash");
     for rule in [ExtendRule::PerBank, ExtendRule::PaddedSha1] {
@@ -31,8 +31,3 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(log.attested(&registers, rule), Ok(expected));
     }
 });
-
-fn readable(error: &ImaError) {
-    let message = error.to_string();
-    assert!(message.len() < 1000 && !message.contains(char::is_control), "{message}");
-}

@@ -13,6 +13,15 @@ use evidence::cca::{
 use evidence::hash::{Digest, HashAlgorithm};
 use evidence::virtcca::{self, CvmClaims, CvmKey};
 
+/// A refusal that people and their terminals can read, whatever the sender wrote.
+///
+/// # Panics
+/// If it is not.
+pub fn readable(error: &dyn std::error::Error) {
+    let message = error.to_string();
+    assert!(message.len() < 1000 && !message.contains(char::is_control), "{message}");
+}
+
 /// Platform claims with every optional claim of `profile`.
 pub fn platform(profile: PlatformProfile) -> PlatformClaims {
     let mut instance_id = [7; 33];

@@ -25,6 +25,7 @@ pub mod result;
 mod signature;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tpm;
 mod verdict;
 mod virtcca;
 

@@ -17,6 +17,12 @@ pub enum Step {
     RealmSignature,
     /// virtCCA: the CVM token's signature by the attested key.
     CvmSignature,
+    /// TPM: the key that signs quotes is one that only a TPM can use, and the installed authorities vouch for it.
+    AttestationKey,
+    /// TPM: the quote's signature, and the registers that it is about.
+    Quote,
+    /// TPM: time has gone on since the last quote of this node.
+    Clock,
     /// The attested challenge is the one that was issued.
     Nonce,
     /// The platform's security lifecycle.
@@ -42,6 +48,9 @@ impl Step {
             Self::Binding => "binding",
             Self::RealmSignature => "realm_signature",
             Self::CvmSignature => "cvm_signature",
+            Self::AttestationKey => "attestation_key",
+            Self::Quote => "quote",
+            Self::Clock => "clock",
             Self::Nonce => "nonce",
             Self::Lifecycle => "lifecycle",
             Self::PlatformSoftware => "platform_software",
@@ -101,6 +110,20 @@ pub enum Code {
     KeyBindingMismatch,
     /// The Realm signature does not verify with the attested key.
     RealmSignatureInvalid,
+    /// A key of a TPM is not of the kind that is needed: it could have been made outside, or sign anything.
+    TpmKeyUnsuitable,
+    /// The endorsement key is not the one that its certificate is for.
+    EndorsementKeyMismatch,
+    /// The quote's signature does not verify with the attestation key.
+    QuoteSignatureInvalid,
+    /// The registers that are reported are not those that the quote is about.
+    PcrSelectionMismatch,
+    /// The values of the registers that are reported are not those that the quote is about.
+    PcrDigestMismatch,
+    /// The TPM counts less time or fewer resets than it did before.
+    ClockRollback,
+    /// The first entry of the IMA log is not what the registers of the boot add up to.
+    BootAggregateMismatch,
     /// The attested challenge differs from the issued one.
     NonceMismatch,
     /// The platform is not in the secured lifecycle and no policy allows that.
@@ -170,6 +193,13 @@ impl Code {
             Self::MeasurementDegenerate => "measurement_degenerate",
             Self::KeyBindingMismatch => "key_binding_mismatch",
             Self::RealmSignatureInvalid => "realm_signature_invalid",
+            Self::TpmKeyUnsuitable => "tpm_key_unsuitable",
+            Self::EndorsementKeyMismatch => "endorsement_key_mismatch",
+            Self::QuoteSignatureInvalid => "quote_signature_invalid",
+            Self::PcrSelectionMismatch => "pcr_selection_mismatch",
+            Self::PcrDigestMismatch => "pcr_digest_mismatch",
+            Self::ClockRollback => "clock_rollback",
+            Self::BootAggregateMismatch => "boot_aggregate_mismatch",
             Self::NonceMismatch => "nonce_mismatch",
             Self::LifecycleNotSecured => "lifecycle_not_secured",
             Self::RimMismatch => "rim_mismatch",

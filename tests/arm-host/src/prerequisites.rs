@@ -65,6 +65,13 @@ const EVMCTL: Tool = Tool { name: "evmctl", present: || on_path("evmctl"), packa
 /// Judges our signatures and certificate chains, in the tests of `verifier`.
 const OPENSSL: Tool = Tool { name: "openssl", present: || on_path("openssl"), packages: &["openssl"] };
 
+/// The TPM whose quotes and certificates are appraised, in the tests of `verifier`.
+const SWTPM: Tool = Tool {
+    name: "swtpm",
+    present: || on_path("swtpm") && on_path("swtpm_setup") && on_path("swtpm_localca"),
+    packages: &["swtpm", "swtpm-tools"],
+};
+
 const CURL: Tool = Tool { name: "curl", present: || on_path("curl"), packages: &["curl"] };
 
 /// Judges our tokens, in the tests of `attestation-service`; they start Debian's Python, whatever else is on PATH.
@@ -121,7 +128,7 @@ pub fn ensure_qemu(cache: &Path) -> Result<()> {
 
 /// Makes this machine ready to build the project and to run the tests that need no host.
 pub fn ensure_build(cache: &Path) -> Result<()> {
-    let tools = [C_COMPILER, CROSS_COMPILER, QEMU_IMG, TPM2_EVENTLOG, EVMCTL, OPENSSL];
+    let tools = [C_COMPILER, CROSS_COMPILER, QEMU_IMG, TPM2_EVENTLOG, EVMCTL, OPENSSL, SWTPM];
     ensure_tools(&tools, |packages| install(packages, None, cache))?;
     ensure_rust()
 }

@@ -46,7 +46,7 @@ pub fn is_pem(bytes: &[u8]) -> bool {
     bytes.windows(PEM_MARKER.len()).any(|window| window == PEM_MARKER)
 }
 
-/// The public key of a device.
+/// The public key of a device, or of a TPM in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceKey {
     /// An uncompressed SEC1 point.
@@ -78,6 +78,8 @@ pub struct Parsed {
     /// How many sub CAs may stand below it.
     pub path_length: Option<u32>,
     key_usage: Option<KeyUsage>,
+    /// Object identifiers of extended key usage, if it has any.
+    purposes: Option<Vec<String>>,
     pub key: Option<DeviceKey>,
     key_algorithm: String,
 }
@@ -93,6 +95,7 @@ impl Parsed {
         let constraints = certificate.basic_constraints().map_err(|error| error.to_string())?;
         let constraints = constraints.map(|extension| extension.value);
         let key_usage = certificate.key_usage().map_err(|error| error.to_string())?;
+        let purposes = certificate.extended_key_usage().map_err(|error| error.to_string())?;
         let algorithm = &certificate.public_key().algorithm.algorithm;
         Ok(Self {
             fingerprint: Fingerprint::of(der),
@@ -107,6 +110,7 @@ impl Parsed {
             is_ca: constraints.is_some_and(|constraints| constraints.ca),
             path_length: constraints.and_then(|constraints| constraints.path_len_constraint),
             key_usage: key_usage.map(|extension| *extension.value),
+            purposes: purposes.map(|purposes| purposes.value.other.iter().map(Oid::to_id_string).collect()),
             key: key(certificate.public_key()),
             key_algorithm: algorithm.to_id_string(),
         })
@@ -124,6 +128,16 @@ impl Parsed {
     /// Whether it may sign tokens, as far as key usage says.
     pub fn may_sign(&self) -> bool {
         self.key_usage.as_ref().is_none_or(KeyUsage::digital_signature)
+    }
+
+    /// Whether secrets may be encrypted or agreed on with its key, as far as key usage says.
+    pub fn may_receive_secrets(&self) -> bool {
+        self.key_usage.as_ref().is_none_or(|usage| usage.key_encipherment() || usage.key_agreement())
+    }
+
+    /// Whether its key may be used for the purpose with this object identifier, as far as extended key usage says.
+    pub fn is_for(&self, purpose: &str) -> bool {
+        self.purposes.as_ref().is_none_or(|purposes| purposes.iter().any(|other| other == purpose))
     }
 
     /// How the certificate is called in messages.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use bundle::{Authority, BundleError, TrustBundle};
 pub use certificate::{DeviceKey, MAX_CERTIFICATES};
 pub use error::ChainError;
-pub use path::Device;
+pub use path::{Device, Purpose};
 pub use pins::{Fingerprint, FingerprintError};
 
 use crate::refusal::StoreError;

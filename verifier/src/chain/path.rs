@@ -67,7 +67,43 @@ struct Checked {
     revocation_checked: bool,
 }
 
-/// Devices need no extended key usage, and have none.
+/// What a certified key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It signs tokens of a platform.
+    Platform,
+    /// It is the endorsement key of a TPM, which receives secrets (TCG EK Credential Profile 2.5, 3.2).
+    Endorsement,
+    /// It is an attestation key of a TPM, which signs quotes.
+    Attestation,
+}
+
+impl Purpose {
+    /// `tcg-kp-EKCertificate`.
+    const ENDORSEMENT: &str = "2.23.133.8.1";
+    /// `tcg-kp-AIKCertificate`.
+    const ATTESTATION: &str = "2.23.133.8.3";
+
+    fn check(self, leaf: &Parsed) -> Result<(), ChainError> {
+        match self {
+            Self::Platform | Self::Attestation if !leaf.may_sign() => {
+                Err(constraint(leaf, "its key usage does not say digitalSignature"))
+            }
+            Self::Attestation if !leaf.is_for(Self::ATTESTATION) => {
+                Err(constraint(leaf, "its extended key usage does not say attestation key (2.23.133.8.3)"))
+            }
+            Self::Endorsement if !leaf.may_receive_secrets() => {
+                Err(constraint(leaf, "its key usage says neither keyEncipherment nor keyAgreement"))
+            }
+            Self::Endorsement if !leaf.is_for(Self::ENDORSEMENT) => {
+                Err(constraint(leaf, "its extended key usage does not say endorsement key (2.23.133.8.1)"))
+            }
+            Self::Platform | Self::Endorsement | Self::Attestation => Ok(()),
+        }
+    }
+}
+
+/// The leaf's purpose is looked at elsewhere; authorities are not bound to one.
 struct AnyPurpose;
 
 impl ExtendedKeyUsageValidator for AnyPurpose {
@@ -84,28 +120,34 @@ impl TrustBundle {
     /// # Errors
     /// [`ChainError`].
     pub fn device(&self, sent: &[u8], now: i64) -> Result<Arc<Device>, ChainError> {
+        self.certified(sent, Purpose::Platform, now)
+    }
+
+    /// As [`Self::device`], for a key with another purpose.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn certified(&self, sent: &[u8], purpose: Purpose, now: i64) -> Result<Arc<Device>, ChainError> {
         let certificates = split(sent)?;
-        let key = cache_key(&certificates);
+        let key = cache_key(&certificates, purpose);
         if let Some(device) = self.devices.get(&key)
             && (device.not_before..=device.not_after).contains(&now)
         {
             return Ok(device);
         }
-        let device = Arc::new(self.validate(&certificates, now)?);
+        let device = Arc::new(self.validate(&certificates, purpose, now)?);
         self.devices.put(key, Arc::clone(&device));
         Ok(device)
     }
 
-    fn validate(&self, certificates: &[Vec<u8>], now: i64) -> Result<Device, ChainError> {
+    fn validate(&self, certificates: &[Vec<u8>], purpose: Purpose, now: i64) -> Result<Device, ChainError> {
         let malformed = |reason| ChainError::Malformed { reason };
         let (leaf, others) =
             certificates.split_first().ok_or_else(|| malformed("there is none".to_owned()))?;
         let parsed = Parsed::from_der(leaf).map_err(malformed)?;
         let key = parsed.device_key()?;
         self.check_pin(&parsed)?;
-        if !parsed.may_sign() {
-            return Err(constraint(&parsed, "its key usage does not say digitalSignature"));
-        }
+        purpose.check(&parsed)?;
         if self.roots.is_empty() {
             return Err(ChainError::NoAuthorities);
         }
@@ -316,9 +358,14 @@ fn untrusted(leaf: &Parsed, reason: &str) -> ChainError {
     ChainError::Untrusted { issuer: leaf.issuer.clone(), reason: reason.to_owned() }
 }
 
-/// The certificates themselves, however they were sent.
-fn cache_key(certificates: &[Vec<u8>]) -> [u8; 32] {
+/// The certificates themselves, however they were sent, and what they were validated for.
+fn cache_key(certificates: &[Vec<u8>], purpose: Purpose) -> [u8; 32] {
     let mut hash = Context::new(&SHA256);
+    hash.update(&[match purpose {
+        Purpose::Platform => 0,
+        Purpose::Endorsement => 1,
+        Purpose::Attestation => 2,
+    }]);
     for certificate in certificates {
         hash.update(&certificate.len().to_le_bytes());
         hash.update(certificate);

@@ -1,5 +1,7 @@
 //! Linux's measurement list: every attested file must be known at its path.
 
+use std::ops::RangeInclusive;
+
 use evidence::hash::Digest;
 use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, FileDigest, Log};
 use serde::Serialize;
@@ -61,13 +63,49 @@ pub fn judge(
             ));
         }
     };
-    Judge { files, references, rules }.log(log, attested, rule)
+    let by_reference = |_: u64, digest: &FileDigest<'_>| {
+        // A machine without a TPM has nothing to aggregate. No file has this digest, so none can pass for the entry.
+        let nothing = digest.value.iter().all(|byte| *byte == 0);
+        nothing || files.boot_aggregate.iter().any(|reference| reference.is(digest))
+    };
+    let judge =
+        Judge { files, references, rules, registers: REGISTERS, first: 0, boot_aggregate: &by_reference };
+    judge.log(log, attested, rule)
+}
+
+/// Judges the first `attested` entries of a part of a TPM's list that begins with the entry `first` of the whole. Its
+/// register is `register`; the entry `boot_aggregate` at the very start was held against the registers of the boot.
+pub fn judge_tpm(
+    log: &Log<'_>,
+    attested: usize,
+    first: u64,
+    rule: ExtendRule,
+    files: &ImaReferences,
+    rules: &ImaRules,
+    register: u32,
+) -> Result<ImaReport, Refusal> {
+    let nothing = LogReferences::default();
+    let judge = Judge {
+        files,
+        references: &nothing,
+        rules,
+        registers: register..=register,
+        first,
+        boot_aggregate: &|index, _| index == 0,
+    };
+    judge.log(log, attested, rule)
 }
 
 struct Judge<'a> {
     files: &'a ImaReferences,
     references: &'a LogReferences,
     rules: &'a ImaRules,
+    /// The registers that are attested.
+    registers: RangeInclusive<u32>,
+    /// The position of the log's first entry in the whole list.
+    first: u64,
+    /// Whether this is the place and the value of the entry for all that was measured before Linux.
+    boot_aggregate: &'a dyn Fn(u64, &FileDigest<'_>) -> bool,
 }
 
 /// Why an entry is accepted.
@@ -94,10 +132,10 @@ impl Judge<'_> {
             paths: Vec::new(),
         };
         let mut unknown = Unknown::new("entry");
-        for (index, entry) in log.entries().take(attested).enumerate() {
+        for (index, entry) in (self.first..).zip(log.entries().take(attested)) {
             let entry = entry.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
             let path = || String::from_utf8_lossy(entry.path);
-            match self.entry(&entry)? {
+            match self.entry(index, &entry)? {
                 None => unknown.add(index, || format!("{:?} with digest {}", path(), entry.digest)),
                 Some(Accepted::BootAggregate) => continue,
                 Some(Accepted::Violation) => report.violations += 1,
@@ -114,10 +152,10 @@ impl Judge<'_> {
         Ok(report)
     }
 
-    fn entry(&self, entry: &Entry<'_>) -> Result<Option<Accepted>, Refusal> {
-        let bound = REGISTERS.contains(&entry.pcr);
+    fn entry(&self, index: u64, entry: &Entry<'_>) -> Result<Option<Accepted>, Refusal> {
+        let bound = self.registers.contains(&entry.pcr);
         if entry.path == BOOT_AGGREGATE && !entry.is_violation() {
-            return Ok(self.boot_aggregate(&entry.digest).then_some(Accepted::BootAggregate));
+            return Ok((self.boot_aggregate)(index, &entry.digest).then_some(Accepted::BootAggregate));
         }
         if !bound {
             return Err(refuse(
@@ -150,12 +188,6 @@ impl Judge<'_> {
         } else {
             self.listed(&entry.digest).then_some(Accepted::Untyped)
         })
-    }
-
-    /// A machine without a TPM has nothing to aggregate. No file has this digest, so none can pass for the entry.
-    fn boot_aggregate(&self, digest: &FileDigest<'_>) -> bool {
-        let nothing = digest.value.iter().all(|byte| *byte == 0);
-        nothing || self.files.boot_aggregate.iter().any(|reference| reference.is(digest))
     }
 
     fn listed(&self, digest: &FileDigest<'_>) -> bool {

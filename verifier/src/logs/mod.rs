@@ -12,11 +12,14 @@ mod registers;
 mod role;
 mod rules;
 
+use std::fmt;
+
 use evidence::hash::{Digest, HashAlgorithm};
 use serde::Serialize;
 
 pub use boot::{BootReport, Component, Known};
 pub use ima::ImaReport;
+pub(crate) use ima::judge_tpm as judge_ima;
 pub use references::{
     BootReferences, FileReference, ImaReferences, ImportError, KernelReference, LogReferences, PathPattern,
     digest_list,
@@ -147,7 +150,7 @@ impl Unknown {
         Self { what, named: Vec::new(), count: 0 }
     }
 
-    fn add(&mut self, index: usize, description: impl FnOnce() -> String) {
+    fn add(&mut self, index: impl fmt::Display, description: impl FnOnce() -> String) {
         self.count += 1;
         if self.named.len() < Self::NAMED {
             self.named.push(format!("{} {index}: {}", self.what, description()));

@@ -6,9 +6,11 @@
 mod authority;
 mod cca;
 mod store;
+mod tpm;
 mod virtcca;
 
 pub use authority::Authority;
 pub use cca::{Mint, PUBLISHED_CPAK, PUBLISHED_RAK, digest, key, key_from_hex, point};
 pub use store::{ANCHOR, Broken, NOW, Registered};
+pub use tpm::{Tpm, TpmQuote};
 pub use virtcca::{DeviceSigner, VirtccaMint};

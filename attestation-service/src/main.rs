@@ -16,7 +16,7 @@ use attestation_service::authorities::Authorities;
 use attestation_service::config::{self, Cli, ImportArgs, Other, ReportFormat, RewrapArgs, ServeArgs};
 use attestation_service::environment::Environment;
 use attestation_service::import::{self, Outcome};
-use attestation_service::metrics::Metrics;
+use attestation_service::metrics::{Metrics, Plane};
 use attestation_service::serve::limit::{Limiter, limited};
 use attestation_service::serve::tls::Tls;
 use attestation_service::service::{Service, Settings};
@@ -164,14 +164,20 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
     planes.spawn(serve::public(
         listener,
         Arc::clone(&tls),
-        limited(public::router(Arc::clone(&service)), Limiter::new(flags.rate()), Arc::clone(&service)),
+        limited(
+            public::router(Arc::clone(&service)),
+            Limiter::new(flags.rate()),
+            service.observer(Plane::Public),
+        ),
         stopped.clone(),
     ));
     planes.spawn(tls.keep_fresh(hangup, stopped.clone()));
-    planes.spawn(serve::admin(admin_listener, admin::router(Arc::clone(&service)), uid, stopped.clone()));
+    let owner = Operator { name: format!("uid:{uid}"), roles: vec![Role::Admin] };
+    let router = admin::router(Arc::clone(&service));
+    planes.spawn(serve::unix(admin_listener, router, uid, owner, stopped.clone()));
     if let Some((listener, tls, credentials)) = remote {
         let router = admin::remote_router(Arc::clone(&service), Arc::new(credentials));
-        planes.spawn(serve::remote_admin(listener, Arc::clone(&tls), router, stopped.clone()));
+        planes.spawn(serve::mutual(listener, Arc::clone(&tls), router, stopped.clone()));
         planes.spawn(tls.keep_fresh(admin_hangup, stopped.clone()));
     }
     if let Some(listener) = metrics {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use evidence::envelope::Evidence;
 use evidence::hash::Digest;
 use serde_json::{Map, Value};
+use service_kit::http::Observer;
 use tokio::runtime::Handle;
 use verifier::rego::{APPRAISAL, RegoCache};
 use verifier::{
@@ -15,7 +16,7 @@ use verifier::{
 
 use crate::authorities::Authorities;
 use crate::environment::Environment;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Plane};
 use crate::problem::Problem;
 use crate::store::audit::OK;
 use crate::store::policies::StoredPolicy;
@@ -74,6 +75,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// Counts the answers of a plane.
+    pub fn observer(self: &Arc<Self>, plane: Plane) -> impl Observer + use<> {
+        let service = Arc::clone(self);
+        move |status, took| service.metrics.request(plane, status, took)
+    }
+
     /// The policies of an appraisal: the default one of the evidence's kind always, and those that the client names. All must allow, so a
     /// client can narrow what passes and never widen it.
     ///

@@ -12,8 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
+use service_kit::serve::ClientSubject;
 use verifier::PublicKey;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::identity::{Operator, Role};
 use crate::environment::Clock;
@@ -65,19 +65,6 @@ impl std::str::FromStr for Grant {
             return Err("the subject is empty".to_owned());
         }
         Ok(Self { role, subject: subject.to_owned() })
-    }
-}
-
-/// The subject of the certificate that a client has proved to hold, if any.
-#[derive(Clone, Debug)]
-pub struct ClientSubject(pub String);
-
-impl ClientSubject {
-    /// Reads a certificate that was verified; none if it has no readable subject.
-    #[must_use]
-    pub fn of(certificate: &[u8]) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        Some(Self(certificate.subject().to_string())).filter(|subject| !subject.0.is_empty())
     }
 }
 

@@ -94,7 +94,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(with(resource, Role::ResourceAdmin))
         .merge(with(everything, Role::Admin));
     // The outer one tells strangers the same about every path.
-    http::dress(routes, Plane::Admin, &service)
+    http::dress(routes, service.observer(Plane::Admin))
         .layer(middleware::from_fn_with_state(Role::Reader, require))
         .with_state(service)
 }

@@ -48,7 +48,7 @@ fn described() -> OpenApiRouter<Arc<Service>> {
 /// The router of the public listener.
 pub fn router(service: Arc<Service>) -> Router {
     let (routes, _) = described().split_for_parts();
-    http::dress(routes, Plane::Public, &service).with_state(service)
+    http::dress(routes, service.observer(Plane::Public)).with_state(service)
 }
 
 /// The public keys that verify tokens.

@@ -8,7 +8,6 @@ pub mod audit;
 pub mod bundles;
 pub mod challenges;
 pub mod corim_signers;
-mod db;
 pub mod platform_references;
 pub mod policies;
 pub mod references;
@@ -21,10 +20,11 @@ pub mod signing_keys;
 use sha2::{Digest as _, Sha256};
 use verifier::Provenance;
 
-pub use db::OpenError;
-use db::{Db, Row, Tx, params};
+pub use service_kit::db::OpenError;
+use service_kit::db::{self, Db, Row, Tx, params};
 
 use self::audit::Entry;
+use self::schema::SCHEMA;
 use crate::problem::Problem;
 
 /// Why the store did not do what it was asked for.
@@ -80,7 +80,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`] names the file, or says what the server said; never the URL, which may hold a password.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
-        Ok(Self { db: Db::open(url).await? })
+        Ok(Self { db: Db::open(url, &SCHEMA).await? })
     }
 
     /// Whether the database answers.

@@ -1,7 +1,6 @@
 //! Attestation tokens: JWTs signed with ES384, or PS256 for secGear's clients, whose claims a secGear relying party also
 //! understands.
 
-mod key;
 mod ring;
 
 use std::sync::Arc;
@@ -16,13 +15,14 @@ use serde_json::{Map, Value, json};
 use verifier::Appraisal;
 use verifier::result::{Ear, EvaluationReports, Spelling, VerifierId};
 
-pub use self::key::{Algorithm, SigningKey};
 use self::ring::KeyRing;
 pub use self::ring::{LEAD, context};
 use crate::environment::Environment;
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
 use crate::vault::{Vault, VaultError};
+use service_kit::signing::SigningError;
+pub use service_kit::signing::{Algorithm, SigningKey};
 
 /// How long a token is valid, in seconds; secGear's value.
 pub const LIFETIME: i64 = 300;
@@ -128,6 +128,16 @@ pub enum TokenError {
     /// The keys are in the database.
     #[error("the token signing keys cannot be read")]
     Store(#[source] Arc<StoreError>),
+}
+
+impl From<SigningError> for TokenError {
+    fn from(error: SigningError) -> Self {
+        match error {
+            SigningError::Algorithm => Self::Algorithm,
+            SigningError::Key => Self::Key,
+            SigningError::Signing => Self::Signing,
+        }
+    }
 }
 
 impl From<VaultError> for TokenError {
@@ -271,7 +281,7 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`] if there is no key to sign with.
     pub async fn sign(&self, claims: &Claims, algorithm: Algorithm) -> Result<String, TokenError> {
-        self.ring.active(algorithm).await?.sign(claims)
+        Ok(self.ring.active(algorithm).await?.sign(claims)?)
     }
 
     /// Checks a token that this service is said to have issued: key, algorithm, signature, issuer, audience, time.

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::key::{Algorithm, SigningKey};
-use super::{TokenError, TokenSettings};
+use super::{Algorithm, SigningKey, TokenError, TokenSettings};
 use crate::environment::Environment;
 use crate::store::audit::{Entry, OK};
 use crate::store::signing_keys::StoredSigningKey;

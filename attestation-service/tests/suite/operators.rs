@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use attestation_service::admin::credentials::{AUDIENCE, ClientSubject, Credentials, Grant};
+use attestation_service::admin::credentials::{AUDIENCE, Credentials, Grant};
+use attestation_service::admin::identity::{Operator, Role};
 use attestation_service::admin::{remote_router, router};
-use attestation_service::serve;
+use attestation_service::serve::{self, ClientSubject};
 use axum::http::{Method, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use p384::elliptic_curve::Generate as _;
@@ -134,8 +135,9 @@ async fn the_admin_socket_serves_its_own_user_and_nobody_else() {
     for (uid, status) in [(me, 200_u16), (me + 1, 403)] {
         let path = home.path().join(format!("admin-{uid}.sock"));
         let listener = serve::bind_admin(&path).await.unwrap();
+        let owner = Operator { name: format!("uid:{uid}"), roles: vec![Role::Admin] };
         let (_stop, stopped) = tokio::sync::watch::channel(false);
-        tokio::spawn(serve::admin(listener, router(Arc::clone(&instance.service)), uid, stopped));
+        tokio::spawn(serve::unix(listener, router(Arc::clone(&instance.service)), uid, owner, stopped));
         let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
         let request = process::request(Method::GET, "/policies", &[], &json!(null));
         let (answer, text) = process::exchange(stream, request).await.unwrap();

@@ -186,7 +186,14 @@ mod tests {
     }
 
     fn tests(binaries: Vec<TestBinary>, timeout_s: u64, filter: Option<&str>) -> Tests {
-        Tests { binaries, lanes: ONE, timeout_s, filter: filter.map(Into::into), ignored: false, report_port: None }
+        Tests {
+            binaries,
+            lanes: ONE,
+            timeout_s,
+            filter: filter.map(Into::into),
+            ignored: false,
+            report_port: None,
+        }
     }
 
     fn report(tests: &Tests) -> Vec<Message> {

@@ -12,9 +12,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 
-use crate::metrics::Plane;
+use crate::http::Observer;
 use crate::problem::Problem;
-use crate::service::Service;
 
 /// Without it addresses that are made up could fill the memory.
 const MAX_PEERS: usize = 65_536;
@@ -95,21 +94,22 @@ impl Limiter {
     }
 }
 
-struct Limited {
+struct Limited<F> {
     limiter: Limiter,
     since: Instant,
-    service: Arc<Service>,
+    observer: F,
 }
 
-/// Puts `limiter` in front of `router`. A listener puts the [`Peer`] into each request.
-pub fn limited(router: Router, limiter: Option<Limiter>, service: Arc<Service>) -> Router {
+/// Puts `limiter` in front of `router`. A listener puts the [`Peer`] into each request; what is refused here, `observer` is
+/// told.
+pub fn limited<F: Observer>(router: Router, limiter: Option<Limiter>, observer: F) -> Router {
     let Some(limiter) = limiter else { return router };
-    let state = Arc::new(Limited { limiter, since: Instant::now(), service });
-    router.layer(middleware::from_fn_with_state(state, limit))
+    let state = Arc::new(Limited { limiter, since: Instant::now(), observer });
+    router.layer(middleware::from_fn_with_state(state, limit::<F>))
 }
 
-async fn limit(
-    State(limited): State<Arc<Limited>>,
+async fn limit<F: Observer>(
+    State(limited): State<Arc<Limited<F>>>,
     peer: Option<Extension<Peer>>,
     request: Request,
     next: Next,
@@ -120,7 +120,7 @@ async fn limit(
     match limited.limiter.take(peer, limited.since.elapsed()) {
         Ok(()) => next.run(request).await,
         Err(wait) => {
-            limited.service.metrics.request(Plane::Public, 429, Duration::ZERO);
+            (limited.observer)(429, Duration::ZERO);
             let problem = Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limited",

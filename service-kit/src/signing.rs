@@ -1,4 +1,4 @@
-//! One key that signs tokens.
+//! Keys that sign tokens.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +13,21 @@ use p384::pkcs8::{EncodePrivateKey as _, PrivateKeyInfoRef};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::TokenError;
 use crate::environment::Environment;
+
+/// A key that cannot be made or used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SigningError {
+    /// Not one of ours.
+    #[error("a token is signed with ES384 or PS256")]
+    Algorithm,
+    /// No randomness, or not a key.
+    #[error("a token signing key could not be made or read")]
+    Key,
+    /// It could not be made.
+    #[error("the token could not be signed")]
+    Signing,
+}
 
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -39,7 +52,9 @@ impl Algorithm {
         }
     }
 
-    pub(super) const fn jwt(self) -> jsonwebtoken::Algorithm {
+    /// The same, as the library for tokens calls it.
+    #[must_use]
+    pub const fn jwt(self) -> jsonwebtoken::Algorithm {
         match self {
             Self::Es384 => jsonwebtoken::Algorithm::ES384,
             Self::Ps256 => jsonwebtoken::Algorithm::PS256,
@@ -48,13 +63,13 @@ impl Algorithm {
 }
 
 impl FromStr for Algorithm {
-    type Err = TokenError;
+    type Err = SigningError;
 
-    fn from_str(text: &str) -> Result<Self, TokenError> {
+    fn from_str(text: &str) -> Result<Self, SigningError> {
         match text {
             "ES384" => Ok(Self::Es384),
             "PS256" => Ok(Self::Ps256),
-            _ => Err(TokenError::Algorithm),
+            _ => Err(SigningError::Algorithm),
         }
     }
 }
@@ -79,21 +94,21 @@ impl SigningKey {
     /// Makes a new key; gives its PKCS#8 DER, too. An RSA key takes its randomness from its library.
     ///
     /// # Errors
-    /// [`TokenError::Key`] without randomness.
+    /// [`SigningError::Key`] without randomness.
     pub fn generate(
         algorithm: Algorithm,
         environment: &Environment,
-    ) -> Result<(Self, Zeroizing<Vec<u8>>), TokenError> {
+    ) -> Result<(Self, Zeroizing<Vec<u8>>), SigningError> {
         let pkcs8 = match algorithm {
             Algorithm::Es384 => {
-                let mut rng = environment.rng().map_err(|_| TokenError::Key)?;
+                let mut rng = environment.rng().map_err(|_| SigningError::Key)?;
                 let document =
-                    SecretKey::generate_from_rng(&mut rng).to_pkcs8_der().map_err(|_| TokenError::Key)?;
+                    SecretKey::generate_from_rng(&mut rng).to_pkcs8_der().map_err(|_| SigningError::Key)?;
                 Zeroizing::new(document.as_bytes().to_vec())
             }
             Algorithm::Ps256 => {
-                let pair = KeyPair::generate(KeySize::Rsa3072).map_err(|_| TokenError::Key)?;
-                let document: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| TokenError::Key)?;
+                let pair = KeyPair::generate(KeySize::Rsa3072).map_err(|_| SigningError::Key)?;
+                let document: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| SigningError::Key)?;
                 Zeroizing::new(document.as_ref().to_vec())
             }
         };
@@ -103,17 +118,17 @@ impl SigningKey {
     /// Takes a key in PKCS#8 DER.
     ///
     /// # Errors
-    /// [`TokenError::Key`] if it is none for `algorithm`.
-    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, TokenError> {
+    /// [`SigningError::Key`] if it is none for `algorithm`.
+    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, SigningError> {
         let encoding = match algorithm {
             Algorithm::Es384 => EncodingKey::from_ec_der(pkcs8),
             Algorithm::Ps256 => {
-                let info = PrivateKeyInfoRef::try_from(pkcs8).map_err(|_| TokenError::Key)?;
+                let info = PrivateKeyInfoRef::try_from(pkcs8).map_err(|_| SigningError::Key)?;
                 EncodingKey::from_rsa_der(info.private_key.as_bytes())
             }
         };
-        let mut public = Jwk::from_encoding_key(&encoding, algorithm.jwt()).map_err(|_| TokenError::Key)?;
-        let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(|_| TokenError::Key)?;
+        let mut public = Jwk::from_encoding_key(&encoding, algorithm.jwt()).map_err(|_| SigningError::Key)?;
+        let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(|_| SigningError::Key)?;
         public.common.key_id = Some(kid.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         Ok(Self { encoding, algorithm, public, kid })
@@ -122,10 +137,10 @@ impl SigningKey {
     /// Signs claims.
     ///
     /// # Errors
-    /// [`TokenError::Signing`].
-    pub fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
+    /// [`SigningError::Signing`].
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, SigningError> {
         let mut header = Header::new(self.algorithm.jwt());
         header.kid = Some(self.kid.clone());
-        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|_| TokenError::Signing)
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|_| SigningError::Signing)
     }
 }

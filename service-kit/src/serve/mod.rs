@@ -1,5 +1,5 @@
-//! Accepting connections: TLS for the public plane, a Unix socket and TLS for the admin plane; all are bounded and drained
-//! on shutdown.
+//! Accepting connections over TLS, with or without certificates of clients, on a Unix socket, or in clear; all are bounded
+//! and drained on shutdown.
 
 pub mod limit;
 pub mod tls;
@@ -20,11 +20,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use self::limit::Peer;
 use self::tls::Tls;
-use crate::admin::credentials::ClientSubject;
-use crate::admin::identity::{Operator, Role};
 
 /// Without it connections could take every file descriptor, and with them the database and the admin socket.
 const MAX_CONNECTIONS: usize = 512;
@@ -100,14 +99,9 @@ pub async fn public(listener: TcpListener, tls: Arc<Tls>, router: Router, shutdo
     connections.drain().await;
 }
 
-/// Serves the admin `router` over TLS until `shutdown` becomes true. Each request carries the subject of the client's
+/// Serves `router` over TLS until `shutdown` becomes true. Each request carries the subject of the client's
 /// certificate, if it sent one that the authorities of `tls` vouch for.
-pub async fn remote_admin(
-    listener: TcpListener,
-    tls: Arc<Tls>,
-    router: Router,
-    shutdown: watch::Receiver<bool>,
-) {
+pub async fn mutual(listener: TcpListener, tls: Arc<Tls>, router: Router, shutdown: watch::Receiver<bool>) {
     let mut connections = Connections::new(shutdown);
     while let Some(((stream, _), slot)) = connections.next(|| listener.accept()).await {
         let (acceptor, router, watcher) = (tls.acceptor(), router.clone(), connections.graceful.watcher());
@@ -148,17 +142,20 @@ async fn handshake(acceptor: TlsAcceptor, stream: TcpStream) -> Option<TlsStream
     None
 }
 
-/// Serves `router` on the admin socket until `shutdown` becomes true. The user `uid`, as the kernel reports it, is an
-/// operator with the role admin; nobody else is one.
-pub async fn admin(listener: UnixListener, router: Router, uid: u32, shutdown: watch::Receiver<bool>) {
+/// Serves `router` on a Unix socket until `shutdown` becomes true. Requests of the user `uid`, as the kernel reports it,
+/// carry `owner`; others do not.
+pub async fn unix<E: Clone + Send + Sync + 'static>(
+    listener: UnixListener,
+    router: Router,
+    uid: u32,
+    owner: E,
+    shutdown: watch::Receiver<bool>,
+) {
     let mut connections = Connections::new(shutdown);
     while let Some(((stream, _), slot)) = connections.next(|| listener.accept()).await {
-        // Of another user, or without credentials, a request has no operator, and the router refuses it.
+        // Of another user, or without credentials, a request carries nobody, and the router refuses it.
         let router = match stream.peer_cred() {
-            Ok(credentials) if credentials.uid() == uid => {
-                let operator = Operator { name: format!("uid:{uid}"), roles: vec![Role::Admin] };
-                router.clone().layer(Extension(operator))
-            }
+            Ok(credentials) if credentials.uid() == uid => router.clone().layer(Extension(owner.clone())),
             _ => router.clone(),
         };
         let watcher = connections.graceful.watcher();
@@ -168,6 +165,19 @@ pub async fn admin(listener: UnixListener, router: Router, uid: u32, shutdown: w
         });
     }
     connections.drain().await;
+}
+
+/// The subject of the certificate that a client has proved to hold, if any.
+#[derive(Clone, Debug)]
+pub struct ClientSubject(pub String);
+
+impl ClientSubject {
+    /// Reads a certificate that was verified; none if it has no readable subject.
+    #[must_use]
+    pub fn of(certificate: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        Some(Self(certificate.subject().to_string())).filter(|subject| !subject.0.is_empty())
+    }
 }
 
 /// The connections of one listener.

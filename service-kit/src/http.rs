@@ -1,5 +1,4 @@
-//! What both planes put around their routes: bounds, security headers, one log line per request, problem documents
-//! for what no route takes.
+//! What services put around their routes: bounds, security headers, problem documents for what no route takes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::Semaphore;
 
-use crate::metrics::Plane;
 use crate::problem::Problem;
-use crate::service::Service;
 
 /// Longest body in bytes. Without it a client could make the service hold as much as it likes to send. Evidence of a CCA
 /// guest has about 4 KiB; secGear's agents write every byte of a log as a number in an array and that as base64, so that a
@@ -34,12 +31,13 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// Without it anybody could write long lines into the log.
 const MAX_LOGGED_PATH: usize = 128;
 
-/// Puts the common layers around `routes`.
-pub fn dress<S: Clone + Send + Sync + 'static>(
-    routes: Router<S>,
-    plane: Plane,
-    service: &Arc<Service>,
-) -> Router<S> {
+/// Is told the status of each answer, and how long it took.
+pub trait Observer: Fn(u16, Duration) + Clone + Send + Sync + 'static {}
+
+impl<F: Fn(u16, Duration) + Clone + Send + Sync + 'static> Observer for F {}
+
+/// Puts the common layers around `routes`: bounds, security headers, one log line per request.
+pub fn dress<S: Clone + Send + Sync + 'static, F: Observer>(routes: Router<S>, observer: F) -> Router<S> {
     routes
         .method_not_allowed_fallback(|| async {
             Problem::new(
@@ -55,7 +53,7 @@ pub fn dress<S: Clone + Send + Sync + 'static>(
         .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(MAX_BODIES)), limit_memory))
         .layer(middleware::from_fn(limit_time))
         .layer(middleware::from_fn(add_headers))
-        .layer(middleware::from_fn_with_state((plane, Arc::clone(service)), log))
+        .layer(middleware::from_fn_with_state(observer, log::<F>))
 }
 
 /// Waits until there is room for the body; the time limit goes on.
@@ -97,17 +95,13 @@ async fn add_headers(request: Request, next: Next) -> Response {
 }
 
 /// Method, path, status and time; never a query, a header or a body, which carry challenges, cookies and tokens.
-async fn log(
-    State((plane, service)): State<(Plane, Arc<Service>)>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn log<F: Observer>(State(observer): State<F>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(MAX_LOGGED_PATH).collect();
     let response = next.run(request).await;
     let (status, took) = (response.status().as_u16(), started.elapsed());
-    service.metrics.request(plane, status, took);
+    observer(status, took);
     tracing::info!(%method, path, status, elapsed_us = took.as_micros(), "request");
     response
 }

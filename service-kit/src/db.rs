@@ -15,7 +15,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Database, Decode, Encode, Postgres, Row as _, Sqlite, Transaction, Type};
 
-use super::schema;
+use crate::schema::{Schema, migrator};
 
 /// Enough for the readers of a small machine.
 const SQLITE_READERS: u32 = 8;
@@ -137,10 +137,11 @@ impl<'a> From<Option<&'a [u8]>> for Param<'a> {
 }
 
 /// The parameters of a statement, in the order of their numbers.
+#[macro_export]
 macro_rules! params {
-    ($($value:expr),* $(,)?) => { &[$($crate::store::db::Param::from($value)),*] };
+    ($($value:expr),* $(,)?) => { &[$($crate::db::Param::from($value)),*] };
 }
-pub(crate) use params;
+pub use crate::params;
 
 /// A row of a result.
 pub enum Row {
@@ -201,17 +202,23 @@ pub enum Db {
 
 impl Db {
     /// Opens the database that `url` names and brings its schema up to date.
-    pub async fn open(url: &str) -> Result<Self, OpenError> {
+    ///
+    /// # Errors
+    /// [`OpenError`] names the file, or says what the server said; never the URL, which may hold a password.
+    pub async fn open(url: &str, schema: &Schema) -> Result<Self, OpenError> {
         if let Some(location) = url.strip_prefix("sqlite:").filter(|location| !location.is_empty()) {
-            return open_sqlite(location).await;
+            return open_sqlite(location, schema).await;
         }
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            return open_postgres(url).await;
+            return open_postgres(url, schema).await;
         }
         Err(OpenError::Url)
     }
 
     /// Runs a statement and says how many rows it changed.
+    ///
+    /// # Errors
+    /// What the database says.
     pub async fn execute(&self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, sqlx::Error> {
         Ok(match self {
             Self::Sqlite { writer, .. } => bind(sql, params).execute(writer).await?.rows_affected(),
@@ -220,6 +227,9 @@ impl Db {
     }
 
     /// The row that a statement changed and returns, if any.
+    ///
+    /// # Errors
+    /// What the database says.
     pub async fn execute_returning(
         &self,
         sql: &'static str,
@@ -232,6 +242,9 @@ impl Db {
     }
 
     /// The row of a query that gives at most one.
+    ///
+    /// # Errors
+    /// What the database says.
     pub async fn fetch_optional(
         &self,
         sql: &'static str,
@@ -244,6 +257,9 @@ impl Db {
     }
 
     /// The rows of a query.
+    ///
+    /// # Errors
+    /// What the database says.
     pub async fn fetch_all(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, sqlx::Error> {
         Ok(match self {
             Self::Sqlite { readers, .. } => {
@@ -256,6 +272,9 @@ impl Db {
     }
 
     /// Begins a change of several statements.
+    ///
+    /// # Errors
+    /// What the database says.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
         Ok(match self {
             // A transaction that begins by reading could not become a writer while another process writes.
@@ -314,12 +333,12 @@ impl Tx {
     }
 }
 
-async fn open_sqlite(location: &str) -> Result<Db, OpenError> {
+async fn open_sqlite(location: &str, schema: &Schema) -> Result<Db, OpenError> {
     let options = SqliteConnectOptions::new().foreign_keys(true).busy_timeout(WAIT);
     if location == ":memory:" {
         // Every connection to :memory: is a database of its own.
         let only = sqlite_pool(options.in_memory(true), 1).await?;
-        migrate_sqlite(&only).await?;
+        migrate_sqlite(&only, schema).await?;
         return Ok(Db::Sqlite { readers: only.clone(), writer: only });
     }
     let path = Path::new(location);
@@ -330,7 +349,7 @@ async fn open_sqlite(location: &str) -> Result<Db, OpenError> {
         // A used challenge must still be used after a power failure.
         .synchronous(SqliteSynchronous::Full);
     let writer = sqlite_pool(options.clone(), 1).await?;
-    migrate_sqlite(&writer).await?;
+    migrate_sqlite(&writer, schema).await?;
     let readers = sqlite_pool(options, SQLITE_READERS).await?;
     Ok(Db::Sqlite { readers, writer })
 }
@@ -348,10 +367,10 @@ async fn sqlite_pool(options: SqliteConnectOptions, connections: u32) -> Result<
 
 /// PostgreSQL's migrations exclude each other; here another instance may be making the same schema at this moment, and
 /// then it is there at the next look.
-async fn migrate_sqlite(writer: &SqlitePool) -> Result<(), OpenError> {
+async fn migrate_sqlite(writer: &SqlitePool, schema: &Schema) -> Result<(), OpenError> {
     let mut looks = 0;
     loop {
-        match schema::sqlite().run(writer).await {
+        match migrator(schema.sqlite).run(writer).await {
             Ok(()) => return Ok(()),
             Err(error) if looks == 5 => return Err(OpenError::Migration(error)),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -360,10 +379,10 @@ async fn migrate_sqlite(writer: &SqlitePool) -> Result<(), OpenError> {
     }
 }
 
-async fn open_postgres(url: &str) -> Result<Db, OpenError> {
+async fn open_postgres(url: &str, schema: &Schema) -> Result<Db, OpenError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| OpenError::PostgresUrl)?
-        .application_name("attestation-service")
+        .application_name(schema.application)
         .options([("statement_timeout", STATEMENT_TIMEOUT)]);
     let pool = PgPoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS)
@@ -371,7 +390,7 @@ async fn open_postgres(url: &str) -> Result<Db, OpenError> {
         .connect_with(options)
         .await
         .map_err(OpenError::Database)?;
-    schema::postgres().run(&pool).await.map_err(OpenError::Migration)?;
+    migrator(schema.postgres).run(&pool).await.map_err(OpenError::Migration)?;
     Ok(Db::Postgres(pool))
 }
 

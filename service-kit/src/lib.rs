@@ -1,0 +1,16 @@
+//! What the services have in common, and what decides nothing about trust: one database interface, problem documents,
+//! bodies and their bounds, secrets at rest, signing keys, listeners. Time and randomness are passed in.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+pub mod db;
+pub mod environment;
+pub mod extract;
+pub mod http;
+pub mod private_file;
+pub mod problem;
+pub mod schema;
+pub mod serve;
+pub mod signing;
+pub mod vault;

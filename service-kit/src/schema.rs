@@ -27,6 +27,16 @@ pub struct Schema {
     pub postgres: &'static [Step],
 }
 
+impl Schema {
+    /// The files that the steps are, below a service's `migrations` directory.
+    pub fn files(&self) -> impl Iterator<Item = String> {
+        let of = |directory, steps: &'static [Step]| {
+            steps.iter().map(move |step| format!("{directory}/{:04}_{}.sql", step.number, step.name))
+        };
+        of("postgres", self.postgres).chain(of("sqlite", self.sqlite))
+    }
+}
+
 /// `sqlx::migrate!` would read the directory by itself, but only with a second copy of every database's driver, built
 /// for its macros.
 pub(crate) fn migrator(steps: &[Step]) -> Migrator {

@@ -7,11 +7,11 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{
     BorrowedCertRevocationList, CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert,
 };
-use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
 use super::cache::Cache;
 use super::certificate::{Parsed, is_pem};
-use super::path::Device;
+use super::path::{ALGORITHMS, Device};
 use super::pins::{self, Fingerprint, PinMismatch};
 
 /// A file of a trust bundle that cannot be used.
@@ -62,6 +62,7 @@ pub struct Authority {
 pub(super) struct Root {
     pub anchor: TrustAnchor<'static>,
     pub certificate: Parsed,
+    pub der: CertificateDer<'static>,
 }
 
 /// A revocation list with what the cache needs to know of it.
@@ -70,6 +71,23 @@ pub(super) struct RevocationList {
     pub issuer: Vec<u8>,
     this_update: i64,
     pub next_update: i64,
+    der: Vec<u8>,
+}
+
+impl RevocationList {
+    /// Whether the authority with this certificate has signed it.
+    pub fn is_signed_by(&self, authority: &[u8]) -> bool {
+        let (Ok((_, list)), Ok((_, authority))) =
+            (CertificateRevocationList::from_der(&self.der), X509Certificate::from_der(authority))
+        else {
+            return false;
+        };
+        let key = &authority.public_key().subject_public_key.data;
+        let (message, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
+        // An algorithm for another kind of key does not verify anything.
+        list.issuer().as_raw() == authority.subject().as_raw()
+            && ALGORITHMS.iter().any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
+    }
 }
 
 /// Installed authorities and revocation lists, and the chains that were validated with them.
@@ -177,7 +195,7 @@ impl TrustBundle {
         if root {
             let anchor =
                 anchor_from_trusted_cert(&der).map_err(|error| format(error.to_string()))?.to_owned();
-            self.roots.push(Root { anchor, certificate });
+            self.roots.push(Root { anchor, certificate, der });
         } else {
             self.intermediates.push(der);
         }
@@ -196,6 +214,7 @@ impl TrustBundle {
             issuer: parsed.issuer().as_raw().to_vec(),
             this_update: parsed.last_update().timestamp(),
             next_update: next_update.timestamp(),
+            der: der.to_vec(),
         });
         Ok(())
     }

@@ -63,6 +63,38 @@ pub enum DeviceKey {
     },
 }
 
+/// The holder of a certificate that an operator has installed, whose signatures are believed without a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signer {
+    /// The key.
+    pub key: DeviceKey,
+    /// The name.
+    pub subject: String,
+    /// First second of the certificate's validity, Unix time.
+    pub not_before: i64,
+    /// Last second of its validity, Unix time.
+    pub not_after: i64,
+}
+
+impl Signer {
+    /// Reads one certificate in PEM or DER.
+    ///
+    /// # Errors
+    /// [`ChainError`] if it is none, or may not sign.
+    pub fn new(certificate: &[u8]) -> Result<Self, ChainError> {
+        let malformed = |reason| ChainError::Malformed { reason };
+        let sent = split(certificate)?;
+        let [der] = &sent[..] else { return Err(malformed("there must be exactly one".to_owned())) };
+        let parsed = Parsed::from_der(der).map_err(malformed)?;
+        let key = parsed.device_key()?;
+        if !parsed.may_sign() {
+            let rule = "its key usage does not say digitalSignature".to_owned();
+            return Err(ChainError::Constraint { certificate: parsed.name(), rule });
+        }
+        Ok(Self { key, subject: parsed.subject, not_before: parsed.not_before, not_after: parsed.not_after })
+    }
+}
+
 /// The parts of a certificate that are looked at beside path validation.
 pub struct Parsed {
     pub fingerprint: Fingerprint,

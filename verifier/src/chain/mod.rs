@@ -16,7 +16,7 @@ mod pins;
 use std::sync::Arc;
 
 pub use bundle::{Authority, BundleError, TrustBundle};
-pub use certificate::{DeviceKey, MAX_CERTIFICATES};
+pub use certificate::{DeviceKey, MAX_CERTIFICATES, Signer};
 pub use error::ChainError;
 pub use path::{Device, Purpose};
 pub use pins::{Fingerprint, FingerprintError};

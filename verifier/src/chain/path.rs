@@ -22,7 +22,7 @@ use super::error::ChainError;
 use super::pins::{self, Fingerprint};
 
 /// How certificates and revocation lists may be signed.
-static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+pub(super) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     ECDSA_P256_SHA256,
     ECDSA_P384_SHA384,
     ECDSA_P521_SHA512,
@@ -138,6 +138,26 @@ impl TrustBundle {
         let device = Arc::new(self.validate(&certificates, purpose, now)?);
         self.devices.put(key, Arc::clone(&device));
         Ok(device)
+    }
+
+    /// Looks at every revocation list by itself: it must be valid at `now`, and signed by one of the authorities. Path
+    /// validation does that, too, but only once a certificate of that authority is there.
+    ///
+    /// # Errors
+    /// [`ChainError::RevocationList`] says what is wrong.
+    pub fn check_revocation_lists(&self, now: i64) -> Result<(), ChainError> {
+        let refuse = |reason: &str| Err(ChainError::RevocationList { reason: reason.to_owned() });
+        let roots = self.roots.iter().map(|root| root.der.as_ref());
+        let authorities: Vec<&[u8]> = roots.chain(self.intermediates.iter().map(AsRef::as_ref)).collect();
+        for list in &self.lists {
+            if now > list.next_update {
+                return refuse("it should have been replaced by now");
+            }
+            if !authorities.iter().any(|authority| list.is_signed_by(authority)) {
+                return refuse("none of the installed authorities has signed it");
+            }
+        }
+        Ok(())
     }
 
     fn validate(&self, certificates: &[Vec<u8>], purpose: Purpose, now: i64) -> Result<Device, ChainError> {

@@ -1,0 +1,189 @@
+//! What the collections of a tenant have in common: look-up by id or type, pages, deletion.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::problem::Problem;
+
+use crate::auth::Caller;
+use crate::json::with;
+use crate::model::Role;
+use crate::service::{Service, Shared};
+use crate::store::{Document, Registered};
+
+/// Most items on a page, and most ids in a request.
+const MAX_PAGE: usize = 100;
+
+/// A collection of documents.
+pub trait Collected: Registered {
+    /// What the list is called in answers.
+    const PLURAL: &'static str;
+
+    /// Whether the document has this type.
+    fn has_type(&self, name: &str) -> bool;
+
+    /// The document with its content.
+    fn full(document: &Document<Self>) -> Value;
+
+    /// The document without it.
+    fn brief(document: &Document<Self>) -> Value;
+}
+
+/// Which documents to list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// Their ids, with commas between them.
+    pub ids: Option<String>,
+    /// Their type.
+    #[serde(alias = "cert_type")]
+    pub attester_type: Option<String>,
+    /// Most that are wanted.
+    pub limit: Option<usize>,
+    /// The name of the last one on the page before.
+    pub cursor: Option<String>,
+}
+
+/// Which documents to delete.
+#[derive(Debug, Deserialize)]
+pub struct Deletion {
+    delete_type: DeleteType,
+    #[serde(default)]
+    ids: Vec<String>,
+    #[serde(alias = "type")]
+    attester_type: Option<String>,
+}
+
+impl Deletion {
+    /// Whether it is about documents of this type.
+    pub fn is_of_type(&self, name: &str) -> bool {
+        self.attester_type.as_deref() == Some(name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum DeleteType {
+    #[serde(alias = "ids")]
+    Id,
+    #[serde(alias = "attester_type")]
+    Type,
+    All,
+}
+
+/// A page of the caller's documents; asked for by ids, they come with their content.
+pub async fn list<T: Collected>(
+    service: &Service,
+    caller: &Caller,
+    query: Query,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[Role::Auditor])?;
+    let documents = service.store.list::<T>(&caller.tenant).await?;
+    if let Some(ids) = &query.ids {
+        let ids: Vec<&str> = ids.split(',').collect();
+        bounded(ids.len())?;
+        let found: Vec<Value> =
+            documents.iter().filter(|document| ids.contains(&document.id.as_str())).map(T::full).collect();
+        return Ok(Json(json!({ T::PLURAL: found })));
+    }
+    let limit = query.limit.unwrap_or(MAX_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::bad_request("limit_invalid", format!("limit is 1 to {MAX_PAGE}")));
+    }
+    let after = query.cursor.as_deref().unwrap_or_default();
+    let mut wanted = documents.iter().filter(|document| {
+        document.name.as_str() > after
+            && query.attester_type.as_ref().is_none_or(|kind| document.body.has_type(kind))
+    });
+    let page: Vec<&Document<T>> = wanted.by_ref().take(limit).collect();
+    let mut answer = json!({ T::PLURAL: page.iter().map(|document| T::brief(document)).collect::<Vec<_>>() });
+    if wanted.next().is_some()
+        && let Some(last) = page.last()
+    {
+        answer = with(answer, "next_cursor", last.name.as_str());
+    }
+    Ok(Json(answer))
+}
+
+/// Deletes documents of the caller. An id that is not one of theirs is an error, and then nothing is deleted.
+pub async fn remove<T: Collected>(
+    State(service): State<Shared>,
+    caller: Caller,
+    request: Deletion,
+) -> Result<StatusCode, Problem> {
+    caller.must_be(&[])?;
+    let documents = service.store.list::<T>(&caller.tenant).await?;
+    let doomed: Vec<&Document<T>> = match (request.delete_type, &request.attester_type) {
+        (DeleteType::All, _) => documents.iter().collect(),
+        (DeleteType::Type, Some(kind)) => {
+            documents.iter().filter(|document| document.body.has_type(kind)).collect()
+        }
+        (DeleteType::Type, None) => {
+            return Err(Problem::bad_request("type_missing", "deletion by type needs a type"));
+        }
+        (DeleteType::Id, _) => {
+            bounded(request.ids.len())?;
+            let mut doomed = Vec::new();
+            for id in &request.ids {
+                doomed.push(documents.iter().find(|document| document.id == *id).ok_or_else(|| {
+                    Problem::new(StatusCode::NOT_FOUND, "unknown", "there is nothing with one of these ids")
+                })?);
+            }
+            doomed
+        }
+    };
+    let mut change = service.store.change(&caller.name).await?;
+    for document in doomed {
+        change.remove(&caller.tenant, document).await?;
+    }
+    change.commit().await?;
+    Ok(StatusCode::OK)
+}
+
+fn bounded(ids: usize) -> Result<(), Problem> {
+    if (1..=MAX_PAGE).contains(&ids) {
+        return Ok(());
+    }
+    Err(Problem::bad_request("ids_invalid", format!("1 to {MAX_PAGE} ids at once")))
+}
+
+/// The handlers of a collection that is listed and deleted from in the usual way.
+macro_rules! handlers {
+    ($type:ty) => {
+        /// Lists.
+        pub async fn list(
+            axum::extract::State(service): axum::extract::State<$crate::service::Shared>,
+            caller: $crate::auth::Caller,
+            query: Result<
+                axum::extract::Query<$crate::api::collection::Query>,
+                axum::extract::rejection::QueryRejection,
+            >,
+        ) -> Result<axum::Json<serde_json::Value>, service_kit::problem::Problem> {
+            let query = $crate::api::collection::query(query)?;
+            $crate::api::collection::list::<$type>(&service, &caller, query).await
+        }
+
+        /// Deletes.
+        pub async fn remove(
+            state: axum::extract::State<$crate::service::Shared>,
+            caller: $crate::auth::Caller,
+            service_kit::extract::RequiredJson(request): service_kit::extract::RequiredJson<
+                $crate::api::collection::Deletion,
+            >,
+        ) -> Result<axum::http::StatusCode, service_kit::problem::Problem> {
+            $crate::api::collection::remove::<$type>(state, caller, request).await
+        }
+    };
+}
+pub(super) use handlers;
+
+/// The query, or what is wrong with it.
+pub fn query(
+    query: Result<axum::extract::Query<Query>, axum::extract::rejection::QueryRejection>,
+) -> Result<Query, Problem> {
+    query
+        .map(|query| query.0)
+        .map_err(|_| Problem::bad_request("query_unsupported", "Unsupported query parameter"))
+}

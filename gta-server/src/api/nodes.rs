@@ -1,0 +1,76 @@
+//! `/node`: machines that are enrolled, or whose key an administrator has pinned.
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::extract::RequiredJson;
+use service_kit::problem::Problem;
+use verifier::tpm::AttestationKey;
+
+use super::collection::{Collected, handlers};
+use super::enrol::public;
+use super::{name, room};
+use crate::auth::Caller;
+use crate::model::{Node, Provenance};
+use crate::service::{Service, Shared};
+use crate::store::Document;
+
+handlers!(Node);
+
+#[derive(Deserialize)]
+pub struct PinnedNode {
+    node_id: String,
+    ak_public: String,
+}
+
+/// Pins an attestation key: an administrator says that it is in the TPM of this machine.
+pub async fn pin(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<PinnedNode>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[])?;
+    name("node_id", &request.node_id)?;
+    let key = public("ak_public", &request.ak_public)?;
+    AttestationKey::from_public(&key).map_err(super::attest::refused)?;
+    let node = Node {
+        attestation_key: STANDARD.encode(key.encode()),
+        provenance: Provenance::Pinned,
+        enrolled_at: service.now(),
+    };
+    register(&service, &caller, &request.node_id, &node).await?;
+    Ok(Json(json!({ "node_id": request.node_id, "ak_name": key.name().to_string() })))
+}
+
+/// Registers a node that is not there yet.
+pub async fn register(service: &Service, caller: &Caller, id: &str, node: &Node) -> Result<(), Problem> {
+    let present = service.store.list::<Node>(&caller.tenant).await?.len();
+    room("nodes", present, service.settings.max_nodes)?;
+    let mut change = service.store.change(&caller.name).await?;
+    change.add(&caller.tenant, id, id, node).await?;
+    Ok(change.commit().await?)
+}
+
+impl Collected for Node {
+    const PLURAL: &'static str = "nodes";
+
+    fn has_type(&self, _: &str) -> bool {
+        true
+    }
+
+    fn full(document: &Document<Self>) -> Value {
+        json!({
+            "node_id": document.id,
+            "ak_public": document.body.attestation_key,
+            "provenance": document.body.provenance,
+            "enrolled_at": document.body.enrolled_at,
+        })
+    }
+
+    fn brief(document: &Document<Self>) -> Value {
+        Self::full(document)
+    }
+}

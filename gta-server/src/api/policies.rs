@@ -1,0 +1,123 @@
+//! `/policy`.
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::extract::RequiredJson;
+use service_kit::problem::Problem;
+use verifier::rego::Rego;
+
+use super::collection::{Collected, handlers};
+use super::{description, name, room};
+use crate::appraise::signed;
+use crate::auth::Caller;
+use crate::model::{AttesterType, CertType, Policy};
+use crate::service::Shared;
+use crate::store::Document;
+
+/// Where a policy puts its result.
+const ENTRY_POINT: &str = "data.verification.result";
+
+handlers!(Policy);
+
+#[derive(Deserialize)]
+pub struct NewPolicy {
+    name: String,
+    description: Option<String>,
+    attester_type: Vec<AttesterType>,
+    content_type: ContentType,
+    content: String,
+    #[serde(default)]
+    is_default: bool,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ContentType {
+    /// Rego in base64.
+    Text,
+    /// A JWT by a signer of policies, whose payload has Rego in base64.
+    Jwt,
+}
+
+#[derive(Deserialize)]
+struct SignedPolicy {
+    policy: String,
+}
+
+/// Adds a policy.
+pub async fn add(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<NewPolicy>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[])?;
+    name("name", &request.name)?;
+    if request.attester_type.is_empty() {
+        return Err(Problem::bad_request("attester_type_missing", "attester_type names at least one type"));
+    }
+    let text = match request.content_type {
+        ContentType::Text => request.content,
+        ContentType::Jwt => {
+            let signers = super::certs::signers(&service, &caller.tenant, CertType::Policy).await?;
+            let signed: SignedPolicy = signed::open(&request.content, &signers, service.now())
+                .map_err(|error| Problem::bad_request("signature_invalid", error.to_string()))?;
+            signed.policy
+        }
+    };
+    let rego = STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let rego = rego.ok_or_else(|| {
+        Problem::bad_request("policy_invalid", "content must be base64 of Rego (or of a JWT's member policy)")
+    })?;
+    Rego::compile(&request.name, ENTRY_POINT, &rego)
+        .map_err(|error| Problem::bad_request("policy_invalid", error.to_string()))?;
+    let present = service.store.list::<Policy>(&caller.tenant).await?.len();
+    room("policies", present, service.settings.max_policies)?;
+    let policy = Policy {
+        description: description(request.description)?,
+        attester_type: request.attester_type,
+        rego,
+        is_default: request.is_default,
+        update_time: service.now().saturating_mul(1000),
+    };
+    let id = service.new_id()?;
+    let mut change = service.store.change(&caller.name).await?;
+    change.add(&caller.tenant, &id, &request.name, &policy).await?;
+    change.commit().await?;
+    Ok(Json(json!({ "policy": { "id": id, "name": request.name, "version": 1 } })))
+}
+
+impl Collected for Policy {
+    const PLURAL: &'static str = "policies";
+
+    fn has_type(&self, name: &str) -> bool {
+        self.attester_type.iter().any(|kind| kind.name() == name)
+    }
+
+    fn full(document: &Document<Self>) -> Value {
+        let Policy { description, attester_type, rego, is_default, update_time } = &document.body;
+        json!({
+            "id": document.id,
+            "name": document.name,
+            "description": description,
+            "content": STANDARD.encode(rego),
+            "attester_type": attester_type,
+            "is_default": is_default,
+            "version": document.version,
+            "update_time": update_time,
+            "valid_code": 0,
+        })
+    }
+
+    fn brief(document: &Document<Self>) -> Value {
+        json!({
+            "id": document.id,
+            "name": document.name,
+            "attester_type": document.body.attester_type,
+            "update_time": document.body.update_time,
+        })
+    }
+}

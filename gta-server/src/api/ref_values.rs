@@ -1,0 +1,125 @@
+//! `/ref_value`: files that are known, signed by a signer of the tenant.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::extract::RequiredJson;
+use service_kit::problem::Problem;
+use verifier::logs::{FileReference, ImaReferences};
+
+use super::collection::{Collected, handlers};
+use super::{description, name, room};
+use crate::appraise::signed;
+use crate::auth::Caller;
+use crate::json::with;
+use crate::model::{AttesterType, CertType, KnownFile, RefValue};
+use crate::service::{Service, Shared};
+use crate::store::Document;
+
+/// Longest path, in bytes (`PATH_MAX`).
+const MAX_PATH: usize = 4096;
+
+handlers!(RefValue);
+
+#[derive(Deserialize)]
+pub struct NewRefValue {
+    name: String,
+    description: Option<String>,
+    attester_type: AttesterType,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct SignedFiles {
+    #[serde(rename = "referenceValues")]
+    files: Vec<KnownFile>,
+}
+
+/// Adds reference values.
+pub async fn add(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<NewRefValue>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[])?;
+    name("name", &request.name)?;
+    if request.attester_type != AttesterType::TpmIma {
+        return Err(Problem::bad_request("attester_type_unknown", "reference values are for tpm_ima"));
+    }
+    let signers = super::certs::signers(&service, &caller.tenant, CertType::Refvalue).await?;
+    let signed: SignedFiles = signed::open(&request.content, &signers, service.now())
+        .map_err(|error| Problem::bad_request("signature_invalid", error.to_string()))?;
+    for file in &signed.files {
+        check(file)?;
+    }
+    let present = service.store.list::<RefValue>(&caller.tenant).await?.len();
+    room("sets of reference values", present, service.settings.max_ref_values)?;
+    let body = RefValue {
+        description: description(request.description)?,
+        attester_type: request.attester_type,
+        jwt: request.content,
+        files: signed.files,
+    };
+    let id = service.new_id()?;
+    let mut change = service.store.change(&caller.name).await?;
+    change.add(&caller.tenant, &id, &request.name, &body).await?;
+    change.commit().await?;
+    Ok(Json(json!({ "ref_value": { "id": id, "version": "1", "name": request.name } })))
+}
+
+fn check(file: &KnownFile) -> Result<(), Problem> {
+    let path = (1..=MAX_PATH).contains(&file.path.len()) && !file.path.contains('\0');
+    if path && reference(file).is_some() {
+        return Ok(());
+    }
+    let shown: String = file.path.chars().take(200).collect();
+    Err(Problem::bad_request(
+        "ref_value_invalid",
+        format!(
+            "{shown:?}: expected fileName with at most {MAX_PATH} bytes, and sha256 with 64 hexadecimal digits"
+        ),
+    ))
+}
+
+fn reference(file: &KnownFile) -> Option<FileReference> {
+    format!("sha256:{}", file.sha256).parse().ok()
+}
+
+/// The files that a tenant knows; `None` if it has registered none.
+pub async fn files(service: &Service, tenant: &str) -> Result<Option<ImaReferences>, Problem> {
+    let sets = service.store.list::<RefValue>(tenant).await?;
+    if sets.is_empty() {
+        return Ok(None);
+    }
+    let mut files: HashMap<String, Vec<FileReference>> = HashMap::new();
+    for file in sets.iter().flat_map(|set| &set.body.files) {
+        // All were checked when they were registered.
+        files.entry(file.path.clone()).or_default().extend(reference(file));
+    }
+    Ok(Some(ImaReferences { files, ..ImaReferences::default() }))
+}
+
+impl Collected for RefValue {
+    const PLURAL: &'static str = "ref_values";
+
+    fn has_type(&self, name: &str) -> bool {
+        self.attester_type.name() == name
+    }
+
+    fn full(document: &Document<Self>) -> Value {
+        let full = with(Self::brief(document), "description", document.body.description.as_str());
+        with(full, "content", document.body.jwt.as_str())
+    }
+
+    fn brief(document: &Document<Self>) -> Value {
+        json!({
+            "id": document.id,
+            "name": document.name,
+            "attester_type": document.body.attester_type,
+            "version": document.version.to_string(),
+        })
+    }
+}

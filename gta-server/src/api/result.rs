@@ -1,0 +1,163 @@
+//! What a token says of a node: an EAT with the members of the Global Trust Authority, or an EAR (draft-ietf-rats-ear-03).
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use verifier::Refusal;
+use verifier::tpm::AttestationKey;
+
+use crate::appraise::{Applied, TokenFormat};
+use crate::json::with;
+use crate::model::AttesterType;
+use crate::nonce::NonceType;
+
+/// What came of one piece of evidence.
+pub struct Outcome {
+    /// Its type.
+    pub kind: AttesterType,
+    /// What policies saw.
+    pub document: Value,
+    /// Why no policy could accept it, if that is so.
+    pub refused: Option<Refusal>,
+    /// What policies said.
+    pub policies: Vec<Applied>,
+    /// How many entries of the IMA log are proven.
+    pub ima_entries: Option<u64>,
+}
+
+impl Outcome {
+    /// Whether the evidence is accepted: its logs are true, and all policies match, of which there is at least one.
+    pub fn passed(&self) -> bool {
+        self.refused.is_none()
+            && !self.policies.is_empty()
+            && self.policies.iter().all(|policy| policy.matched)
+    }
+}
+
+/// Whose evidence it is.
+pub struct Subject<'a> {
+    /// The name under which it is enrolled, or that it gave.
+    pub node_id: &'a str,
+    /// Its attestation key.
+    pub key: &'a AttestationKey,
+    /// The nonce, as it was sent.
+    pub nonce: &'a str,
+    /// Who made it.
+    pub nonce_type: NonceType,
+    /// What else the quotes are bound to.
+    pub attester_data: Option<&'a RawValue>,
+}
+
+/// The claims of a token.
+pub fn claims(
+    format: TokenFormat,
+    subject: &Subject<'_>,
+    outcomes: &[Outcome],
+    now: i64,
+) -> Map<String, Value> {
+    let mut claims = Map::new();
+    let mut put = |name: &str, value: Value| drop(claims.insert(name.to_owned(), value));
+    put("ueid", Value::from(ueid(subject.key)));
+    put("node_id", Value::from(subject.node_id));
+    put("nonce_type", json!(subject.nonce_type));
+    put("eat_nonce", Value::from(nonce(subject.nonce)));
+    if let Some(data) = subject.attester_data {
+        put("attester_data", serde_json::from_str(data.get()).unwrap_or_default());
+    }
+    let ids = |matched: bool| -> Value {
+        let applied = outcomes.iter().flat_map(|outcome| &outcome.policies);
+        applied.filter(|policy| policy.matched == matched).map(|policy| policy.id.as_str()).collect()
+    };
+    put("matched_policy", ids(true));
+    put("unmatched_policy", ids(false));
+    match format {
+        TokenFormat::Eat => {
+            put("eat_profile", Value::from("urn:redoubt:gta:eat:1"));
+            put("intuse", Value::from("generic"));
+            for outcome in outcomes {
+                put(outcome.kind.name(), eat(outcome));
+            }
+        }
+        TokenFormat::Ear => {
+            put("eat_profile", Value::from("tag:ietf.org,2026:rats/ear#03"));
+            put(
+                "ear_verifier_id",
+                json!({ "developer": "Redoubt", "build": concat!("gta-server ", env!("CARGO_PKG_VERSION")) }),
+            );
+            let submods: Map<String, Value> =
+                outcomes.iter().map(|outcome| (outcome.kind.name().to_owned(), ear(outcome, now))).collect();
+            put("submods", Value::Object(submods));
+        }
+    }
+    claims
+}
+
+/// RFC 9711, 4.2.1: type RAND, and 32 bytes that only this attestation key has.
+fn ueid(key: &AttestationKey) -> String {
+    let name = digest(&SHA256, key.fingerprint().as_bytes());
+    URL_SAFE_NO_PAD.encode([&[1], name.as_ref()].concat())
+}
+
+/// RFC 9711 has room for 88 characters: the digest of a longer nonce.
+fn nonce(nonce: &str) -> String {
+    if (8..=88).contains(&nonce.len()) {
+        return nonce.to_owned();
+    }
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, nonce.as_bytes()).as_ref())
+}
+
+fn eat(outcome: &Outcome) -> Value {
+    json!({
+        "attestation_status": if outcome.passed() { "pass" } else { "fail" },
+        "policy_info": policy_info(outcome),
+        "evidence": shortened(outcome.document.get("evidence")),
+    })
+}
+
+fn policy_info(outcome: &Outcome) -> Vec<Value> {
+    let info = |policy: &Applied| {
+        let info = json!({
+            "appraisal_policy_id": policy.id,
+            "policy_version": policy.version,
+            "policy_matched": policy.matched,
+        });
+        match &policy.custom {
+            Some(custom) => with(info, "custom_data", custom.clone()),
+            None => info,
+        }
+    };
+    outcome.policies.iter().map(info).collect()
+}
+
+/// Tokens travel in headers: the logs stay behind, what was found in them comes along.
+fn shortened(evidence: Option<&Value>) -> Value {
+    let mut evidence = evidence.cloned().unwrap_or_default();
+    if let Some(logs) = evidence.get_mut("logs").and_then(Value::as_array_mut) {
+        for log in logs.iter_mut().filter_map(Value::as_object_mut) {
+            log.remove("log_data");
+        }
+    }
+    evidence
+}
+
+/// AR4SI: 2 and 3 affirm what is run and what was booted, 96 says that it is not to be trusted.
+fn ear(outcome: &Outcome, now: i64) -> Value {
+    let status =
+        |name: &str| outcome.document.pointer(&format!("/evidence/logs/0/{name}")).and_then(Value::as_str);
+    let executables = match (outcome.kind, status("log_status"), status("ref_value_match_status")) {
+        (_, Some("no_log"), _) => 0,
+        (AttesterType::TpmBoot, Some("replay_success"), _) => 3,
+        (AttesterType::TpmIma, Some("replay_success"), Some("matched")) => 2,
+        (AttesterType::TpmIma, Some("replay_success"), Some("ignore")) => 0,
+        _ => 96,
+    };
+    json!({
+        "iat": now,
+        "ear_status": if outcome.passed() { "affirming" } else { "contraindicated" },
+        "ear_trustworthiness_vector": { "instance-identity": 2, "executables": executables },
+        "ear_appraisal_policy_ids": outcome.policies.iter().map(|policy| policy.id.as_str()).collect::<Vec<_>>(),
+        "policy_info": policy_info(outcome),
+    })
+}

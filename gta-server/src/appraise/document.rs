@@ -1,0 +1,130 @@
+//! What policies see, with the member names of the Global Trust Authority. Nothing is shown that was not proven.
+
+use evidence::bank::Bank;
+use evidence::tcg::{Covers, EventData};
+use evidence::tpm::PcrValues;
+use serde_json::{Map, Value, json};
+use verifier::Refusal;
+use verifier::tpm::{BootEvents, ImaProof, ProvenEvent};
+
+use crate::json::with;
+use crate::model::AttesterType;
+
+/// Most entries of an IMA log that policies see.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Whether what was measured is known.
+pub enum Status {
+    /// All of it.
+    Matched,
+    /// Not all of it.
+    Unmatched(Refusal),
+    /// Nothing is registered.
+    Ignore,
+}
+
+/// A log that was not sent.
+pub fn absent(kind: AttesterType) -> Value {
+    let log_type = match kind {
+        AttesterType::TpmBoot => "TcgEventLog",
+        AttesterType::TpmIma => "ImaLog",
+    };
+    json!({ "log_type": log_type, "log_status": "no_log", "ref_value_match_status": "ignore", "log_data": [] })
+}
+
+/// A log that is not what was measured.
+pub fn failed(log_type: &str, refusal: &Refusal) -> Value {
+    json!({
+        "log_type": log_type,
+        "log_status": "replay_failure",
+        "ref_value_match_status": "ignore",
+        "reason": reason(refusal),
+        "log_data": [],
+    })
+}
+
+fn reason(refusal: &Refusal) -> Value {
+    json!({ "code": refusal.code.as_str(), "detail": refusal.detail })
+}
+
+/// The registers.
+pub fn pcrs(values: &PcrValues) -> Value {
+    let registers: Vec<Value> = values
+        .iter()
+        .map(|(register, value)| json!({ "pcr_index": register, "pcr_value": value.to_string() }))
+        .collect();
+    json!({ "hash_alg": values.bank().name(), "pcr_values": registers })
+}
+
+/// A log of measured boot.
+pub fn boot(events: &BootEvents<'_>, bank: Bank) -> Value {
+    json!({
+        "log_type": "TcgEventLog",
+        "log_status": "replay_success",
+        "ref_value_match_status": "ignore",
+        "secure_boot": events.secure_boot,
+        "unproven_events": events.unproven,
+        "log_data": events.events.iter().map(|event| boot_event(event, bank)).collect::<Vec<_>>(),
+    })
+}
+
+fn boot_event(proven: &ProvenEvent<'_>, bank: Bank) -> Value {
+    let event = &proven.event;
+    let digest = event.digest(bank).map(hex::encode).unwrap_or_default();
+    let mut digests = Map::new();
+    digests.insert(bank.name().to_owned(), Value::from(digest));
+    let content = match (proven.covers, event.decode_data()) {
+        (Covers::Data, EventData::Variable(variable)) => {
+            let mut data = json!({ "value": hex::encode(variable.value) });
+            if variable.name == "SecureBoot" {
+                data = with(data, "enabled", if variable.value == [1] { "Yes" } else { "No" });
+            }
+            json!({ "unicode_name": variable.name, "vendor": hex::encode(variable.vendor), "variable_data": data })
+        }
+        (Covers::GrubText, EventData::Grub(text)) => {
+            json!({ "text": String::from_utf8_lossy(text.measured()) })
+        }
+        (Covers::Data, EventData::Text(text)) => json!({ "text": text }),
+        _ => Value::Null,
+    };
+    json!({
+        "event_number": proven.number,
+        "pcr_index": event.register,
+        "event_type": event.kind.to_string(),
+        "digest": digests,
+        "digest_verified": proven.covers != Covers::Other,
+        "event": content,
+    })
+}
+
+/// A log of IMA.
+pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status) -> Value {
+    let entries: Vec<Value> = proof
+        .entries()
+        .take(MAX_ENTRIES)
+        .map(|entry| {
+            json!({
+                "pcr_index": entry.pcr,
+                "template_name": entry.template.name(),
+                "file_hash": entry.digest.to_string(),
+                "file_path": String::from_utf8_lossy(entry.path),
+            })
+        })
+        .collect();
+    let log = json!({
+        "log_type": "ImaLog",
+        "log_status": "replay_success",
+        "ref_value_match_status": match status {
+            Status::Matched => "matched",
+            Status::Unmatched(_) => "unmatched",
+            Status::Ignore => "ignore",
+        },
+        "boot_aggregate_verified": boot_aggregate,
+        "proven_entries": proof.state.entries,
+        "log_data": entries,
+    });
+    match status {
+        Status::Unmatched(refusal) => with(log, "reason", reason(refusal)),
+        Status::Matched | Status::Ignore => log,
+    }
+}

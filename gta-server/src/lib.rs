@@ -1,0 +1,15 @@
+//! The Global Trust Authority: attests machines with TPMs for many tenants, compatible on the wire with openEuler's. See
+//! `docs/gta.md`.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+pub mod api;
+mod appraise;
+pub mod auth;
+mod json;
+pub mod model;
+pub mod nonce;
+pub mod service;
+pub mod store;
+pub mod token;

@@ -1,0 +1,235 @@
+//! `gta-server`: serves, and looks after its database.
+
+#![forbid(unsafe_code)]
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand};
+use gta_server::api;
+use gta_server::auth::is_tenant;
+use gta_server::model::Role;
+use gta_server::service::{Service, Settings};
+use gta_server::store::fsck::Head;
+use gta_server::store::{Purpose, Store};
+use serde_json::json;
+use service_kit::environment::Environment;
+use service_kit::serve;
+use service_kit::serve::limit::{Limiter, Rate, limited};
+use service_kit::serve::tls::{Tls, TlsFiles};
+use service_kit::vault::{FileKey, Vault};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+use verifier::rego::RegoCache;
+
+/// How often what has expired is forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Global Trust Authority: attests machines with TPMs for many tenants.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    database: Database,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Database {
+    /// sqlite:PATH or postgres://USER@HOST/DATABASE
+    #[arg(long, env = "GTA_DATABASE", global = true, default_value = "sqlite:gta.db")]
+    database: String,
+    /// File with the master key, which seals all others: made if absent
+    #[arg(long, env = "GTA_MASTER_KEY", global = true, default_value = "gta-master.key")]
+    master_key: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop
+    Serve(ServeArgs),
+    /// Add a tenant; prints the API key of its first administrator
+    AddTenant {
+        /// Its name, which clients send as User-Id
+        tenant: String,
+    },
+    /// Add an API key of a tenant; prints it
+    AddKey {
+        /// The tenant
+        tenant: String,
+        /// What its holder may do
+        role: Role,
+    },
+    /// Make a new key for rows, nonces or tokens; running servers use it at once, and old ones go on verifying
+    Rotate {
+        /// What the key is for
+        purpose: Purpose,
+    },
+    /// Look at every row of the database; fails and names those that were changed behind the service's back
+    Fsck {
+        /// What an earlier fsck has printed: tells a table that was put back as a whole
+        #[arg(long)]
+        heads: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// Certificate chain in PEM
+    #[arg(long)]
+    tls_cert: PathBuf,
+    /// Its private key in PEM
+    #[arg(long)]
+    tls_key: PathBuf,
+    /// Issuer of tokens
+    #[arg(long, default_value = "gta-server")]
+    issuer: String,
+    /// Seconds for which a token is valid
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    token_ttl: u32,
+    /// Seconds in which a nonce must be answered
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    nonce_ttl: u32,
+    /// Requests a second from one address; 0 for no bound
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
+    /// Requests at once from one address
+    #[arg(long, default_value_t = 400)]
+    burst: u32,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
+    match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gta-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let environment = Environment::system();
+    let master = FileKey::load_or_create(&cli.database.master_key, &environment).context("--master-key")?;
+    let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
+    let store =
+        Store::open(&cli.database.database, vault, environment.clone()).await.context("--database")?;
+    let settings = match &cli.command {
+        Command::Serve(flags) => Settings {
+            issuer: flags.issuer.clone(),
+            token_lifetime: flags.token_ttl.into(),
+            nonce_lifetime: flags.nonce_ttl.into(),
+            ..Settings::default()
+        },
+        _ => Settings::default(),
+    };
+    let service = Arc::new(Service { store, environment, settings, rego: RegoCache::default() });
+    let done = command(cli.command, &service).await;
+    service.store.close().await;
+    done
+}
+
+async fn command(command: Command, service: &Arc<Service>) -> anyhow::Result<()> {
+    let actor = "operator";
+    match command {
+        Command::Serve(flags) => serve_until_told(&flags, service).await,
+        Command::AddTenant { tenant } => {
+            if !is_tenant(&tenant) {
+                bail!("a tenant's name is 1 to 36 characters of A-Z a-z 0-9 . _ -");
+            }
+            let key = service.add_tenant(&tenant, actor).await?;
+            println!("{}", json!({ "User-Id": tenant, "API-Key": key }));
+            Ok(())
+        }
+        Command::AddKey { tenant, role } => {
+            let key = service.add_key(&tenant, role, actor).await?;
+            println!("{}", json!({ "User-Id": tenant, "API-Key": key }));
+            Ok(())
+        }
+        Command::Rotate { purpose } => {
+            println!("{}", json!({ "key": service.store.keys().rotate(purpose).await? }));
+            Ok(())
+        }
+        Command::Fsck { heads } => fsck(service, heads).await,
+    }
+}
+
+async fn fsck(service: &Service, heads: Option<PathBuf>) -> anyhow::Result<()> {
+    let remembered: Vec<Head> = match heads {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&text)
+                .with_context(|| format!("{} is not what fsck prints", path.display()))?
+        }
+        None => Vec::new(),
+    };
+    let report = service.store.fsck(&remembered).await?;
+    println!("{}", serde_json::to_string_pretty(&report.heads)?);
+    for broken in &report.broken {
+        eprintln!("{broken}");
+    }
+    match report.broken.len() {
+        0 => Ok(()),
+        broken => bail!("{broken} of {} rows are not what the service made of them", report.checked),
+    }
+}
+
+async fn serve_until_told(flags: &ServeArgs, service: &Arc<Service>) -> anyhow::Result<()> {
+    let hangup = signal(SignalKind::hangup())?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let files = TlsFiles { certificate: flags.tls_cert.clone(), key: flags.tls_key.clone(), client_ca: None };
+    let tls = Arc::new(Tls::load(files)?);
+    let listener =
+        TcpListener::bind(flags.listen).await.with_context(|| format!("--listen {}", flags.listen))?;
+    // Whoever started the service reads from this line that connections are taken, and where.
+    let ready = json!({ "listening": listener.local_addr().ok() });
+    let (stop, stopped) = watch::channel(false);
+    let observer = |_, _| {};
+    let rate = Rate { per_second: flags.rate, burst: flags.burst };
+    let router = limited(api::router(Arc::clone(service), observer), Limiter::new(rate), observer);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve::public(listener, Arc::clone(&tls), router, stopped.clone()));
+    tasks.spawn(tls.keep_fresh(hangup, stopped.clone()));
+    tasks.spawn(sweep(Arc::clone(service), stopped));
+    println!("{ready}");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.send_replace(true);
+    tasks.join_all().await;
+    Ok(())
+}
+
+async fn sweep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        if let Err(error) = service.store.sweep().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "housekeeping");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The service itself: what all requests share.
+
+use std::sync::Arc;
+
+use service_kit::environment::{EntropyError, Environment};
+use service_kit::problem::Problem;
+use verifier::rego::RegoCache;
+
+use crate::store::{Store, StoreError};
+
+/// Bounds and times that an operator sets. Those of a tenant are for each tenant.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who issues the tokens.
+    pub issuer: String,
+    /// How long a token is valid, in seconds.
+    pub token_lifetime: i64,
+    /// How long a nonce can be answered, in seconds.
+    pub nonce_lifetime: i64,
+    /// Most nonces of a tenant that wait for an answer.
+    pub max_nonces: i64,
+    /// Most nodes of a tenant.
+    pub max_nodes: usize,
+    /// Most policies of a tenant.
+    pub max_policies: usize,
+    /// Most certificates of a tenant, and most revocation lists.
+    pub max_certificates: usize,
+    /// Most sets of reference values of a tenant.
+    pub max_ref_values: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            issuer: "gta-server".to_owned(),
+            token_lifetime: 600,
+            nonce_lifetime: 120,
+            max_nonces: 20_000,
+            max_nodes: 20_000,
+            max_policies: 30,
+            max_certificates: 10,
+            max_ref_values: 100,
+        }
+    }
+}
+
+/// Everything that a request handler needs.
+pub struct Service {
+    /// The database.
+    pub store: Store,
+    /// Time and randomness.
+    pub environment: Environment,
+    /// Bounds.
+    pub settings: Settings,
+    /// Policies that were compiled before.
+    pub rego: RegoCache,
+}
+
+/// What handlers share.
+pub type Shared = Arc<Service>;
+
+impl Service {
+    /// Seconds since the Unix epoch.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.environment.clock.now()
+    }
+
+    /// An id that nobody can foresee: 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// 503 without randomness.
+    pub fn new_id(&self) -> Result<String, Problem> {
+        Ok(hex::encode(self.environment.random::<16>().map_err(no_entropy)?))
+    }
+
+    /// Adds a tenant with a key for its first administrator; gives the key.
+    ///
+    /// # Errors
+    /// [`StoreError`] if there is one of this name, or the database cannot be used.
+    pub async fn add_tenant(&self, tenant: &str, actor: &str) -> Result<String, StoreError> {
+        let mut change = self.store.change(actor).await?;
+        change.add("", tenant, tenant, &crate::model::Tenant { created_at: self.now() }).await?;
+        let key =
+            crate::auth::add_key(&self.environment, &mut change, tenant, crate::model::Role::Admin).await?;
+        change.commit().await?;
+        Ok(key)
+    }
+
+    /// Adds a key of a tenant; gives it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used; [`StoreError::Conflict`] if there is no such tenant.
+    pub async fn add_key(
+        &self,
+        tenant: &str,
+        role: crate::model::Role,
+        actor: &str,
+    ) -> Result<String, StoreError> {
+        if self.store.get::<crate::model::Tenant>("", tenant).await?.is_none() {
+            return Err(StoreError::Conflict("the tenant, which does not exist or"));
+        }
+        let mut change = self.store.change(actor).await?;
+        let key = crate::auth::add_key(&self.environment, &mut change, tenant, role).await?;
+        change.commit().await?;
+        Ok(key)
+    }
+}
+
+pub(crate) fn no_entropy(error: EntropyError) -> Problem {
+    tracing::error!(error = &error as &dyn std::error::Error, "randomness");
+    Problem::unavailable("entropy_unavailable", "the service has no randomness now")
+}

@@ -1,0 +1,173 @@
+//! The service's keys: for rows, nonces and tokens. All instances share them through the database, where they are sealed. A
+//! new key is used by every instance from its activation on, and old ones go on verifying what they made.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::hmac;
+use serde_json::Value;
+use service_kit::db::{Db, Row, params};
+use service_kit::environment::Environment;
+use service_kit::signing::{Algorithm, SigningKey};
+use service_kit::vault::{Sealed, Vault};
+use zeroize::Zeroizing;
+
+use super::StoreError;
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Purpose {
+    /// It authenticates rows.
+    Row,
+    /// It authenticates nonces.
+    Nonce,
+    /// It signs tokens.
+    Token,
+}
+
+impl Purpose {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Row => "row",
+            Self::Nonce => "nonce",
+            Self::Token => "token",
+        }
+    }
+}
+
+/// An opened key.
+#[derive(Clone)]
+enum Key {
+    Mac(Arc<hmac::Key>),
+    Signing(Arc<SigningKey>),
+}
+
+/// The keys of one database.
+pub struct KeyRing {
+    db: Db,
+    vault: Vault,
+    environment: Environment,
+    /// Opened keys by id; which of them is active, the database says.
+    opened: Mutex<HashMap<String, Key>>,
+}
+
+impl KeyRing {
+    pub(super) fn new(db: Db, vault: Vault, environment: Environment) -> Self {
+        Self { db, vault, environment, opened: Mutex::default() }
+    }
+
+    /// Makes a key that is used from now on; gives its id.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database or the vault cannot be used.
+    pub async fn rotate(&self, purpose: Purpose) -> Result<String, StoreError> {
+        let (id, public, secret) = match purpose {
+            Purpose::Row | Purpose::Nonce => {
+                let random = |_| StoreError::Key;
+                let id = hex::encode(self.environment.random::<16>().map_err(random)?);
+                (id, String::new(), Zeroizing::new(self.environment.random::<32>().map_err(random)?.to_vec()))
+            }
+            Purpose::Token => {
+                let (key, pkcs8) =
+                    SigningKey::generate(Algorithm::Es384, &self.environment).map_err(|_| StoreError::Key)?;
+                let public = serde_json::to_string(&key.public).map_err(|_| StoreError::Key)?;
+                (key.kid, public, pkcs8)
+            }
+        };
+        let Sealed { content, wrapped_key, master_key } =
+            self.vault.seal(&context(purpose.name(), &id), &secret).await?;
+        self.db
+            .execute(
+                "INSERT INTO keys (id, purpose, activates_at, public, content, wrapped_key, master_key)
+                VALUES ($1, $2, (SELECT COALESCE(MAX(activates_at) + 1, 0) FROM keys WHERE purpose = $2),
+                $3, $4, $5, $6)",
+                params![&id, purpose.name(), &public, &content, &wrapped_key, &master_key],
+            )
+            .await?;
+        Ok(id)
+    }
+
+    /// The key that authenticates what is made now, and its id.
+    pub(crate) async fn active_mac(&self, purpose: Purpose) -> Result<(String, Arc<hmac::Key>), StoreError> {
+        let (id, key) = self.active(purpose).await?;
+        match key {
+            Key::Mac(key) => Ok((id, key)),
+            Key::Signing(_) => Err(StoreError::Key),
+        }
+    }
+
+    /// The key that signs tokens now.
+    pub(crate) async fn active_signing(&self) -> Result<Arc<SigningKey>, StoreError> {
+        match self.active(Purpose::Token).await?.1 {
+            Key::Signing(key) => Ok(key),
+            Key::Mac(_) => Err(StoreError::Key),
+        }
+    }
+
+    /// The key with this id, if there is one for this purpose.
+    pub(crate) async fn mac(&self, purpose: Purpose, id: &str) -> Result<Option<Arc<hmac::Key>>, StoreError> {
+        const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM keys
+            WHERE id = $1 AND purpose = $2";
+        let Some(row) = self.db.fetch_optional(FIND, params![id, purpose.name()]).await? else {
+            return Ok(None);
+        };
+        match self.open(&row).await?.1 {
+            Key::Mac(key) => Ok(Some(key)),
+            Key::Signing(_) => Err(StoreError::Key),
+        }
+    }
+
+    /// The public keys of tokens, as JWKs.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn public(&self) -> Result<Vec<Value>, StoreError> {
+        const FIND: &str = "SELECT public FROM keys WHERE purpose = 'token' ORDER BY activates_at";
+        let rows = self.db.fetch_all(FIND, params![]).await?;
+        let parse = |row: &Row| {
+            let public: String = row.get("public")?;
+            serde_json::from_str(&public).map_err(|_| StoreError::Key)
+        };
+        rows.iter().map(parse).collect()
+    }
+
+    async fn active(&self, purpose: Purpose) -> Result<(String, Key), StoreError> {
+        const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM keys WHERE purpose = $1
+            ORDER BY activates_at DESC, id LIMIT 1";
+        if let Some(row) = self.db.fetch_optional(FIND, params![purpose.name()]).await? {
+            return self.open(&row).await;
+        }
+        // The first one. Of two instances that make it at once, all use the same afterwards.
+        self.rotate(purpose).await?;
+        let row = self.db.fetch_optional(FIND, params![purpose.name()]).await?.ok_or(StoreError::Key)?;
+        self.open(&row).await
+    }
+
+    async fn open(&self, row: &Row) -> Result<(String, Key), StoreError> {
+        let id: String = row.get("id")?;
+        let known = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        if let Some(key) = known {
+            return Ok((id, key));
+        }
+        let purpose: String = row.get("purpose")?;
+        let sealed = Sealed {
+            content: row.get("content")?,
+            wrapped_key: row.get("wrapped_key")?,
+            master_key: row.get("master_key")?,
+        };
+        let secret = self.vault.open(&context(&purpose, &id), &sealed).await?;
+        let key = if purpose == Purpose::Token.name() {
+            let key = SigningKey::from_pkcs8(Algorithm::Es384, &secret).map_err(|_| StoreError::Key)?;
+            Key::Signing(Arc::new(key))
+        } else {
+            Key::Mac(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
+        };
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), key.clone());
+        Ok((id, key))
+    }
+}
+
+/// What a sealed key is: a key that was exchanged for one of another purpose does not open.
+fn context(purpose: &str, id: &str) -> String {
+    format!("gta {purpose} key {id}")
+}

@@ -1,0 +1,117 @@
+//! What the service remembers, in SQLite or PostgreSQL. Several instances may share one database.
+//!
+//! Whoever can write into the database is not trusted by that: what tenants have registered is kept as authenticated
+//! [`documents`], and every change of one in a chained journal, so that a row that was changed, exchanged, restored, removed
+//! or added behind the service's back is not used, and [`fsck`] names it.
+
+mod documents;
+mod enrolments;
+pub mod fsck;
+mod keys;
+mod nonces;
+mod schema;
+mod states;
+mod tag;
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use service_kit::db::{Db, OpenError};
+use service_kit::environment::Environment;
+use service_kit::problem::Problem;
+use service_kit::vault::{Vault, VaultError};
+
+pub use documents::{Change, Document, Kind, Registered};
+pub use enrolments::Enrolment;
+pub use keys::{KeyRing, Purpose};
+pub(crate) use nonces::{authenticate_nonce, is_nonce};
+use schema::SCHEMA;
+pub use states::{StoredState, TpmState};
+
+/// Why the store did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The id or name is taken.
+    #[error("there is already a {0} of this name")]
+    Exists(&'static str),
+    /// Somebody else changed the same thing at the same time.
+    #[error("{0} has been modified by another request, please retry")]
+    Conflict(&'static str),
+    /// A row was changed behind the service's back.
+    #[error("{kind} {tenant}/{id}: {reason}; run gta-server fsck")]
+    Tampered {
+        /// What kind of row.
+        kind: &'static str,
+        /// Whose.
+        tenant: String,
+        /// Which.
+        id: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The database failed.
+    #[error("the database cannot be used")]
+    Database(#[from] sqlx::Error),
+    /// A key cannot be opened.
+    #[error("a key cannot be sealed or opened")]
+    Vault(#[from] VaultError),
+    /// A key cannot be made or used.
+    #[error("a key cannot be made or used")]
+    Key,
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", error.to_string()),
+            StoreError::Conflict(_) => Self::too_many("conflict", error.to_string()),
+            StoreError::Tampered { .. } => {
+                tracing::error!(error = &error as &dyn std::error::Error, "integrity");
+                Self::unavailable(
+                    "integrity_violation",
+                    "stored data was changed behind the service's back; the operator's log says which",
+                )
+            }
+            StoreError::Database(_) | StoreError::Vault(_) | StoreError::Key => {
+                tracing::error!(error = &error as &dyn std::error::Error, "store");
+                Self::unavailable("store_unavailable", "the service's database cannot be used now")
+            }
+        }
+    }
+}
+
+/// A handle on the database; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    db: Db,
+    keys: Arc<KeyRing>,
+    environment: Environment,
+}
+
+impl Store {
+    /// Opens `sqlite:PATH` (created with mode 0600 if absent) or `postgres://USER@HOST/DATABASE`, and brings its schema up to
+    /// date.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the file, or says what the server said; never the URL, which may hold a password.
+    pub async fn open(url: &str, vault: Vault, environment: Environment) -> Result<Self, OpenError> {
+        let db = Db::open(url, &SCHEMA).await?;
+        let keys = Arc::new(KeyRing::new(db.clone(), vault, environment.clone()));
+        Ok(Self { db, keys, environment })
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// Closes the database, writing what is pending.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
+    fn now(&self) -> i64 {
+        self.environment.clock.now()
+    }
+}

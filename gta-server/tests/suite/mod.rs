@@ -1,0 +1,8 @@
+//! The same stories on every database.
+
+mod attest;
+mod enrol;
+mod integrity;
+mod nonces;
+mod registered;
+mod tenants;

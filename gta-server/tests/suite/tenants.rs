@@ -1,0 +1,248 @@
+//! W8: who a tenant is, its key says; and what one tenant has, no other sees.
+
+use axum::http::Method;
+use gta_server::model::Role;
+use gta_server::service::Settings;
+use gta_server::store::Purpose;
+use serde_json::{Value, json};
+
+use crate::support::{Client, OTHER, Signer, TENANT, World};
+
+const POLICY: &str = "package verification\nresult := {\"policy_matched\": true}";
+
+#[tokio::test]
+async fn a_header_says_nothing_without_its_key() {
+    let world = World::new().await;
+    let send = async |headers: &[(&str, &str)]| {
+        world.instance.send(headers, Method::GET, "/policy", &Value::Null).await
+    };
+    let key = world.admin.key.as_str();
+    let mut almost = key.to_owned();
+    almost.replace_range(31.., if key.ends_with('a') { "b" } else { "a" });
+    for (what, headers, problem) in [
+        ("nobody", vec![], (400, "user_id_invalid")),
+        ("no key", vec![("User-Id", TENANT)], (400, "api_key_invalid")),
+        (
+            "a long name",
+            vec![("User-Id", "a23456789012345678901234567890123456x"), ("API-Key", key)],
+            (400, "user_id_invalid"),
+        ),
+        ("a short key", vec![("User-Id", TENANT), ("API-Key", &key[1..])], (400, "api_key_invalid")),
+        ("a wrong key", vec![("User-Id", TENANT), ("API-Key", &almost)], (401, "api_key_unknown")),
+        (
+            "an unknown key",
+            vec![("User-Id", TENANT), ("API-Key", "a2345678901234567890123456789012")],
+            (401, "api_key_unknown"),
+        ),
+        ("another's name", vec![("User-Id", OTHER), ("API-Key", key)], (401, "api_key_unknown")),
+    ] {
+        assert_eq!(send(&headers).await.problem(), problem, "{what}");
+    }
+    send(&[("User-Id", TENANT), ("API-Key", key)]).await.ok();
+}
+
+#[tokio::test]
+async fn roles_may_do_what_is_theirs() {
+    let world = World::new().await;
+    let service = &world.instance.service;
+    let mut clients = Vec::new();
+    for role in [Role::Auditor, Role::Agent, Role::RelyingParty] {
+        let key = service.add_key(TENANT, role, "test").await.unwrap();
+        clients.push((role, Client { tenant: TENANT.to_owned(), key }));
+    }
+    let empty = json!({});
+    for (role, client) in &clients {
+        let can = |roles: &[Role]| roles.contains(role);
+        for (method, path, allowed) in [
+            (Method::POST, "/challenge", can(&[Role::Agent, Role::RelyingParty])),
+            (Method::POST, "/attest", can(&[Role::Agent, Role::RelyingParty])),
+            (Method::POST, "/enroll", can(&[Role::Agent])),
+            (Method::POST, "/enroll/activate", can(&[Role::Agent])),
+            (Method::GET, "/policy", can(&[Role::Auditor])),
+            (Method::GET, "/cert", can(&[Role::Auditor])),
+            (Method::GET, "/ref_value", can(&[Role::Auditor])),
+            (Method::GET, "/node", can(&[Role::Auditor])),
+        ] {
+            let body = match path {
+                "/challenge" => json!({ "attester_type": ["tpm_boot"] }),
+                "/attest" => json!({ "measurements": [] }),
+                "/enroll" => json!({ "node_id": "", "ek_certificate": "", "ek_public": "", "ak_public": "" }),
+                "/enroll/activate" => json!({ "enrollment_id": "", "credential": "" }),
+                _ => Value::Null,
+            };
+            let answer = client.send(&world.instance, method, path, &body).await;
+            let denied = answer.status == 403 && answer.body["code"] == "role_missing";
+            assert_eq!(!denied, allowed, "{role:?} {path}: {answer:?}");
+        }
+        for path in ["/policy", "/cert", "/ref_value", "/node"] {
+            let deletion = json!({ "delete_type": "all" });
+            assert_eq!(
+                client.delete(&world.instance, path, &deletion).await.problem(),
+                (403, "role_missing")
+            );
+        }
+        let answer = client.post(&world.instance, "/token/verify", &empty).await;
+        assert_eq!(answer.problem(), (422, "body_invalid"));
+    }
+}
+
+/// Every collection, with one document in it.
+async fn fill(world: &World) -> Vec<(&'static str, String)> {
+    let signer = Signer::new();
+    let mut ids = Vec::new();
+    let certificate = json!({ "name": "signer", "type": ["refvalue", "policy"], "content": signer.pem });
+    let answer = world.admin.post(&world.instance, "/cert", &certificate).await.ok();
+    ids.push(("/cert", answer["cert"]["cert_id"].as_str().unwrap().to_owned()));
+    let rego = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, POLICY);
+    let policy = json!({ "name": "mine", "attester_type": ["tpm_boot"], "content_type": "jwt",
+        "content": signer.sign(&json!({ "policy": rego })) });
+    let answer = world.admin.post(&world.instance, "/policy", &policy).await.ok();
+    ids.push(("/policy", answer["policy"]["id"].as_str().unwrap().to_owned()));
+    let files = signer.sign(&json!({ "referenceValues": [{ "fileName": "/a", "sha256": "11".repeat(32) }] }));
+    let values = json!({ "name": "files", "attester_type": "tpm_ima", "content": files });
+    let answer = world.admin.post(&world.instance, "/ref_value", &values).await.ok();
+    ids.push(("/ref_value", answer["ref_value"]["id"].as_str().unwrap().to_owned()));
+    world.machine("node-1").await;
+    ids.push(("/node", "node-1".to_owned()));
+    ids
+}
+
+#[tokio::test]
+async fn what_is_another_tenants_is_as_if_it_were_not_there() {
+    let world = World::new().await;
+    for (path, id) in fill(&world).await {
+        let name =
+            |answer: Value| answer.as_object().unwrap().values().next().unwrap().as_array().unwrap().len();
+        assert_eq!(
+            name(world.admin.get(&world.instance, &format!("{path}?ids={id}")).await.ok()),
+            1,
+            "{path}"
+        );
+        let foreign = world.other.get(&world.instance, &format!("{path}?ids={id}")).await.ok();
+        assert_eq!(name(foreign), 0, "{path}");
+        assert_eq!(name(world.other.get(&world.instance, path).await.ok()), 0, "{path}");
+        let deletion = json!({ "delete_type": "id", "ids": [id] });
+        let theirs = world.other.delete(&world.instance, path, &deletion).await;
+        let nothing = json!({ "delete_type": "id", "ids": ["ffffffffffffffffffffffffffffffff"] });
+        let unknown = world.other.delete(&world.instance, path, &nothing).await;
+        assert_eq!((theirs.status, &theirs.body), (unknown.status, &unknown.body), "{path}");
+        assert_eq!(theirs.problem(), (404, "unknown"));
+        world.other.delete(&world.instance, path, &json!({ "delete_type": "all" })).await.ok();
+        assert_eq!(
+            name(world.admin.get(&world.instance, &format!("{path}?ids={id}")).await.ok()),
+            1,
+            "{path}"
+        );
+        world.admin.delete(&world.instance, path, &deletion).await.ok();
+        assert_eq!(
+            name(world.admin.get(&world.instance, &format!("{path}?ids={id}")).await.ok()),
+            0,
+            "{path}"
+        );
+    }
+}
+
+/// W9: policies are the tenant's, and a client that names some can only narrow what passes.
+#[tokio::test]
+async fn a_policy_of_another_tenant_or_type_cannot_be_named() {
+    let world = World::new().await;
+    let machine = world.machine("node-1").await;
+    let rego = |matched: bool| {
+        let text = format!("package verification\nresult := {{\"policy_matched\": {matched}}}");
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text)
+    };
+    let add = async |client: &Client, name: &str, kind: &str, matched: bool| {
+        let policy = json!({ "name": name, "attester_type": [kind], "content_type": "text", "content": rego(matched) });
+        let answer = client.post(&world.instance, "/policy", &policy).await.ok();
+        answer["policy"]["id"].clone()
+    };
+    let foreign = add(&world.other, "theirs", "tpm_boot", true).await;
+    let of_ima = add(&world.admin, "ima", "tpm_ima", true).await;
+    let strict = add(&world.admin, "strict", "tpm_boot", false).await;
+    let lenient = add(&world.admin, "lenient", "tpm_boot", true).await;
+    let send = async |ids: &[&Value]| {
+        let mut measurement = machine.good(&world, "tpm_boot").await;
+        measurement["evidences"][0]["policy_ids"] = json!(ids);
+        world.attest(measurement).await
+    };
+    for id in [&foreign, &of_ima, &json!("nothing")] {
+        let answer = send(&[id]).await;
+        assert_eq!(answer.problem(), (400, "policy_unknown"));
+        assert!(answer.message().starts_with("Policy not found for ids: ["), "{answer:?}");
+    }
+    assert_eq!(world.result(send(&[&lenient]).await).await.0, "pass");
+    let (status, token) = world.result(send(&[&lenient, &strict]).await).await;
+    assert_eq!((status.as_str(), &token["unmatched_policy"]), ("fail", &json!([strict])));
+    // The default policy applies beside the lenient one.
+    let mut measurement = machine.good(&world, "tpm_boot").await;
+    measurement["evidences"][0]["policy_ids"] = json!([lenient]);
+    measurement["evidences"][0]["evidence"]["logs"] = json!([]);
+    assert_eq!(world.result(world.attest(measurement).await).await.0, "fail");
+}
+
+#[tokio::test]
+async fn tokens_are_verified_by_anybody_with_the_published_keys_and_outlive_rotation() {
+    let world = World::new().await;
+    let machine = world.machine("node-1").await;
+    let measurement = machine.good(&world, "tpm_boot").await;
+    let token = world.attest(measurement).await.ok()["tokens"][0]["token"].as_str().unwrap().to_owned();
+    let verify = async |token: &str| {
+        world.other.post(&world.instance, "/token/verify", &json!({ "token": token })).await.ok()
+    };
+    world.instance.service.store.keys().rotate(Purpose::Token).await.unwrap();
+    assert_eq!(verify(&token).await["verification_pass"], true);
+    let keys = world.instance.send(&[], Method::GET, "/jwks", &Value::Null).await.ok();
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
+    assert!(keys["keys"].as_array().unwrap().iter().all(|key| key.get("d").is_none()));
+    let measurement = machine.good(&world, "tpm_boot").await;
+    let newer = world.attest(measurement).await.ok()["tokens"][0]["token"].as_str().unwrap().to_owned();
+    let kid = |token: &str| jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
+    assert_ne!(kid(&token), kid(&newer));
+    let parts: Vec<&str> = token.split('.').collect();
+    let none = base64::Engine::encode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        json!({ "alg": "none", "kid": kid(&token) }).to_string(),
+    );
+    let hs256 = jsonwebtoken::encode(
+        &jsonwebtoken::Header { kid: Some(kid(&token)), ..jsonwebtoken::Header::default() },
+        &json!({ "iss": "gta-server", "exp": i64::MAX, "nbf": 0 }),
+        &jsonwebtoken::EncodingKey::from_secret(b"public"),
+    );
+    for forged in [
+        format!("{}.{}.", none, parts[1]),
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{}.{}.{}", parts[0], parts[1], newer.rsplit('.').next().unwrap()),
+        hs256.unwrap(),
+        "a".to_owned(),
+    ] {
+        let answer = verify(&forged).await;
+        assert_eq!(answer["verification_pass"], false, "{forged}");
+        assert_eq!(answer.get("token_body"), None);
+    }
+    world.home.clock.advance(600);
+    assert_eq!(verify(&token).await["message"], "Token is expired.");
+    let empty = world.other.post(&world.instance, "/token/verify", &json!({ "token": "" })).await;
+    assert_eq!((empty.problem().1, empty.message()), ("token_empty", "Token is empty"));
+}
+
+#[tokio::test]
+async fn a_tenant_has_as_much_as_it_may() {
+    let settings = Settings { max_policies: 1, max_certificates: 1, max_nodes: 1, ..Settings::default() };
+    let world = World::with(settings).await;
+    let rego = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, POLICY);
+    let policy = |name: &str| json!({ "name": name, "attester_type": ["tpm_boot"], "content_type": "text", "content": rego });
+    world.admin.post(&world.instance, "/policy", &policy("a")).await.ok();
+    assert_eq!(
+        world.admin.post(&world.instance, "/policy", &policy("b")).await.problem(),
+        (409, "quota_exceeded")
+    );
+    world.other.post(&world.instance, "/policy", &policy("b")).await.ok();
+    let certificate = json!({ "name": "again", "type": ["tpm_ek"], "content": world.maker.pem() });
+    assert_eq!(
+        world.admin.post(&world.instance, "/cert", &certificate).await.problem(),
+        (409, "quota_exceeded")
+    );
+    world.machine("node-1").await;
+    let second = crate::support::Machine::new("node-2", &world.maker);
+    assert_eq!(second.enrol(&world).await.problem(), (409, "quota_exceeded"));
+}

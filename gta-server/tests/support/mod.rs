@@ -1,0 +1,400 @@
+//! A server in process, with a clock that tests set, and machines that talk to it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use evidence::bank::{Bank, BankValue};
+use evidence::ima::{ExtendRule, FileDigest, LogWriter, Template};
+use evidence::tcg::{EventLog, EventType, Variable};
+use evidence::tpm::{EncryptedSecret, IdObject};
+use gta_server::api::{BASE, router};
+use gta_server::model::Role;
+use gta_server::service::{Service, Settings};
+use gta_server::store::Store;
+use http_body_util::BodyExt as _;
+use rcgen::PKCS_ECDSA_P384_SHA384;
+use serde_json::{Value, json};
+use service_kit::environment::{Clock, Environment, System};
+use service_kit::vault::{FileKey, Vault};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+use verifier::rego::RegoCache;
+use verifier::testing::{Authority, NOW, Tpm};
+
+pub const TENANT: &str = "acme";
+pub const OTHER: &str = "umbrella";
+pub const BOOT: [u32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+
+/// What the server keeps its data in.
+#[allow(dead_code, reason = "each test binary uses one")]
+#[derive(Clone, Copy, Debug)]
+pub enum Database {
+    Sqlite,
+    Postgres,
+}
+
+#[derive(Clone)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Where instances live; those in one home are replicas.
+pub struct Home {
+    directory: TempDir,
+    pub url: String,
+    pub clock: ManualClock,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = match crate::DATABASE {
+            Database::Sqlite => format!("sqlite:{}", directory.path().join("db").display()),
+            Database::Postgres => test_postgres::database(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap(),
+        };
+        Self { directory, url, clock: ManualClock(Arc::new(AtomicI64::new(NOW))) }
+    }
+
+    pub async fn open(&self, settings: Settings) -> Instance {
+        let environment = Environment { clock: Arc::new(self.clock.clone()), entropy: Arc::new(System) };
+        let master = FileKey::load_or_create(&self.directory.path().join("key"), &environment).unwrap();
+        let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
+        let store = Store::open(&self.url, vault, environment.clone()).await.unwrap();
+        let service = Arc::new(Service { store, environment, settings, rego: RegoCache::default() });
+        Instance { router: router(Arc::clone(&service), |_, _| {}), service }
+    }
+
+    /// Runs a statement as whoever holds the database; gives how many rows it changed.
+    pub async fn sql(&self, statement: &'static str) -> u64 {
+        use sqlx::Connection as _;
+        if self.url.starts_with("sqlite:") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
+        }
+    }
+}
+
+/// One instance of the server.
+pub struct Instance {
+    router: Router,
+    pub service: Arc<Service>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Value,
+}
+
+impl Answer {
+    /// Status and machine code of a problem document, which also has the old members.
+    #[track_caller]
+    pub fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.body["message"], self.body["detail"], "{self:?}");
+        assert_eq!(self.body["status"], self.status.as_u16());
+        (self.status.as_u16(), self.body["code"].as_str().unwrap())
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    pub fn message(&self) -> &str {
+        self.body["message"].as_str().unwrap()
+    }
+}
+
+impl Instance {
+    pub async fn send(&self, headers: &[(&str, &str)], method: Method, path: &str, body: &Value) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{BASE}{path}"))
+            .header("Content-Type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        self.answer(request.body(Body::from(text)).unwrap()).await
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        Answer { status, body }
+    }
+}
+
+/// Somebody with an API key.
+#[derive(Clone)]
+pub struct Client {
+    pub tenant: String,
+    pub key: String,
+}
+
+impl Client {
+    pub async fn post(&self, instance: &Instance, path: &str, body: &Value) -> Answer {
+        self.send(instance, Method::POST, path, body).await
+    }
+
+    pub async fn get(&self, instance: &Instance, path: &str) -> Answer {
+        self.send(instance, Method::GET, path, &Value::Null).await
+    }
+
+    pub async fn delete(&self, instance: &Instance, path: &str, body: &Value) -> Answer {
+        self.send(instance, Method::DELETE, path, body).await
+    }
+
+    pub async fn send(&self, instance: &Instance, method: Method, path: &str, body: &Value) -> Answer {
+        instance.send(&[("User-Id", &self.tenant), ("API-Key", &self.key)], method, path, body).await
+    }
+
+    /// Sends a body as it is written.
+    pub async fn post_text(&self, instance: &Instance, path: &str, body: String) -> Answer {
+        let request = Request::post(format!("{BASE}{path}"))
+            .header("Content-Type", "application/json")
+            .header("User-Id", &self.tenant)
+            .header("API-Key", &self.key)
+            .body(Body::from(body));
+        instance.answer(request.unwrap()).await
+    }
+
+    pub async fn nonce(&self, instance: &Instance, node: Option<&str>) -> String {
+        let mut request = json!({ "attester_type": ["tpm_boot", "tpm_ima"] });
+        if let Some(node) = node {
+            request["node_id"] = json!(node);
+        }
+        let answer = self.post(instance, "/challenge", &request).await.ok();
+        assert_eq!(answer["service_version"], "1.0");
+        answer["nonce"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A server with two tenants, and the manufacturer whose machines the first has.
+pub struct World {
+    pub home: Home,
+    pub instance: Instance,
+    pub admin: Client,
+    pub agent: Client,
+    pub other: Client,
+    pub maker: Authority,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        let home = Home::new();
+        let instance = home.open(settings).await;
+        let client = |tenant: &str, key: String| Client { tenant: tenant.to_owned(), key };
+        let admin = client(TENANT, instance.service.add_tenant(TENANT, "test").await.unwrap());
+        let agent = client(TENANT, instance.service.add_key(TENANT, Role::Agent, "test").await.unwrap());
+        let other = client(OTHER, instance.service.add_tenant(OTHER, "test").await.unwrap());
+        let maker = Authority::root(Authority::ca_params("Maker", 1), &PKCS_ECDSA_P384_SHA384);
+        let certificate = json!({ "name": "maker", "type": ["tpm_ek"], "content": maker.pem() });
+        admin.post(&instance, "/cert", &certificate).await.ok();
+        Self { home, instance, admin, agent, other, maker }
+    }
+
+    /// A machine that is enrolled as `name`.
+    pub async fn machine(&self, name: &str) -> Machine {
+        let machine = Machine::new(name, &self.maker);
+        machine.enrol(self).await.ok();
+        machine
+    }
+
+    pub async fn attest(&self, measurement: Value) -> Answer {
+        self.agent.post(&self.instance, "/attest", &json!({ "measurements": [measurement] })).await
+    }
+
+    /// What is in the token that an attestation gave, and its verdict.
+    pub async fn result(&self, answer: Answer) -> (String, Value) {
+        let answer = answer.ok();
+        let first = &answer["tokens"][0];
+        let verified =
+            self.agent.post(&self.instance, "/token/verify", &json!({ "token": first["token"] })).await.ok();
+        assert_eq!(verified["verification_pass"], true, "{verified}");
+        (first["attestation_status"].as_str().unwrap().to_owned(), verified["token_body"].clone())
+    }
+}
+
+/// A machine with a TPM, a measured boot and an IMA log.
+pub struct Machine {
+    pub name: String,
+    pub tpm: Tpm,
+    pub boot: EventLog<'static>,
+    pub files: LogWriter,
+}
+
+impl Machine {
+    pub fn new(name: &str, maker: &Authority) -> Self {
+        let mut machine = Self {
+            name: name.to_owned(),
+            tpm: Tpm::new(maker),
+            boot: EventLog::crypto_agile(0, &[Bank::Sha256]),
+            files: LogWriter::default(),
+        };
+        machine.start();
+        machine
+    }
+
+    /// Boots with Secure Boot on, up to IMA's first entry.
+    pub fn start(&mut self) {
+        self.boot = EventLog::crypto_agile(0, &[Bank::Sha256]);
+        let secure =
+            Variable { vendor: Variable::GLOBAL, name: "SecureBoot".to_owned(), value: &[1] }.encode();
+        self.boot.measure(7, EventType::EFI_VARIABLE_DRIVER_CONFIG, &secure, secure.clone());
+        self.boot.measure(4, EventType::SEPARATOR, &[0; 4], &[0; 4][..]);
+        self.boot.measure(9, EventType::IPL, b"the kernel", &b"/vmlinuz\0"[..]);
+        for event in &self.boot.events {
+            self.tpm.extend(event.register, event.digest(Bank::Sha256).unwrap());
+        }
+        self.files = LogWriter::default();
+        let aggregate =
+            Bank::Sha256.hash(BOOT.map(|pcr| self.tpm.register(pcr)).iter().map(BankValue::as_bytes));
+        self.measure("boot_aggregate", aggregate.as_bytes());
+    }
+
+    /// Linux uses a file.
+    pub fn measure(&mut self, path: &str, digest: &[u8]) {
+        let digest = FileDigest { verity: false, algorithm: "sha256", value: digest };
+        let mut one = LogWriter::default();
+        for log in [&mut one, &mut self.files] {
+            log.measure(10, Template::ImaNg, digest, path.as_bytes(), &[]);
+        }
+        let bytes = one.finish();
+        let list = evidence::ima::Log::new(&bytes).unwrap();
+        let entry = list.entries().next().unwrap().unwrap();
+        self.tpm.extend(10, entry.extension(Bank::Sha256, ExtendRule::PerBank).as_bytes());
+    }
+
+    pub fn enrolment(&self) -> Value {
+        json!({
+            "node_id": self.name,
+            "ek_certificate": STANDARD.encode(&self.tpm.endorsement_certificate),
+            "ek_public": STANDARD.encode(self.tpm.endorsement_public().encode()),
+            "ak_public": STANDARD.encode(self.tpm.attestation_public().encode()),
+        })
+    }
+
+    pub fn open(&self, answer: &Value) -> Option<Vec<u8>> {
+        let decode = |name: &str| STANDARD.decode(answer[name].as_str().unwrap()).unwrap();
+        let object = IdObject::decode(&decode("credential_blob")).unwrap();
+        let secret = EncryptedSecret::decode(&decode("encrypted_secret")).unwrap();
+        self.tpm.activate(&object, &secret)
+    }
+
+    pub async fn enrol(&self, world: &World) -> Answer {
+        let begun = world.agent.post(&world.instance, "/enroll", &self.enrolment()).await.ok();
+        let credential = STANDARD.encode(self.open(&begun).unwrap());
+        let activation = json!({ "enrollment_id": begun["enrollment_id"], "credential": credential });
+        world.agent.post(&world.instance, "/enroll/activate", &activation).await
+    }
+
+    /// Evidence of one type about `registers`, for what the quote is to contain.
+    pub fn evidence(&self, kind: &str, registers: &[u32], qualifying: &[u8]) -> Value {
+        let quote = self.tpm.quote(registers, qualifying);
+        let values: Vec<Value> = quote
+            .values
+            .iter()
+            .map(|(register, value)| json!({ "pcr_index": register, "pcr_value": value.to_string() }))
+            .collect();
+        let log = match kind {
+            "tpm_boot" => {
+                json!({ "log_type": "TcgEventLog", "log_data": STANDARD.encode(self.boot.encode()) })
+            }
+            _ => json!({ "log_type": "ImaLog", "log_data": STANDARD.encode(self.files.clone().finish()) }),
+        };
+        json!({
+            "attester_type": kind,
+            "evidence": {
+                "quote": {
+                    "quote_data": STANDARD.encode(&quote.attest),
+                    "signature": STANDARD.encode(&quote.signature),
+                },
+                "pcrs": { "hash_alg": "sha256", "pcr_values": values },
+                "logs": [log],
+            },
+        })
+    }
+
+    pub fn measurement(&self, nonce: &str, evidences: &[Value]) -> Value {
+        json!({ "node_id": self.name, "nonce": nonce, "evidences": evidences })
+    }
+
+    /// A measurement of one type, right in everything.
+    pub async fn good(&self, world: &World, kind: &str) -> Value {
+        let nonce = world.agent.nonce(&world.instance, Some(&self.name)).await;
+        self.for_nonce(&nonce, kind)
+    }
+
+    pub fn for_nonce(&self, nonce: &str, kind: &str) -> Value {
+        let registers: &[u32] = match kind {
+            "tpm_boot" => &BOOT,
+            _ => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        };
+        self.measurement(nonce, &[self.evidence(kind, registers, &qualifying(nonce, None))])
+    }
+}
+
+/// The formula of the Global Trust Authority, written down a second time.
+pub fn qualifying(nonce: &str, attester_data: Option<&str>) -> Vec<u8> {
+    let mut bytes = STANDARD.decode(nonce).unwrap();
+    if let Some(data) = attester_data {
+        bytes.extend(STANDARD.encode(data).bytes());
+    }
+    Bank::Sha256.hash([&bytes[..]]).as_bytes().to_vec()
+}
+
+/// A signer of reference values or policies, and what it signs.
+pub struct Signer {
+    key: p256::ecdsa::SigningKey,
+    pub pem: String,
+}
+
+impl Signer {
+    pub fn new() -> Self {
+        use p256::elliptic_curve::Generate as _;
+        use p256::pkcs8::EncodePrivateKey as _;
+        let secret = p256::SecretKey::generate_from_rng(&mut rand::rng());
+        let pair = rcgen::KeyPair::try_from(secret.to_pkcs8_der().unwrap().as_bytes()).unwrap();
+        let certificate = Authority::params("Signer").self_signed(&pair).unwrap();
+        Self { key: secret.into(), pem: certificate.pem() }
+    }
+
+    pub fn sign(&self, payload: &Value) -> String {
+        use p256::ecdsa::signature::Signer as _;
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(json!({ "alg": "ES256" }).to_string()),
+            URL_SAFE_NO_PAD.encode(payload.to_string())
+        );
+        let signature: p256::ecdsa::Signature = self.key.sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+    }
+}

@@ -1,5 +1,7 @@
 //! A server in process, with a clock that tests set, and machines that talk to it.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -32,7 +34,6 @@ pub const OTHER: &str = "umbrella";
 pub const BOOT: [u32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 /// What the server keeps its data in.
-#[allow(dead_code, reason = "each test binary uses one")]
 #[derive(Clone, Copy, Debug)]
 pub enum Database {
     Sqlite,

@@ -65,7 +65,7 @@ const EVMCTL: Tool = Tool { name: "evmctl", present: || on_path("evmctl"), packa
 /// Judges our signatures and certificate chains, in the tests of `verifier`.
 const OPENSSL: Tool = Tool { name: "openssl", present: || on_path("openssl"), packages: &["openssl"] };
 
-/// The TPM whose quotes and certificates are appraised, in the tests of `verifier`.
+/// The TPM whose quotes and certificates are appraised, in the tests of `verifier` and `gta-server`.
 const SWTPM: Tool = Tool {
     name: "swtpm",
     present: || on_path("swtpm") && on_path("swtpm_setup") && on_path("swtpm_localca"),

@@ -28,6 +28,8 @@ pub struct Caller {
     pub role: Role,
     /// How the journal names them.
     pub name: String,
+    /// The key that they used.
+    pub key_id: String,
 }
 
 impl Caller {
@@ -72,7 +74,12 @@ impl FromRequestParts<Shared> for Caller {
         if !bool::from(stored.body.digest.as_bytes().ct_eq(key_digest(key).as_bytes())) {
             return Err(invalid());
         }
-        Ok(Self { tenant: tenant.to_owned(), role: stored.body.role, name: format!("key:{id}") })
+        Ok(Self {
+            tenant: tenant.to_owned(),
+            role: stored.body.role,
+            name: format!("key:{id}"),
+            key_id: id.to_owned(),
+        })
     }
 }
 

@@ -87,6 +87,20 @@ impl Service {
         Ok(key)
     }
 
+    /// Gives the caller a new key with the same role; the one that was used is good no more.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used, or the key was renewed by another request.
+    pub async fn renew_key(&self, caller: &crate::auth::Caller) -> Result<String, StoreError> {
+        let used = self.store.get::<crate::model::ApiKey>(&caller.tenant, &caller.key_id).await?;
+        let used = used.ok_or(StoreError::Conflict("the API key"))?;
+        let mut change = self.store.change(&caller.name).await?;
+        change.remove(&caller.tenant, &used).await?;
+        let key = crate::auth::add_key(&self.environment, &mut change, &caller.tenant, caller.role).await?;
+        change.commit().await?;
+        Ok(key)
+    }
+
     /// Adds a key of a tenant; gives it.
     ///
     /// # Errors

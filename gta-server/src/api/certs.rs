@@ -30,6 +30,17 @@ pub struct NewCertificate {
     crl_content: Option<String>,
 }
 
+#[derive(Deserialize)]
+pub struct ChangedCertificate {
+    id: String,
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(rename = "type")]
+    kinds: Option<Vec<String>>,
+    content: Option<String>,
+    crl_content: Option<String>,
+}
+
 /// Lists certificates; `cert_type=crl` lists revocation lists.
 pub async fn list(
     State(service): State<Shared>,
@@ -67,35 +78,8 @@ pub async fn add(
         return add_crl(&service, &caller, request).await;
     }
     let content = bounded(request.content, "content")?;
-    let kinds: Option<Vec<CertType>> =
-        request.kinds.iter().map(|kind| serde_json::from_value(Value::from(kind.as_str())).ok()).collect();
-    let kinds = kinds.filter(|kinds| !kinds.is_empty()).ok_or_else(|| {
-        Problem::bad_request(
-            "cert_type_unknown",
-            "type is a list of refvalue, policy, tpm_boot, tpm_ima, tpm_ek, or crl",
-        )
-    })?;
-    let is_signer = |kind: &CertType| matches!(kind, CertType::Refvalue | CertType::Policy);
-    let invalid = |error: &dyn std::error::Error| Problem::bad_request("cert_invalid", error.to_string());
-    if kinds.iter().any(is_signer) {
-        let signer = Signer::new(content.as_bytes()).map_err(|error| invalid(&error))?;
-        if service.now() > signer.not_after {
-            return Err(Problem::bad_request("cert_expired", "the certificate has expired"));
-        }
-    }
-    if !kinds.iter().all(is_signer) {
-        let bundle =
-            TrustBundle::new([(&*request.name, content.as_bytes())], []).map_err(|error| invalid(&error))?;
-        if bundle.revocation_lists() > 0 || bundle.authorities().is_empty() {
-            return Err(Problem::bad_request(
-                "cert_invalid",
-                "content must be certificates of authorities in PEM",
-            ));
-        }
-        if bundle.authorities().iter().any(|authority| service.now() > authority.not_after) {
-            return Err(Problem::bad_request("cert_expired", "a certificate has expired"));
-        }
-    }
+    let kinds = kinds(&request.kinds)?;
+    check(&service, &request.name, &kinds, &content)?;
     let present = service.store.list::<Certificate>(&caller.tenant).await?.len();
     room("certificates", present, service.settings.max_certificates)?;
     let certificate = Certificate {
@@ -109,6 +93,72 @@ pub async fn add(
     change.add(&caller.tenant, &id, &request.name, &certificate).await?;
     change.commit().await?;
     Ok(Json(json!({ "cert": { "cert_id": id, "cert_name": request.name, "version": 1 } })))
+}
+
+/// Changes what is said of a certificate, and what it is good for. Its content stays: another certificate is another
+/// document.
+pub async fn replace(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<ChangedCertificate>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[])?;
+    if request.content.is_some() || request.crl_content.is_some() {
+        return Err(Problem::bad_request(
+            "content_fixed",
+            "the content of a certificate cannot be changed: add another",
+        ));
+    }
+    let before = collection::find::<Certificate>(&service, &caller, &request.id).await?;
+    let mut certificate = before.body.clone();
+    let new_name = request.name.unwrap_or_else(|| before.name.clone());
+    name("name", &new_name)?;
+    if request.description.is_some() {
+        certificate.description = description(request.description)?;
+    }
+    if let Some(sent) = request.kinds {
+        certificate.kinds = kinds(&sent)?;
+        check(&service, &new_name, &certificate.kinds, &certificate.pem)?;
+    }
+    let mut change = service.store.change(&caller.name).await?;
+    let version = change.replace(&caller.tenant, &before, &new_name, &certificate).await?;
+    change.commit().await?;
+    Ok(Json(json!({ "cert": { "cert_id": before.id, "cert_name": new_name, "version": version } })))
+}
+
+fn kinds(sent: &[String]) -> Result<Vec<CertType>, Problem> {
+    let kinds: Option<Vec<CertType>> =
+        sent.iter().map(|kind| serde_json::from_value(Value::from(kind.as_str())).ok()).collect();
+    kinds.filter(|kinds| !kinds.is_empty()).ok_or_else(|| {
+        Problem::bad_request(
+            "cert_type_unknown",
+            "type is a list of refvalue, policy, tpm_boot, tpm_ima, tpm_ek, or crl",
+        )
+    })
+}
+
+/// Whether a certificate can be what it is registered as.
+fn check(service: &Service, name: &str, kinds: &[CertType], content: &str) -> Result<(), Problem> {
+    let invalid = |error: &dyn std::error::Error| Problem::bad_request("cert_invalid", error.to_string());
+    if !kinds.iter().all(is_authority) {
+        let signer = Signer::new(content.as_bytes()).map_err(|error| invalid(&error))?;
+        if service.now() > signer.not_after {
+            return Err(Problem::bad_request("cert_expired", "the certificate has expired"));
+        }
+    }
+    if kinds.iter().any(is_authority) {
+        let bundle = TrustBundle::new([(name, content.as_bytes())], []).map_err(|error| invalid(&error))?;
+        if bundle.revocation_lists() > 0 || bundle.authorities().is_empty() {
+            return Err(Problem::bad_request(
+                "cert_invalid",
+                "content must be certificates of authorities in PEM",
+            ));
+        }
+        if bundle.authorities().iter().any(|authority| service.now() > authority.not_after) {
+            return Err(Problem::bad_request("cert_expired", "a certificate has expired"));
+        }
+    }
+    Ok(())
 }
 
 /// A list is believed only if one of the tenant's authorities has signed it; otherwise it would be heeded by nobody.

@@ -107,6 +107,20 @@ pub async fn list<T: Collected>(
     Ok(Json(answer))
 }
 
+/// A document of the caller.
+pub async fn find<T: Collected>(
+    service: &Service,
+    caller: &Caller,
+    id: &str,
+) -> Result<Document<T>, Problem> {
+    let found = service.store.get::<T>(&caller.tenant, id).await?;
+    found.ok_or_else(unknown)
+}
+
+fn unknown() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "unknown", "there is nothing with one of these ids")
+}
+
 /// Deletes documents of the caller. An id that is not one of theirs is an error, and then nothing is deleted.
 pub async fn remove<T: Collected>(
     State(service): State<Shared>,
@@ -127,9 +141,7 @@ pub async fn remove<T: Collected>(
             bounded(request.ids.len())?;
             let mut doomed = Vec::new();
             for id in &request.ids {
-                doomed.push(documents.iter().find(|document| document.id == *id).ok_or_else(|| {
-                    Problem::new(StatusCode::NOT_FOUND, "unknown", "there is nothing with one of these ids")
-                })?);
+                doomed.push(documents.iter().find(|document| document.id == *id).ok_or_else(unknown)?);
             }
             doomed
         }

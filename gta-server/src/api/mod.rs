@@ -47,10 +47,17 @@ pub fn router(service: Shared, observer: impl Observer) -> Router {
         .route("/attest", post(attest::attest))
         .route("/token/verify", post(verify))
         .route("/jwks", get(key_set))
+        .route("/register", post(register).get(register))
         .route("/node", get(nodes::list).post(nodes::pin).delete(nodes::remove))
-        .route("/policy", get(policies::list).post(policies::add).delete(policies::remove))
-        .route("/cert", get(certs::list).post(certs::add).delete(certs::remove))
-        .route("/ref_value", get(ref_values::list).post(ref_values::add).delete(ref_values::remove));
+        .route(
+            "/policy",
+            get(policies::list).post(policies::add).put(policies::replace).delete(policies::remove),
+        )
+        .route("/cert", get(certs::list).post(certs::add).put(certs::replace).delete(certs::remove))
+        .route(
+            "/ref_value",
+            get(ref_values::list).post(ref_values::add).put(ref_values::replace).delete(ref_values::remove),
+        );
     let routes =
         Router::new().nest(BASE, routes).route("/health", get(async || Json(json!({ "status": "ok" }))));
     dress(routes, observer).layer(middleware::from_fn(old_text)).with_state(service)
@@ -125,6 +132,12 @@ async fn verify(
 /// `GET /jwks`: the keys that tokens are verified with; for everybody.
 async fn key_set(State(service): State<Shared>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "keys": service.store.keys().public().await? })))
+}
+
+/// `POST /register`: a new key in place of the caller's.
+async fn register(State(service): State<Shared>, caller: Caller) -> Result<Json<Value>, Problem> {
+    let key = service.renew_key(&caller).await?;
+    Ok(Json(json!({ "User-Id": caller.tenant, "API-Key": key })))
 }
 
 /// A name that can be shown anywhere.

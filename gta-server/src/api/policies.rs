@@ -10,12 +10,12 @@ use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 use verifier::rego::Rego;
 
-use super::collection::{Collected, handlers};
+use super::collection::{self, Collected, handlers};
 use super::{description, name, room};
 use crate::appraise::signed;
 use crate::auth::Caller;
 use crate::model::{AttesterType, CertType, Policy};
-use crate::service::Shared;
+use crate::service::{Service, Shared};
 use crate::store::Document;
 
 /// Where a policy puts its result.
@@ -48,6 +48,17 @@ struct SignedPolicy {
     policy: String,
 }
 
+#[derive(Deserialize)]
+pub struct ChangedPolicy {
+    id: String,
+    name: Option<String>,
+    description: Option<String>,
+    attester_type: Option<Vec<AttesterType>>,
+    content_type: Option<ContentType>,
+    content: Option<String>,
+    is_default: Option<bool>,
+}
+
 /// Adds a policy.
 pub async fn add(
     State(service): State<Shared>,
@@ -56,14 +67,72 @@ pub async fn add(
 ) -> Result<Json<Value>, Problem> {
     caller.must_be(&[])?;
     name("name", &request.name)?;
-    if request.attester_type.is_empty() {
+    let policy = Policy {
+        description: description(request.description)?,
+        attester_type: types(request.attester_type)?,
+        rego: rego(&service, &caller, request.content_type, request.content).await?,
+        is_default: request.is_default,
+        update_time: service.now().saturating_mul(1000),
+    };
+    let present = service.store.list::<Policy>(&caller.tenant).await?.len();
+    room("policies", present, service.settings.max_policies)?;
+    let id = service.new_id()?;
+    let mut change = service.store.change(&caller.name).await?;
+    change.add(&caller.tenant, &id, &request.name, &policy).await?;
+    change.commit().await?;
+    Ok(Json(json!({ "policy": { "id": id, "name": request.name, "version": 1 } })))
+}
+
+/// Changes a policy. What is sent is looked at as if it were new; what is not stays.
+pub async fn replace(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<ChangedPolicy>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[])?;
+    let before = collection::find::<Policy>(&service, &caller, &request.id).await?;
+    let mut policy = before.body.clone();
+    let new_name = request.name.unwrap_or_else(|| before.name.clone());
+    name("name", &new_name)?;
+    if request.description.is_some() {
+        policy.description = description(request.description)?;
+    }
+    if let Some(kinds) = request.attester_type {
+        policy.attester_type = types(kinds)?;
+    }
+    if let Some(content) = request.content {
+        let kind = request.content_type.ok_or_else(|| {
+            Problem::bad_request("content_type_missing", "content needs content_type: text or jwt")
+        })?;
+        policy.rego = rego(&service, &caller, kind, content).await?;
+    }
+    policy.is_default = request.is_default.unwrap_or(policy.is_default);
+    policy.update_time = service.now().saturating_mul(1000);
+    let mut change = service.store.change(&caller.name).await?;
+    let version = change.replace(&caller.tenant, &before, &new_name, &policy).await?;
+    change.commit().await?;
+    Ok(Json(json!({ "policy": { "id": before.id, "name": new_name, "version": version } })))
+}
+
+fn types(kinds: Vec<AttesterType>) -> Result<Vec<AttesterType>, Problem> {
+    if kinds.is_empty() {
         return Err(Problem::bad_request("attester_type_missing", "attester_type names at least one type"));
     }
-    let text = match request.content_type {
-        ContentType::Text => request.content,
+    Ok(kinds)
+}
+
+/// The Rego in `content`, which can be used and, in a JWT, is signed.
+async fn rego(
+    service: &Service,
+    caller: &Caller,
+    kind: ContentType,
+    content: String,
+) -> Result<String, Problem> {
+    let text = match kind {
+        ContentType::Text => content,
         ContentType::Jwt => {
-            let signers = super::certs::signers(&service, &caller.tenant, CertType::Policy).await?;
-            let signed: SignedPolicy = signed::open(&request.content, &signers, service.now())
+            let signers = super::certs::signers(service, &caller.tenant, CertType::Policy).await?;
+            let signed: SignedPolicy = signed::open(&content, &signers, service.now())
                 .map_err(|error| Problem::bad_request("signature_invalid", error.to_string()))?;
             signed.policy
         }
@@ -72,22 +141,9 @@ pub async fn add(
     let rego = rego.ok_or_else(|| {
         Problem::bad_request("policy_invalid", "content must be base64 of Rego (or of a JWT's member policy)")
     })?;
-    Rego::compile(&request.name, ENTRY_POINT, &rego)
+    Rego::compile("policy", ENTRY_POINT, &rego)
         .map_err(|error| Problem::bad_request("policy_invalid", error.to_string()))?;
-    let present = service.store.list::<Policy>(&caller.tenant).await?.len();
-    room("policies", present, service.settings.max_policies)?;
-    let policy = Policy {
-        description: description(request.description)?,
-        attester_type: request.attester_type,
-        rego,
-        is_default: request.is_default,
-        update_time: service.now().saturating_mul(1000),
-    };
-    let id = service.new_id()?;
-    let mut change = service.store.change(&caller.name).await?;
-    change.add(&caller.tenant, &id, &request.name, &policy).await?;
-    change.commit().await?;
-    Ok(Json(json!({ "policy": { "id": id, "name": request.name, "version": 1 } })))
+    Ok(rego)
 }
 
 impl Collected for Policy {

@@ -10,7 +10,7 @@ use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 use verifier::logs::{FileReference, ImaReferences};
 
-use super::collection::{Collected, handlers};
+use super::collection::{self, Collected, handlers};
 use super::{description, name, room};
 use crate::appraise::signed;
 use crate::auth::Caller;
@@ -33,6 +33,14 @@ pub struct NewRefValue {
 }
 
 #[derive(Deserialize)]
+pub struct ChangedRefValue {
+    id: String,
+    name: Option<String>,
+    description: Option<String>,
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct SignedFiles {
     #[serde(rename = "referenceValues")]
     files: Vec<KnownFile>,
@@ -49,25 +57,53 @@ pub async fn add(
     if request.attester_type != AttesterType::TpmIma {
         return Err(Problem::bad_request("attester_type_unknown", "reference values are for tpm_ima"));
     }
-    let signers = super::certs::signers(&service, &caller.tenant, CertType::Refvalue).await?;
-    let signed: SignedFiles = signed::open(&request.content, &signers, service.now())
-        .map_err(|error| Problem::bad_request("signature_invalid", error.to_string()))?;
-    for file in &signed.files {
-        check(file)?;
-    }
+    let files = signed_files(&service, &caller, &request.content).await?;
     let present = service.store.list::<RefValue>(&caller.tenant).await?.len();
     room("sets of reference values", present, service.settings.max_ref_values)?;
     let body = RefValue {
         description: description(request.description)?,
         attester_type: request.attester_type,
         jwt: request.content,
-        files: signed.files,
+        files,
     };
     let id = service.new_id()?;
     let mut change = service.store.change(&caller.name).await?;
     change.add(&caller.tenant, &id, &request.name, &body).await?;
     change.commit().await?;
     Ok(Json(json!({ "ref_value": { "id": id, "version": "1", "name": request.name } })))
+}
+
+/// Changes reference values. What is sent is looked at as if it were new; what is not stays.
+pub async fn replace(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<ChangedRefValue>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[])?;
+    let before = collection::find::<RefValue>(&service, &caller, &request.id).await?;
+    let mut values = before.body.clone();
+    let new_name = request.name.unwrap_or_else(|| before.name.clone());
+    name("name", &new_name)?;
+    if request.description.is_some() {
+        values.description = description(request.description)?;
+    }
+    if let Some(content) = request.content {
+        values.files = signed_files(&service, &caller, &content).await?;
+        values.jwt = content;
+    }
+    let mut change = service.store.change(&caller.name).await?;
+    let version = change.replace(&caller.tenant, &before, &new_name, &values).await?;
+    change.commit().await?;
+    Ok(Json(json!({ "ref_value": { "id": before.id, "version": version.to_string(), "name": new_name } })))
+}
+
+/// The files in a JWT that a signer of the tenant has signed.
+async fn signed_files(service: &Service, caller: &Caller, jwt: &str) -> Result<Vec<KnownFile>, Problem> {
+    let signers = super::certs::signers(service, &caller.tenant, CertType::Refvalue).await?;
+    let signed: SignedFiles = signed::open(jwt, &signers, service.now())
+        .map_err(|error| Problem::bad_request("signature_invalid", error.to_string()))?;
+    signed.files.iter().try_for_each(check)?;
+    Ok(signed.files)
 }
 
 fn check(file: &KnownFile) -> Result<(), Problem> {

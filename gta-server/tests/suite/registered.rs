@@ -1,5 +1,6 @@
 //! What tenants register, and what is refused.
 
+use axum::http::Method;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{IsCa, PKCS_ECDSA_P384_SHA384, date_time_ymd};
@@ -245,4 +246,66 @@ async fn file_names_are_data() {
     machine.measure(path, &[1; 32]);
     let measurement = machine.good(&world, "tpm_ima").await;
     assert_eq!(world.result(world.attest(measurement).await).await.0, "pass");
+}
+
+/// W10: what is changed is looked at as if it were new.
+#[tokio::test]
+async fn changes_are_checked_like_additions() {
+    let world = World::new().await;
+    let id = world.admin.post(&world.instance, "/policy", &policy("a")).await.ok()["policy"]["id"].clone();
+    let put =
+        async |path: &str, body: Value| world.admin.send(&world.instance, Method::PUT, path, &body).await;
+    let rego = |text: &str| STANDARD.encode(text);
+    for (change, problem) in [
+        (json!({ "content": rego("package verification"), "content_type": "text" }), (400, "policy_invalid")),
+        (json!({ "content": rego(POLICY) }), (400, "content_type_missing")),
+        (
+            json!({ "content": Signer::new().sign(&json!({ "policy": rego(POLICY) })), "content_type": "jwt" }),
+            (400, "signature_invalid"),
+        ),
+        (json!({ "name": "<" }), (400, "name_invalid")),
+        (json!({ "attester_type": [] }), (400, "attester_type_missing")),
+        (json!({ "id": "00" }), (404, "unknown")),
+    ] {
+        let mut change = change;
+        if change.get("id").is_none() {
+            change["id"] = id.clone();
+        }
+        assert_eq!(put("/policy", change.clone()).await.problem(), problem, "{change}");
+    }
+    let foreign = world.other.send(&world.instance, Method::PUT, "/policy", &json!({ "id": id })).await;
+    assert_eq!(foreign.problem(), (404, "unknown"));
+    assert_eq!(
+        world.agent.send(&world.instance, Method::PUT, "/policy", &json!({ "id": id })).await.problem(),
+        (403, "role_missing")
+    );
+    let changed = put("/policy", json!({ "id": id, "name": "b", "is_default": true })).await.ok();
+    assert_eq!((&changed["policy"]["version"], &changed["policy"]["name"]), (&json!(2), &json!("b")));
+    let listed = world.admin.get(&world.instance, "/policy").await.ok();
+    assert_eq!(listed["policies"][0]["name"], "b");
+    assert_eq!(world.instance.service.store.fsck(&[]).await.unwrap().broken, []);
+
+    let signer = Signer::new();
+    let certificate = json!({ "name": "signer", "type": ["refvalue"], "content": signer.pem });
+    let id = world.admin.post(&world.instance, "/cert", &certificate).await.ok()["cert"]["cert_id"].clone();
+    for (change, problem) in [
+        (json!({ "id": id, "type": ["tpm_ek"] }), (400, "cert_invalid")),
+        (json!({ "id": id, "content": signer.pem }), (400, "content_fixed")),
+        (json!({ "id": id, "type": [] }), (400, "cert_type_unknown")),
+    ] {
+        assert_eq!(put("/cert", change).await.problem(), problem);
+    }
+    assert_eq!(
+        put("/cert", json!({ "id": id, "type": ["refvalue", "policy"] })).await.ok()["cert"]["version"],
+        2
+    );
+
+    let files =
+        |digest: &str| json!({ "referenceValues": [{ "fileName": "/a", "sha256": digest.repeat(32) }] });
+    let values = json!({ "name": "files", "attester_type": "tpm_ima", "content": signer.sign(&files("11")) });
+    let id = world.admin.post(&world.instance, "/ref_value", &values).await.ok()["ref_value"]["id"].clone();
+    let forged = json!({ "id": id, "content": Signer::new().sign(&files("22")) });
+    assert_eq!(put("/ref_value", forged).await.problem(), (400, "signature_invalid"));
+    let good = json!({ "id": id, "content": signer.sign(&files("22")) });
+    assert_eq!(put("/ref_value", good).await.ok()["ref_value"]["version"], "2");
 }

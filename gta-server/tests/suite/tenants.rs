@@ -246,3 +246,19 @@ async fn a_tenant_has_as_much_as_it_may() {
     let second = crate::support::Machine::new("node-2", &world.maker);
     assert_eq!(second.enrol(&world).await.problem(), (409, "quota_exceeded"));
 }
+
+#[tokio::test]
+async fn a_key_is_renewed_by_who_holds_it() {
+    let world = World::new().await;
+    let nobody = world.instance.send(&[], Method::POST, "/register", &Value::Null).await;
+    assert_eq!(nobody.problem(), (400, "user_id_invalid"));
+    let renewed = world.agent.post(&world.instance, "/register", &Value::Null).await.ok();
+    assert_eq!(renewed["User-Id"], TENANT);
+    let client = Client { tenant: TENANT.to_owned(), key: renewed["API-Key"].as_str().unwrap().to_owned() };
+    client.nonce(&world.instance, None).await;
+    // The same role, and the old key is good no more.
+    assert_eq!(client.get(&world.instance, "/policy").await.problem(), (403, "role_missing"));
+    let old =
+        world.agent.post(&world.instance, "/challenge", &json!({ "attester_type": ["tpm_boot"] })).await;
+    assert_eq!(old.problem(), (401, "api_key_unknown"));
+}

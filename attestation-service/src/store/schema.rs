@@ -5,16 +5,14 @@ use service_kit::schema::{Schema, Step};
 /// What brings a database to this version.
 pub const SCHEMA: Schema = Schema {
     application: "attestation-service",
-    sqlite: &[Step {
-        number: 1,
-        name: "initial",
-        sql: include_str!("../../migrations/sqlite/0001_initial.sql"),
-    }],
-    postgres: &[Step {
-        number: 1,
-        name: "initial",
-        sql: include_str!("../../migrations/postgres/0001_initial.sql"),
-    }],
+    sqlite: &[
+        Step { number: 1, name: "initial", sql: include_str!("../../migrations/sqlite/0001_initial.sql") },
+        Step { number: 2, name: "corim", sql: include_str!("../../migrations/sqlite/0002_corim.sql") },
+    ],
+    postgres: &[
+        Step { number: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") },
+        Step { number: 2, name: "corim", sql: include_str!("../../migrations/postgres/0002_corim.sql") },
+    ],
 };
 
 #[cfg(test)]

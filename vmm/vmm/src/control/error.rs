@@ -27,6 +27,16 @@ pub enum ControlError {
     /// The configuration is wrong.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
+    /// A size is out of bounds.
+    #[error("{field}: found {found}, expected {expected}")]
+    Size {
+        /// The field of the request.
+        field: &'static str,
+        /// What was asked for.
+        found: u64,
+        /// What this VM can have.
+        expected: String,
+    },
     /// No device has this name.
     #[error("{id}: the VM has no such device")]
     NoDevice {
@@ -67,7 +77,7 @@ impl ControlError {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Config(ConfigError::DuplicateName { .. }) => 409,
-            Self::Config(_) => 400,
+            Self::Config(_) | Self::Size { .. } => 400,
             Self::NoVm | Self::NoDevice { .. } => 404,
             Self::Busy { .. } => 429,
             Self::Exists

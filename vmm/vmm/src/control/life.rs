@@ -308,19 +308,16 @@ impl<R: VmRuntime> Control<R> {
     fn resize(&mut self, size: VmResize) -> Result<(), ControlError> {
         let config = &self.vm.as_ref().ok_or(ControlError::NoVm)?.config;
         let (cpus, memory) = (&config.cpus, config.memory.total_size());
-        let refuse = |what: &str, reason| Err(ControlError::Unsupported { what: what.into(), reason });
         let vcpus = size.desired_vcpus.filter(|&desired| desired != cpus.boot_vcpus);
-        if vcpus.is_some_and(|desired| !(1..=cpus.max()).contains(&desired)) {
-            return refuse(
-                "desired_vcpus",
-                "a VM has at least one vCPU, and at most cpus.max_vcpus, which is fixed when it is created",
-            );
+        if let Some(desired) = vcpus.filter(|desired| !(1..=cpus.max()).contains(desired)) {
+            let expected = format!("1 to {}: cpus.max_vcpus is fixed when the VM is created", cpus.max());
+            return Err(ControlError::Size { field: "desired_vcpus", found: desired.into(), expected });
         }
-        if size.desired_ram.is_some_and(|desired| desired != memory) {
-            return refuse(
-                "desired_ram",
-                "the size of memory is fixed when the VM is created; desired_balloon takes some of it back",
+        if let Some(desired) = size.desired_ram.filter(|&desired| desired != memory) {
+            let expected = format!(
+                "{memory}, which is fixed when the VM is created; desired_balloon takes some of it back"
             );
+            return Err(ControlError::Size { field: "desired_ram", found: desired, expected });
         }
         if let Some(desired) = vcpus {
             self.machine("vm.resize")?.resize_vcpus(desired)?;

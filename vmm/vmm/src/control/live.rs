@@ -173,7 +173,8 @@ impl Machine<Attachments> for LiveMachine {
             return Self::refuse("desired_balloon", "this VM has no balloon; give it one when it is created");
         };
         if bytes >= self.memory {
-            return Self::refuse("desired_balloon", "the guest would have no memory left");
+            let expected = format!("less than the guest's memory, {}", self.memory);
+            return Err(ControlError::Size { field: "desired_balloon", found: bytes, expected });
         }
         balloon.set_target(bytes);
         Ok(())

@@ -335,7 +335,8 @@ fn booted_vm_answers_where_devices_are_and_what_they_count() {
     service.director.set(|shared| shared.hot_plug = true);
     let added = service.put("vm.add-disk", &json!({"path": "/b", "id": "b"}));
     assert_eq!((added.status, added.json()), (200, json!({"id": "b", "bdf": "0000:01:00.0"})));
-    assert_eq!(service.put("vm.resize", &json!({"desired_vcpus": 9})).status, 500);
+    assert_eq!(service.put("vm.resize", &json!({"desired_vcpus": 9})).status, 400);
+    assert_eq!(service.put("vm.resize", &json!({"desired_ram": 4096})).status, 400);
     let resize = json!({"id": "_disk0", "desired_size": 1 << 20});
     assert_eq!(service.put("vm.resize-disk", &resize).status, 204);
     assert_eq!(service.ask("PUT", "vm.power-button", "").status, 500);

@@ -42,6 +42,15 @@ fn guest_that_hangs_is_ended_by_a_signal() {
 }
 
 #[test]
+fn vmm_lives_on_when_nobody_reads_its_log_any_more() {
+    let mut vm = TestVm::plain("reboot").flag("-v").start();
+    vm.wait_for_log("the guest runs");
+    vm.wait_for("done reboot", 3);
+    vm.signal(Signal::TERM);
+    let _ = vm.wait().expect_code(128 + 15);
+}
+
+#[test]
 fn a_realm_without_a_platform_is_refused_with_the_flag_to_give() {
     let vm = TestVm::realm("poweroff").with("/realm/platform", json!(null)).run().expect_code(1);
     assert!(vm.errors().contains("--realm soft,key=FILE"), "{}", vm.errors());

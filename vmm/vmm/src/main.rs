@@ -174,7 +174,8 @@ fn main() -> ExitCode {
     match execute(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("redoubt-vmm: {error:#}");
+            // Perhaps nobody reads it; the exit status tells all the same.
+            let _ = writeln!(io::stderr(), "redoubt-vmm: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -257,7 +258,12 @@ fn log_to(arguments: &LogArgs) -> anyhow::Result<()> {
             (BoxMakeWriter::new(file), false)
         }
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(colours);
+    // What cannot be logged is lost. To say so on standard error would end the VM where nobody reads that either.
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(writer)
+        .with_ansi(colours)
+        .log_internal_errors(false);
     match arguments.log_format {
         Format::Text => log.init(),
         Format::Json => log.json().init(),

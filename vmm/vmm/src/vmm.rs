@@ -1,5 +1,6 @@
 //! The process: what it opens, how it is bound, and who asks the VM to do things.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -107,7 +108,8 @@ fn serve(
     if let Some(config) = vm {
         control.create(*config).map_err(ControlError::into_error)?;
         for (field, path) in control.boot().map_err(ControlError::into_error)? {
-            eprintln!("{field}: {}", path.display());
+            // Nobody may be there to read it; the path is in vm.info, too.
+            let _ = writeln!(io::stderr(), "{field}: {}", path.display());
         }
     }
     control.run()

@@ -9,6 +9,8 @@ mod board;
 mod cases;
 mod console;
 mod dma;
+mod random;
+mod registers;
 mod report;
 mod rsi;
 mod smccc;

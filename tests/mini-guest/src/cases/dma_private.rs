@@ -36,9 +36,7 @@ pub fn run(board: &Board, realm: Option<&Realm>) {
         say!("FAIL pci: none expected a host bridge");
         return;
     };
-    // SAFETY: the device tree says that the configuration space is there; it is mapped, and used here only.
-    let space = unsafe { MmioCam::new((pci.ecam | shared_bit) as *mut u8, Cam::Ecam) };
-    let mut root = PciRoot::new(space);
+    let mut root = host_bridge(pci, shared_bit);
     let Some(function) = find_entropy_source(&root) else {
         say!("FAIL virtio-rng: none expected one on bus 0");
         return;
@@ -51,6 +49,22 @@ pub fn run(board: &Board, realm: Option<&Realm>) {
     shared_queue_works(&mut root, function, realm.is_some());
 }
 
+/// Configuration space of all functions.
+pub fn host_bridge(pci: Pci, shared_bit: u64) -> PciRoot<MmioCam<'static>> {
+    // SAFETY: the device tree says that the configuration space is there; it is mapped, and changed by one vCPU only.
+    PciRoot::new(unsafe { MmioCam::new((pci.ecam | shared_bit) as *mut u8, Cam::Ecam) })
+}
+
+/// The entropy source gives random bytes to whoever asks as one should.
+pub fn entropy_source_works(root: &mut PciRoot<MmioCam<'_>>, pci: Pci, realm: Option<&Realm>) {
+    let Some(function) = find_entropy_source(root) else {
+        say!("FAIL virtio-rng: none expected one on bus 0");
+        return;
+    };
+    place_bars(root, function, pci);
+    shared_queue_works(root, function, realm.is_some());
+}
+
 fn find_entropy_source(root: &PciRoot<MmioCam<'_>>) -> Option<DeviceFunction> {
     let mut found = root.enumerate_bus(0);
     found
@@ -59,7 +73,7 @@ fn find_entropy_source(root: &PciRoot<MmioCam<'_>>) -> Option<DeviceFunction> {
 }
 
 /// Gives every memory BAR of the device an address, as firmware or an operating system would.
-fn place_bars(root: &mut PciRoot<MmioCam<'_>>, function: DeviceFunction, pci: Pci) {
+pub fn place_bars(root: &mut PciRoot<MmioCam<'_>>, function: DeviceFunction, pci: Pci) {
     let mut next = pci.mmio32;
     let bars = root.bars(function).unwrap_or_default();
     for (index, bar) in (0..).zip(bars) {

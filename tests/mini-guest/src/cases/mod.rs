@@ -2,6 +2,7 @@
 
 mod dma_private;
 mod host_call;
+mod hostile;
 mod power;
 mod rsi_calls;
 pub mod smp;
@@ -20,6 +21,10 @@ pub fn run(board: &Board, realm: Option<&Realm>) {
         ("reboot", _) => power::reboot(),
         ("hang", _) => power::stay("hang"),
         ("dma-private", _) => dma_private::run(board, realm),
+        ("hostile", _) => {
+            hostile::run(board, realm);
+            power::stay("hostile")
+        }
         ("undecodable", _) => {
             undecodable::run(board, realm);
             power::stay("undecodable")

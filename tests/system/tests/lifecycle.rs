@@ -42,6 +42,13 @@ fn guest_that_hangs_is_ended_by_a_signal() {
 }
 
 #[test]
+fn serial_port_can_be_on_standard_output_where_there_is_no_terminal() {
+    let vm = TestVm::plain("poweroff").with("/serial", json!({"mode": "Tty"})).run().expect_code(0);
+    let said = String::from_utf8_lossy(&vm.output.stdout);
+    assert!(said.contains("done poweroff"), "{said}\n{}", vm.errors());
+}
+
+#[test]
 fn vmm_lives_on_when_nobody_reads_its_log_any_more() {
     let mut vm = TestVm::plain("reboot").flag("-v").start();
     vm.wait_for_log("the guest runs");

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::io::Errno;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// Standard input in raw mode; dropping it gives the terminal back as it was.
 pub struct RawMode {
@@ -18,10 +19,12 @@ impl RawMode {
     /// The system's, when the terminal cannot be switched.
     pub fn enter() -> io::Result<Option<Self>> {
         let stdin = io::stdin();
-        if !isatty(stdin.as_fd()) {
-            return Ok(None);
-        }
-        let before = tcgetattr(stdin.as_fd())?;
+        // What isatty asks instead, the filter of system calls does not allow.
+        let before = match tcgetattr(stdin.as_fd()) {
+            Ok(attributes) => attributes,
+            Err(Errno::NOTTY | Errno::INVAL | Errno::BADF) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let mut raw = before.clone();
         raw.make_raw();
         // Output stays cooked, so that our own messages start in the first column.

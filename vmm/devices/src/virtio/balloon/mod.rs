@@ -31,6 +31,9 @@ pub const PAGE: u64 = 4096;
 const QUEUE_SIZES: [u16; 4] = [128; 4];
 /// Page numbers that are taken together. Linux sends 256 of them at once.
 const NUMBERS_AT_ONCE: usize = 1024;
+/// How often numbers are taken from one request; what is left of it stays with the guest. Without a bound, whoever pauses or
+/// resets the device would wait for as long as a request takes that is as large as all of the guest's memory.
+const PARTS_OF_A_REQUEST: usize = 16;
 /// `num_pages` and `actual`.
 const CONFIG_LEN: usize = 8;
 const ACTUAL: u64 = 4;
@@ -297,7 +300,7 @@ fn each_run(chain: &Chain, mut run: impl FnMut(u64, u64)) -> Result<(), QueueErr
     let mut reader = chain.reader()?;
     let mut current: Option<(u64, u64)> = None;
     let mut bytes = vec![0; NUMBERS_AT_ONCE * 4];
-    loop {
+    for _ in 0..PARTS_OF_A_REQUEST {
         let count = io::Read::read(&mut reader, &mut bytes).unwrap_or(0);
         let (numbers, _) = bytes.get(..count).unwrap_or_default().as_chunks::<4>();
         if numbers.is_empty() {

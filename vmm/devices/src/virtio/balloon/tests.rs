@@ -85,6 +85,20 @@ fn more_numbers_than_fit_at_once_are_all_taken() {
 }
 
 #[test]
+fn request_of_more_numbers_than_any_driver_has_is_taken_in_part() {
+    let (balloon, pages) = balloon(BalloonOptions::default());
+    let machine = Machine::plain();
+    let (mut driver, _function) = machine.plug_shared(balloon as _);
+    driver.start(STATISTICS);
+    let most = NUMBERS_AT_ONCE * PARTS_OF_A_REQUEST;
+    let every_other: Vec<u32> = (0..20_000).map(|number| number * 2).collect();
+    assert!(every_other.len() > most);
+    let given = driver.buffer(&numbers(&every_other));
+    driver.request(0, &[given]);
+    assert_eq!(pages.taken().len(), most);
+}
+
+#[test]
 fn driver_learns_the_target_and_tells_what_it_gave() {
     let (balloon, _) = balloon(BalloonOptions { target: 64 << 20, ..BalloonOptions::default() });
     let machine = Machine::plain();

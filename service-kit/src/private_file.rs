@@ -82,3 +82,22 @@ pub fn create(path: &Path, content: &[u8]) -> Result<(), PrivateFileError> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(error(path))?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(error(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_or_open_to_others_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let longest = usize::try_from(MAX_LEN).unwrap();
+        create(&path, &vec![b'a'; longest]).unwrap();
+        assert_eq!(read(&path).unwrap().len(), longest);
+        fs::write(&path, vec![b'a'; longest + 1]).unwrap();
+        assert!(matches!(read(&path), Err(PrivateFileError::TooLong { .. })));
+        fs::write(&path, "secret").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(read(&path), Err(PrivateFileError::Mode { mode: 0o640, .. })));
+    }
+}

@@ -1,6 +1,6 @@
 //! Reference values for the software and configuration of CCA platforms.
 
-#![allow(clippy::unwrap_used, reason = "a failed test panics")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
 use evidence::cca::SoftwareComponent;
 use evidence::hash::{Digest, HashAlgorithm};
@@ -122,6 +122,16 @@ fn each_property_of_a_component_counts() {
         }
     });
     assert!(unnamed.is_ok(), "what a reference does not name can be anything");
+}
+
+#[test]
+fn a_component_does_not_pass_as_one_of_another_type() {
+    let refused = with(|reference| {
+        let [bl, rmm] = &mut reference.expected.components[..] else { panic!("two components") };
+        std::mem::swap(&mut bl.component_type, &mut rmm.component_type);
+        (bl.version, rmm.version) = (None, None);
+    });
+    assert_eq!(refused, Err(Code::ComponentNotAllowed));
 }
 
 #[test]

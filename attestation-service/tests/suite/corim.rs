@@ -197,6 +197,9 @@ async fn a_signer_is_believed_about_what_it_was_registered_for_only() {
         }
     }
     assert_eq!(list(&instance, "/trust-anchors").await, json!([]));
+    let nobody = json!({ "name": "nobody", "public_key": mint.public_key_pem(), "endorses": [] });
+    let answer = instance.admin(Method::POST, "/corim-signers", &nobody).await;
+    assert_eq!(answer.problem(), problem(422, "endorses_invalid"));
 }
 
 #[tokio::test]

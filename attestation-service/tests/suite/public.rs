@@ -270,6 +270,9 @@ async fn a_client_can_narrow_by_naming_policies_but_not_widen() {
     assert_eq!(attest(json!(["allow.rego"]), 0x4000).await.problem(), problem(403, "lifecycle_not_secured"));
     assert_eq!(attest(json!(["none.rego"]), 0x3000).await.problem(), problem(422, "policy_unknown"));
     assert_eq!(attest(json!(["../x"]), 0x3000).await.problem(), problem(422, "body_invalid"));
+    assert_eq!(attest(json!(vec!["allow.rego"; 8]), 0x3000).await.status, StatusCode::OK);
+    let too_many = attest(json!(vec!["allow.rego"; 9]), 0x3000).await;
+    assert_eq!(too_many.problem(), problem(400, "too_many_policies"));
 
     let own =
         json!({ "id": "default_cca.rego", "rego": "package attestation\noutput := {\"allow\": false}" });
@@ -342,6 +345,12 @@ async fn a_resource_refuses_tokens_of_other_times_audiences_issuers_and_keys() {
     );
 
     let mut parts: Vec<String> = token.split('.').map(str::to_owned).collect();
+    let mut altered = claims(&token);
+    altered["jti"] = json!("another");
+    let altered =
+        [&parts[0], &URL_SAFE_NO_PAD.encode(altered.to_string()), &parts[2]].map(String::as_str).join(".");
+    let altered = instance.resource(Method::POST, &altered, "disk-key").await;
+    assert_eq!(altered.problem(), problem(401, "token_invalid"), "the key is ours, and it did not sign this");
     parts[0] = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
     parts[2] = String::new();
     let unsigned = instance.resource(Method::POST, &parts.join("."), "disk-key").await;

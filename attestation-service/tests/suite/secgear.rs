@@ -121,6 +121,14 @@ async fn lists_are_for_accepted_guests_and_operators() {
     let token = instance.token(&ephemeral_key()).await;
     let names = get(&instance, Some(&token), "/resource/storage", Some(list.clone())).await;
     assert_eq!(names.json(), json!(["acme/disk-key"]));
+    let mut refused: attestation_service::token::Claims = serde_json::from_value(claims(&token)).unwrap();
+    refused.evaluation_reports.eval_result = false;
+    let es384 = attestation_service::token::Algorithm::Es384;
+    let refused = instance.service.tokens.sign(&refused, es384).await.unwrap();
+    assert_eq!(
+        get(&instance, Some(&refused), "/resource/storage", Some(list.clone())).await.problem(),
+        problem(403, "appraisal_not_affirming")
+    );
     let names = instance.admin(Method::GET, "/resource/storage", &list).await;
     assert_eq!(names.json(), json!(["acme/disk-key"]));
     let content = json!({ "TeeGet": { "resource": { "vendor": "acme", "path": "disk-key" } } });
@@ -273,6 +281,9 @@ async fn what_secgear_would_take_silently_is_an_error() {
     }
     let resources = instance.admin(Method::GET, "/resources", &json!(null)).await.json();
     assert_eq!(resources.as_array().unwrap().len(), 1);
+    let many: serde_json::Map<String, Value> = (0..1025).map(|n| (format!("claim.{n}"), json!(n))).collect();
+    let many = write(&instance, "/reference", json!({ "refs": json!(many).to_string() })).await;
+    assert_eq!(many.problem(), problem(422, "too_many_references"));
 }
 
 #[tokio::test]

@@ -170,6 +170,7 @@ mod tests {
         limiter.take(peer(1), now).unwrap();
         assert_eq!(limiter.buckets.lock().unwrap().full_at.len(), 2);
         limiter.take(peer(6), now + Duration::from_secs(1)).unwrap();
+        assert!(limiter.buckets.lock().unwrap().full_at.contains_key(&peer(6)), "full buckets made room");
     }
 
     #[test]

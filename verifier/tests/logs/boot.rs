@@ -1,10 +1,10 @@
 //! What was booted.
 
 use evidence::bank::Bank;
-use evidence::hash::HashAlgorithm;
+use evidence::hash::{Digest, HashAlgorithm};
 use evidence::tcg::{EventType, GrubText};
 use verifier::Code;
-use verifier::logs::{BootReferences, Explained, Known, LogReferences, LogRules, Role, Unchecked};
+use verifier::logs::{BootReferences, BootRules, Explained, Known, LogReferences, LogRules, Role, Unchecked};
 
 use crate::harness::*;
 
@@ -289,6 +289,15 @@ fn nothing_passes_as_a_kind_that_is_left_unchecked() {
         let (code, detail) = code(guest.appraise(&references(), &unchecked(kind)));
         assert_eq!(code, Code::BootEventUnknown, "{name}: {detail}");
     }
+    // The value of a boot variable is proven, and can be a whole kernel: it must be in the register of variables.
+    for (name, register) in [("kernel", 3), ("grub", 2)] {
+        let mut guest = Guest::usual();
+        let event = guest.at(name);
+        *event = Measured { register, content: b"evil".to_vec(), ..variable("Boot0001", b"evil") };
+        event.kind = EventType::EFI_VARIABLE_BOOT;
+        let (code, _) = code(guest.appraise(&references(), &unchecked(Unchecked::BootVariable)));
+        assert_eq!(code, Code::BootEventUnknown, "{name}");
+    }
 }
 
 #[test]
@@ -325,6 +334,24 @@ fn policies_together_demand_what_any_demands_and_allow_what_all_allow() {
     assert!(both.boot.unchecked.is_empty() && !both.unexplained_registers);
     assert_eq!(both.boot.roles, strict().boot.roles);
     assert_eq!(LogRules::strictest([]), LogRules::default());
+
+    let rules = |role, list: &str, lax: bool| {
+        let lists = || [list.to_owned(), "both".to_owned()].into();
+        let mut rules = LogRules { unexplained_registers: lax, ..LogRules::default() };
+        (rules.boot.required, rules.boot.secure_boot, rules.ima.required) = (lax, lax, lax);
+        (rules.boot.roles, rules.boot.untyped_lists) = ([role].into(), lists());
+        (rules.ima.violations, rules.ima.untyped_lists) = (lax, lists());
+        rules
+    };
+    let (one, other) = (rules(Role::Kernel, "one", true), rules(Role::Shim, "other", false));
+    for both in [LogRules::strictest([&one, &other]), LogRules::strictest([&other, &one])] {
+        assert!(both.boot.required && both.boot.secure_boot && both.ima.required);
+        assert!(!both.ima.violations && !both.unexplained_registers);
+        assert_eq!(both.boot.roles, [Role::Kernel, Role::Shim].into());
+        for lists in [both.boot.untyped_lists, both.ima.untyped_lists] {
+            assert_eq!(lists, ["both".to_owned()].into());
+        }
+    }
 }
 
 #[test]
@@ -339,4 +366,22 @@ fn a_demanded_log_needs_references_and_references_need_the_log() {
     }
     let empty = LogReferences { boot: Some(BootReferences::default()), ..nothing };
     assert_eq!(code(Guest::usual().appraise(&empty, &LogRules::default())).0, Code::BootEventUnknown);
+}
+
+#[test]
+fn each_demand_of_a_policy_demands_the_log() {
+    let zero = [Digest::zero(HASH); 4];
+    let missing = |boot: BootRules| {
+        let rules = LogRules { boot, ..LogRules::default() };
+        let logs = verifier::logs::attest(None, None, HASH, &zero).unwrap();
+        logs.judge(None, [false; 4], &rules).map(drop).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(missing(BootRules::default()), Ok(()));
+    for rules in [
+        BootRules { required: true, ..BootRules::default() },
+        BootRules { roles: [Role::Kernel].into(), ..BootRules::default() },
+        BootRules { secure_boot: true, ..BootRules::default() },
+    ] {
+        assert_eq!(missing(rules.clone()), Err(Code::LogMissing), "{rules:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What was run.
 
+use evidence::bank::{Bank, BankValue};
 use evidence::ima::{FileDigest, LogWriter, Template};
 use verifier::Code;
 use verifier::Refusal;
@@ -28,6 +29,27 @@ fn accepts_the_files_that_were_expected_and_names_them() {
     assert_eq!((ima.attested, ima.files, ima.violations, ima.extend_rule), (3, 2, 0, "per_bank"));
     let expected = serde_json::json!({ "/usr/bin/one": true, "/usr/bin/two": true });
     assert_eq!(serde_json::Value::Object(ima.secgear()), expected);
+}
+
+/// Linux before 5.8 extends every bank with the SHA-1 hash, padded.
+#[test]
+fn an_older_kernels_log_is_accepted_and_the_report_says_how_it_extends() {
+    let mut guest = Guest::with_ima();
+    let rule = |guest: &Guest| {
+        let report = guest.appraise(&references_with_ima(), &strict_ima()).unwrap();
+        report.ima.unwrap().extend_rule
+    };
+    assert_eq!(rule(&guest), "per_bank");
+    let log = guest.ima.clone().unwrap();
+    let entries = evidence::ima::Log::new(&log).unwrap();
+    let padded = |entry: evidence::ima::Entry<'_>| {
+        BankValue::padded(Bank::Sha256, entry.template_hash(Bank::Sha1).as_bytes()).as_bytes().to_vec()
+    };
+    let entries = entries.entries().map(Result::unwrap).filter(|entry| entry.pcr == 4);
+    guest.ima_extensions = entries.map(padded).collect();
+    assert_eq!(rule(&guest), "padded_sha1");
+    guest.ima_extensions[0][0] ^= 1;
+    assert_eq!(code(guest.appraise(&references_with_ima(), &strict_ima())).0, Code::LogMismatch);
 }
 
 #[test]
@@ -105,6 +127,15 @@ fn violations_are_refused_unless_every_policy_accepts_them() {
     assert_eq!((ima.violations, ima.files), (1, 2));
     let both = LogRules::strictest([&rules, &strict_ima()]);
     assert_eq!(code(guest.appraise(&references_with_ima(), &both)).0, Code::ImaViolation);
+
+    let mut log = LogWriter::default();
+    log.violate(4, b"boot_aggregate");
+    guest.set_ima(log);
+    assert_eq!(
+        code(appraise(&guest)).0,
+        Code::ImaViolation,
+        "zeros are no aggregate where they are a violation"
+    );
 }
 
 #[test]
@@ -183,6 +214,18 @@ fn a_list_without_paths_counts_only_if_policy_names_it() {
     assert_eq!(code(guest.appraise(&references, &strict_ima())).0, Code::LogReferenceMissing);
     let unlisted = runs("/anywhere", b"unlisted").appraise(&references, &rules);
     assert_eq!(code(unlisted).0, Code::ImaEntryUnknown);
+
+    let mut log = LogWriter::default();
+    let verity = digest(b"listed");
+    let verity = FileDigest { verity: true, ..sha256(verity.as_bytes()) };
+    log.measure(4, Template::ImaNgV2, verity, b"/anywhere", &[]);
+    let mut guest = Guest::usual();
+    guest.set_ima(log);
+    assert_eq!(
+        code(guest.appraise(&references, &rules)).0,
+        Code::ImaEntryUnknown,
+        "lists are of whole files"
+    );
 }
 
 #[test]
@@ -192,7 +235,7 @@ fn an_ima_log_in_direct_boot_explains_rem_0() {
     log.measure(1, Template::ImaNg, sha256(content.as_bytes()), b"/usr/bin/one", &[]);
     let bytes = log.finish();
     let read = evidence::ima::Log::new(&bytes).unwrap();
-    let hash = read.entries().next().unwrap().unwrap().template_hash(evidence::bank::Bank::Sha256);
+    let hash = read.entries().next().unwrap().unwrap().template_hash(Bank::Sha256);
     let mut rems = [evidence::hash::Digest::zero(HASH); 4];
     rems[0] = evidence::rmm::extend(HASH, &rems[0], hash.as_bytes()).unwrap();
     let references = LogReferences { boot: None, ..references_with_ima() };

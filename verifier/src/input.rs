@@ -21,18 +21,15 @@ pub fn document(
     references: &dyn ReferenceValues,
 ) -> Result<Document, StoreError> {
     let registered = references.registered(tcb_status)?;
-    let mut input: Map<String, Value> = tcb_status
-        .iter()
-        .map(|(name, value)| {
-            let shown = SHOWN_AS_THEY_ARE.contains(&name.as_str())
-                || registered.contains(name)
-                || expects(reference, name, value);
-            (name.clone(), if shown { value.clone() } else { Value::Null })
-        })
-        .collect();
-    input.insert("tee".to_owned(), Value::from(tee));
-    input.insert("claims".to_owned(), claims.clone());
-    Ok(Document::from(Value::Object(input)))
+    let tee = Value::from(tee);
+    // What is not shown is not converted either, which is most of it.
+    let status = tcb_status.iter().map(|(name, value)| {
+        let shown = SHOWN_AS_THEY_ARE.contains(&name.as_str())
+            || registered.contains(name)
+            || expects(reference, name, value);
+        (name.as_str(), if shown { value } else { &Value::Null })
+    });
+    Ok(status.chain([("tee", &tee), ("claims", claims)]).collect())
 }
 
 /// Whether `reference` names this very value for this measurement.

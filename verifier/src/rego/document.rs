@@ -1,5 +1,7 @@
 //! JSON on its way into a policy and out of it.
 
+use std::collections::BTreeMap;
+
 use regorus::Value;
 use serde_json::{Map, Value as Json};
 
@@ -10,9 +12,38 @@ const MAX_DEPTH: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Document(pub(super) Value);
 
+impl From<&Json> for Document {
+    fn from(json: &Json) -> Self {
+        Self(from_json(json))
+    }
+}
+
 impl From<Json> for Document {
     fn from(json: Json) -> Self {
-        Self(Value::from(json))
+        Self::from(&json)
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a Json)> for Document {
+    /// An object with these members.
+    fn from_iter<T: IntoIterator<Item = (&'a str, &'a Json)>>(members: T) -> Self {
+        let members = members.into_iter().map(|(name, value)| (Value::from(name), from_json(value)));
+        Self(Value::from(members.collect::<BTreeMap<_, _>>()))
+    }
+}
+
+/// By hand: the library's own conversion takes the JSON away, and most of it is still needed.
+fn from_json(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(_) => Value::from(json.clone()),
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(items) => Value::from(items.iter().map(from_json).collect::<Vec<_>>()),
+        Json::Object(members) => {
+            let members = members.iter().map(|(name, value)| (Value::from(name.as_str()), from_json(value)));
+            Value::from(members.collect::<BTreeMap<_, _>>())
+        }
     }
 }
 

@@ -1,15 +1,17 @@
-//! What a verification costs, natively.
+//! What a verification costs, natively: in the verifier, and as a request of the service.
 
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::Workspace;
 
-/// Runs the verifier's benchmark.
+/// Runs the benchmarks of verifier and service.
 pub fn run(workspace: &Workspace) -> Result<()> {
-    let status =
-        workspace.cargo().args(["bench", "-p", "verifier"]).status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("the verifier's benchmark failed ({status})");
+    for package in ["verifier", "attestation-service"] {
+        let status =
+            workspace.cargo().args(["bench", "-p", package]).status().context("cannot start cargo")?;
+        if !status.success() {
+            bail!("the benchmark of {package} failed ({status})");
+        }
     }
     Ok(())
 }

@@ -90,6 +90,23 @@ async fn an_old_nonce_is_refused() {
     world.attest(measurement).await.ok();
 }
 
+/// Another instance's clock is ahead.
+#[tokio::test]
+async fn a_nonce_from_the_future_is_refused() {
+    let world = World::new().await;
+    let machine = world.machine("node-1").await;
+    for (ahead, good) in [(60, true), (61, false)] {
+        world.home.clock.advance(ahead);
+        let measurement = machine.good(&world, "tpm_boot").await;
+        world.home.clock.advance(-ahead);
+        let answer = world.attest(measurement).await;
+        match good {
+            true => drop(answer.ok()),
+            false => assert_eq!(answer.problem(), (400, "nonce_invalid")),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_nonce_of_another_tenant_or_node_is_refused() {
     let world = World::new().await;

@@ -217,6 +217,10 @@ async fn reference_values_are_signed_by_a_signer_of_the_tenant() {
     world.admin.post(&world.instance, "/cert", &certificate).await.ok();
     assert_eq!(send(&stranger.sign(&files)).await.problem(), (400, "signature_invalid"));
     send(&good).await.ok();
+    world.admin.delete(&world.instance, "/ref_value", &json!({ "delete_type": "all" })).await.ok();
+    // The signer's certificate ends with 2059.
+    world.home.clock.advance(40 * 365 * 86_400);
+    assert_eq!(send(&good).await.problem(), (400, "signature_invalid"));
 }
 
 /// W5: a name with quotes is a name.

@@ -7,6 +7,7 @@
 pub mod api;
 mod appraise;
 pub mod auth;
+mod derived;
 mod json;
 pub mod model;
 pub mod nonce;

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use gta_server::api;
 use gta_server::auth::is_tenant;
 use gta_server::model::Role;
-use gta_server::service::{Service, Settings};
+use gta_server::service::{Known, Service, Settings};
 use gta_server::store::fsck::Head;
 use gta_server::store::{Purpose, Store};
 use serde_json::json;
@@ -143,7 +143,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         },
         _ => Settings::default(),
     };
-    let service = Arc::new(Service { store, environment, settings, rego: RegoCache::default() });
+    let service = Arc::new(Service {
+        store,
+        environment,
+        settings,
+        rego: RegoCache::default(),
+        known: Known::default(),
+    });
     let done = command(cli.command, &service).await;
     service.store.close().await;
     done

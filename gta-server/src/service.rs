@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use service_kit::environment::{EntropyError, Environment};
 use service_kit::problem::Problem;
+use verifier::logs::ImaReferences;
 use verifier::rego::RegoCache;
 
+use crate::derived::Derived;
 use crate::store::{Store, StoreError};
 
 /// Bounds and times that an operator sets. Those of a tenant are for each tenant.
@@ -54,6 +56,15 @@ pub struct Service {
     pub settings: Settings,
     /// Policies that were compiled before.
     pub rego: RegoCache,
+    /// What was made of documents before.
+    pub known: Known,
+}
+
+/// What was made of tenants' documents.
+#[derive(Default)]
+pub struct Known {
+    /// The files that a tenant knows; none if it has registered no reference values.
+    pub(crate) files: Derived<Option<ImaReferences>>,
 }
 
 /// What handlers share.

@@ -1,6 +1,7 @@
 //! `POST /attest`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -188,7 +189,7 @@ async fn attest_kind(
     let before = service.store.state(tenant, &ak).await?;
     let files = match kind {
         AttesterType::TpmIma => ref_values::files(service, tenant).await?,
-        AttesterType::TpmBoot => None,
+        AttesterType::TpmBoot => Arc::new(None),
     };
     let policies = service.store.list::<Policy>(tenant).await?;
     let EvidenceItem { evidence, policy_ids, .. } = item;
@@ -197,8 +198,12 @@ async fn attest_kind(
     let shared = Shared::clone(service);
     // Signatures, logs and policies may take their time.
     let appraised = tokio::task::spawn_blocking(move || {
-        let expected =
-            Expected { key: &key, qualifying: &qualifying, state: known.as_ref(), files: files.as_ref() };
+        let expected = Expected {
+            key: &key,
+            qualifying: &qualifying,
+            state: known.as_ref(),
+            files: files.as_ref().as_ref(),
+        };
         let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
         let applied = evaluate(&shared.rego, kind, &policies, &policy_ids, &appraised.document)?;
         Ok::<_, Problem>((appraised, applied))

@@ -80,7 +80,7 @@ pub async fn add(
     let content = bounded(request.content, "content")?;
     let kinds = kinds(&request.kinds)?;
     check(&service, &request.name, &kinds, &content)?;
-    let present = service.store.list::<Certificate>(&caller.tenant).await?.len();
+    let present = service.store.count::<Certificate>(&caller.tenant).await?;
     room("certificates", present, service.settings.max_certificates)?;
     let certificate = Certificate {
         description: description(request.description)?,
@@ -176,7 +176,7 @@ async fn add_crl(
     let bundle = TrustBundle::new(files.chain([("crl_content", pem.as_bytes())]), [])
         .map_err(|error| invalid(error.to_string()))?;
     bundle.check_revocation_lists(service.now()).map_err(|error| invalid(error.to_string()))?;
-    let present = service.store.list::<Crl>(&caller.tenant).await?.len();
+    let present = service.store.count::<Crl>(&caller.tenant).await?;
     room("revocation lists", present, service.settings.max_certificates)?;
     let id = service.new_id()?;
     let mut change = service.store.change(&caller.name).await?;

@@ -47,7 +47,7 @@ pub async fn pin(
 
 /// Registers a node that is not there yet.
 pub async fn register(service: &Service, caller: &Caller, id: &str, node: &Node) -> Result<(), Problem> {
-    let present = service.store.list::<Node>(&caller.tenant).await?.len();
+    let present = service.store.count::<Node>(&caller.tenant).await?;
     room("nodes", present, service.settings.max_nodes)?;
     let mut change = service.store.change(&caller.name).await?;
     change.add(&caller.tenant, id, id, node).await?;

@@ -74,7 +74,7 @@ pub async fn add(
         is_default: request.is_default,
         update_time: service.now().saturating_mul(1000),
     };
-    let present = service.store.list::<Policy>(&caller.tenant).await?.len();
+    let present = service.store.count::<Policy>(&caller.tenant).await?;
     room("policies", present, service.settings.max_policies)?;
     let id = service.new_id()?;
     let mut change = service.store.change(&caller.name).await?;

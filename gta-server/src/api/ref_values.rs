@@ -1,6 +1,7 @@
 //! `/ref_value`: files that are known, signed by a signer of the tenant.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -58,7 +59,7 @@ pub async fn add(
         return Err(Problem::bad_request("attester_type_unknown", "reference values are for tpm_ima"));
     }
     let files = signed_files(&service, &caller, &request.content).await?;
-    let present = service.store.list::<RefValue>(&caller.tenant).await?.len();
+    let present = service.store.count::<RefValue>(&caller.tenant).await?;
     room("sets of reference values", present, service.settings.max_ref_values)?;
     let body = RefValue {
         description: description(request.description)?,
@@ -125,7 +126,12 @@ fn reference(file: &KnownFile) -> Option<FileReference> {
 }
 
 /// The files that a tenant knows; `None` if it has registered none.
-pub async fn files(service: &Service, tenant: &str) -> Result<Option<ImaReferences>, Problem> {
+pub async fn files(service: &Service, tenant: &str) -> Result<Arc<Option<ImaReferences>>, Problem> {
+    let revision = service.store.revision::<RefValue>(tenant).await?;
+    service.known.files.get(tenant, revision, async || read_files(service, tenant).await).await
+}
+
+async fn read_files(service: &Service, tenant: &str) -> Result<Option<ImaReferences>, Problem> {
     let sets = service.store.list::<RefValue>(tenant).await?;
     if sets.is_empty() {
         return Ok(None);

@@ -1,5 +1,7 @@
 //! Authenticated documents and the journal of their changes.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::hmac;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,6 +67,10 @@ pub struct Document<T> {
     /// The content.
     pub body: T,
 }
+
+/// Which versions of which documents there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision(BTreeMap<String, (i64, Vec<u8>)>);
 
 /// A row as the database has it, believed by nobody yet.
 pub(super) struct RawRow {
@@ -201,6 +207,52 @@ impl Store {
             self.believe::<T>(None, Some(entry)).await?;
         }
         Ok(documents)
+    }
+
+    /// How many documents of this kind a tenant has. The bodies are not looked at: it is good for bounds only.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn count<T: Registered>(&self, tenant: &str) -> Result<usize, StoreError> {
+        const COUNT: &str = "SELECT COUNT(*) AS present FROM documents WHERE kind = $1 AND tenant = $2";
+        let row = self.db.fetch_optional(COUNT, params![T::KIND.name(), tenant]).await?;
+        let present: i64 = row.map_or(Ok(0), |row| row.get("present"))?;
+        Ok(usize::try_from(present).unwrap_or(usize::MAX))
+    }
+
+    /// What the documents of a tenant are, without their bodies: it is another one after every change, by whomever.
+    ///
+    /// # Errors
+    /// [`StoreError::Tampered`] if an entry of the journal was changed, or rows and journal do not agree.
+    pub async fn revision<T: Registered>(&self, tenant: &str) -> Result<Revision, StoreError> {
+        const ROWS: &str = "SELECT id, version, tag FROM documents WHERE kind = $1 AND tenant = $2";
+        let kind = T::KIND.name();
+        let mut live = BTreeMap::new();
+        for row in self.db.fetch_all(LATEST, params![kind, tenant]).await? {
+            let entry = RawEntry::read(&row)?;
+            if !self.is_authentic(&entry.key_id, &entry.fields(kind), &entry.mac).await? {
+                return Err(StoreError::Tampered {
+                    kind,
+                    tenant: tenant.to_owned(),
+                    id: entry.id,
+                    reason: "its entry in the journal was changed",
+                });
+            }
+            if !entry.gone {
+                live.insert(entry.id, (entry.version, entry.tag));
+            }
+        }
+        let mut rows = BTreeMap::new();
+        for row in self.db.fetch_all(ROWS, params![kind, tenant]).await? {
+            rows.insert(row.get::<String>("id")?, (row.get::<i64>("version")?, row.get::<Vec<u8>>("tag")?));
+        }
+        if rows != live {
+            let differs = |id: &&String| rows.get(*id) != live.get(*id);
+            let id = rows.keys().chain(live.keys()).find(differs).cloned().unwrap_or_default();
+            let reason = "the row is not the one that the journal names";
+            return Err(StoreError::Tampered { kind, tenant: tenant.to_owned(), id, reason });
+        }
+        Ok(Revision(live))
     }
 
     /// A row, if it and the latest entry about it are authentic and agree.

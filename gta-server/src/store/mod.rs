@@ -21,7 +21,7 @@ use service_kit::environment::Environment;
 use service_kit::problem::Problem;
 use service_kit::vault::{Vault, VaultError};
 
-pub use documents::{Change, Document, Kind, Registered};
+pub use documents::{Change, Document, Kind, Registered, Revision};
 pub use enrolments::Enrolment;
 pub use keys::{KeyRing, Purpose};
 pub(crate) use nonces::{authenticate_nonce, is_nonce};

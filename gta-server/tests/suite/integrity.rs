@@ -244,3 +244,37 @@ async fn many_writers_at_two_instances_keep_one_journal() {
     let again = world.instance.service.add_tenant("t1", "test").await;
     assert!(matches!(again, Err(StoreError::Exists("tenant"))), "{again:?}");
 }
+
+/// What is kept in memory follows the database, and is not used beside one that was changed.
+#[tokio::test]
+async fn reference_values_that_are_kept_follow_the_database() {
+    let world = World::new().await;
+    let replica = world.home.open(gta_server::service::Settings::default()).await;
+    let signer = crate::support::Signer::new();
+    let certificate = json!({ "name": "signer", "type": ["refvalue"], "content": signer.pem });
+    world.admin.post(&world.instance, "/cert", &certificate).await.ok();
+    let mut machine = world.machine("node-1").await;
+    machine.measure("/a", &[1; 32]);
+    let add = async |name: &str, digest: &str| {
+        let files = json!({ "referenceValues": [{ "fileName": "/a", "sha256": digest.repeat(32) }] });
+        let values = json!({ "name": name, "attester_type": "tpm_ima", "content": signer.sign(&files) });
+        world.admin.post(&replica, "/ref_value", &values).await.ok()
+    };
+    let verdict = async || {
+        let measurement = machine.good(&world, "tpm_ima").await;
+        world.result(world.attest(measurement).await).await.0
+    };
+    add("wrong", "02").await;
+    assert_eq!(verdict().await, "fail");
+    let right = add("right", "01").await;
+    assert_eq!(verdict().await, "pass");
+    assert_eq!(verdict().await, "pass");
+    let deletion = json!({ "delete_type": "id", "ids": [right["ref_value"]["id"]] });
+    world.admin.delete(&replica, "/ref_value", &deletion).await.ok();
+    assert_eq!(verdict().await, "fail");
+    add("right", "01").await;
+    assert_eq!(verdict().await, "pass");
+    world.home.sql("DELETE FROM documents WHERE kind = 'ref_value' AND name = 'right'").await;
+    let measurement = machine.good(&world, "tpm_ima").await;
+    assert_eq!(world.attest(measurement).await.problem(), (503, "integrity_violation"));
+}

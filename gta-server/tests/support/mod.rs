@@ -17,7 +17,7 @@ use evidence::tcg::{EventLog, EventType, Variable};
 use evidence::tpm::{EncryptedSecret, IdObject};
 use gta_server::api::{BASE, router};
 use gta_server::model::Role;
-use gta_server::service::{Service, Settings};
+use gta_server::service::{Known, Service, Settings};
 use gta_server::store::Store;
 use http_body_util::BodyExt as _;
 use rcgen::PKCS_ECDSA_P384_SHA384;
@@ -77,7 +77,13 @@ impl Home {
         let master = FileKey::load_or_create(&self.directory.path().join("key"), &environment).unwrap();
         let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
         let store = Store::open(&self.url, vault, environment.clone()).await.unwrap();
-        let service = Arc::new(Service { store, environment, settings, rego: RegoCache::default() });
+        let service = Arc::new(Service {
+            store,
+            environment,
+            settings,
+            rego: RegoCache::default(),
+            known: Known::default(),
+        });
         Instance { router: router(Arc::clone(&service), |_, _| {}), service }
     }
 

@@ -33,8 +33,11 @@ pub struct Guest<'a> {
 
 /// A guest that runs; it is ended when dropped.
 pub struct Running {
+    vmm: Vmm,
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// What the guest has said.
+    heard: String,
     /// When the VMM was started.
     pub started: Instant,
 }
@@ -49,7 +52,7 @@ impl Vmm {
         let started = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Running { child, lines, started }
+        Running { vmm: self, child, lines, heard: String::new(), started }
     }
 }
 
@@ -57,7 +60,16 @@ impl Running {
     /// What the guest says next behind `word` and a space.
     pub fn wait_for(&mut self, word: &str) -> String {
         loop {
-            let line = self.lines.next().unwrap_or_else(|| panic!("the VM ended without {word:?}")).unwrap();
+            let Some(line) = self.lines.next() else {
+                let (vmm, status) = (self.vmm, self.child.wait().unwrap());
+                panic!(
+                    "{vmm:?} ended with {status} and without {word:?}; the guest had said:\n{}",
+                    self.heard
+                );
+            };
+            let line = line.unwrap();
+            self.heard.push_str(&line);
+            self.heard.push('\n');
             if let Some(rest) = line.trim_end().strip_prefix(word).and_then(|rest| rest.strip_prefix(' ')) {
                 return rest.to_owned();
             }

@@ -21,11 +21,11 @@ use pit::Pit;
 const SEED: u64 = 0x7265_646f_7562_7421;
 
 /// Accesses to the registers of each device of the board, and to the configuration space of each function.
-const BOARD_ACCESSES: u64 = 400;
-const CONFIG_ACCESSES: u64 = 300;
+const BOARD_ACCESSES: u64 = 200;
+const CONFIG_ACCESSES: u64 = 120;
 
 /// How often each virtio device is set up and upset.
-const ROUNDS: u64 = 24;
+const ROUNDS: u64 = 8;
 
 /// Bytes of a page, and how many of them mostly have registers.
 const PAGE: u64 = 4096;

@@ -36,7 +36,7 @@ const FLAGS: u64 = 7;
 const MOST_QUEUES: u64 = 8;
 const LARGEST_QUEUE: u64 = 256;
 /// Ring writes and notifications of a device that runs.
-const STROKES: u64 = 24;
+const STROKES: u64 = 16;
 const SECONDS: u64 = 20;
 
 /// A queue as this guest has placed it.

@@ -18,7 +18,7 @@ use crate::cargo::{ARM, Executable, Workspace, named};
 
 /// Builds our programs for arm64 and gives the payload without guests.
 pub fn programs(workspace: &Workspace) -> Result<Payload> {
-    let built = build(workspace, &["vmm", "cli", "attestation-agent", "guest-init"])?;
+    let built = build(workspace, "release", &["vmm", "cli", "attestation-agent", "guest-init"])?;
     let mut payload = with_vmm(&built)?;
     let (agent, cli) = (named(&built, "attestation-agent")?, named(&built, "redoubt")?);
     let asset = Asset { variable: "REDOUBT_CLI", path: "/bin/redoubt".into(), source: cli.clone() };
@@ -27,13 +27,13 @@ pub fn programs(workspace: &Workspace) -> Result<Payload> {
     Ok(payload)
 }
 
-/// Builds only what a VM needs.
-pub fn vmm(workspace: &Workspace) -> Result<Payload> {
-    with_vmm(&build(workspace, &["vmm", "guest-init"])?)
+/// Builds only what a VM needs, as it is shipped.
+pub fn shipped_vmm(workspace: &Workspace) -> Result<Payload> {
+    with_vmm(&build(workspace, "shipped", &["vmm", "guest-init"])?)
 }
 
-fn build(workspace: &Workspace, packages: &[&str]) -> Result<Vec<Executable>> {
-    let mut arguments = vec!["build", "--release", "--target", ARM, "--bins"];
+fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<Vec<Executable>> {
+    let mut arguments = vec!["build", "--profile", profile, "--target", ARM, "--bins"];
     arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
     workspace.build(&arguments)
 }

@@ -28,7 +28,7 @@ pub fn run(workspace: &Workspace, parts: &[String]) -> Result<()> {
     let (host, cache) = (Host::detect(), workspace.arm_host_cache());
     prerequisites::ensure(host, &cache)?;
     let packages = Packages::fetch(&cache)?;
-    let mut payload = payload::vmm(workspace)?;
+    let mut payload = payload::shipped_vmm(workspace)?;
     payload::add_guests(workspace, &packages, &mut payload)?;
     let arguments = ["bench", "--no-run", "--target", ARM, "-p", "system-tests", "--bench", "host"];
     let built = workspace.build(&arguments)?;

@@ -20,7 +20,7 @@ use gta_server::store::{Purpose, Store};
 use serde_json::json;
 use service_kit::environment::Environment;
 use service_kit::serve;
-use service_kit::serve::limit::{Limiter, Rate, limited};
+use service_kit::serve::limit::{Limiter, Rate};
 use service_kit::serve::tls::{Tls, TlsFiles};
 use service_kit::vault::{FileKey, Vault};
 use tokio::net::TcpListener;
@@ -213,7 +213,7 @@ async fn serve_until_told(flags: &ServeArgs, service: &Arc<Service>) -> anyhow::
     let (stop, stopped) = watch::channel(false);
     let observer = |_, _| {};
     let rate = Rate { per_second: flags.rate, burst: flags.burst };
-    let router = limited(api::router(Arc::clone(service), observer), Limiter::new(rate), observer);
+    let router = api::router(Arc::clone(service), Limiter::new(rate), observer);
     let mut tasks = JoinSet::new();
     tasks.spawn(serve::public(listener, Arc::clone(&tls), router, stopped.clone()));
     tasks.spawn(tls.keep_fresh(hangup, stopped.clone()));

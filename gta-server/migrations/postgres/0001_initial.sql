@@ -37,11 +37,11 @@ CREATE TABLE heads (
     mac  BYTEA   NOT NULL
 );
 
--- Keys for rows, nonces and tokens, sealed under the master key.
+-- Keys for rows, nonces and tokens, sealed under the master key. Of each purpose the latest generation is in use.
 CREATE TABLE keys (
     id           TEXT    NOT NULL PRIMARY KEY,
     purpose      TEXT    NOT NULL,
-    activates_at BIGINT  NOT NULL,
+    generation   BIGINT  NOT NULL,
     public       TEXT    NOT NULL,
     content      BYTEA   NOT NULL,
     wrapped_key  BYTEA   NOT NULL,

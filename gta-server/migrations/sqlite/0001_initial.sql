@@ -37,11 +37,11 @@ CREATE TABLE heads (
     mac  BLOB    NOT NULL
 ) STRICT;
 
--- Keys for rows, nonces and tokens, sealed under the master key.
+-- Keys for rows, nonces and tokens, sealed under the master key. Of each purpose the latest generation is in use.
 CREATE TABLE keys (
     id           TEXT    NOT NULL PRIMARY KEY,
     purpose      TEXT    NOT NULL,
-    activates_at INTEGER NOT NULL,
+    generation   INTEGER NOT NULL,
     public       TEXT    NOT NULL,
     content      BLOB    NOT NULL,
     wrapped_key  BLOB    NOT NULL,

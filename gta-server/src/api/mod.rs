@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::http::{Observer, dress};
 use service_kit::problem::Problem;
+use service_kit::serve::limit::{Limiter, limited};
 
 use crate::auth::Caller;
 use crate::json::with;
@@ -38,8 +39,8 @@ const MAX_DESCRIPTION: usize = 512;
 /// Longest problem document.
 const MAX_PROBLEM: usize = 64 * 1024;
 
-/// Every route.
-pub fn router(service: Shared, observer: impl Observer) -> Router {
+/// Every route, with bounds for each peer if there are to be any.
+pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: F) -> Router {
     let routes = Router::new()
         .route("/challenge", post(challenge))
         .route("/enroll", post(enrol::begin))
@@ -60,7 +61,8 @@ pub fn router(service: Shared, observer: impl Observer) -> Router {
         );
     let routes =
         Router::new().nest(BASE, routes).route("/health", get(async || Json(json!({ "status": "ok" }))));
-    dress(routes, observer).layer(middleware::from_fn(old_text)).with_state(service)
+    let routes = dress(routes, observer.clone()).with_state(service);
+    limited(routes, limiter, observer).layer(middleware::from_fn(old_text))
 }
 
 /// Clients of the Global Trust Authority read `message` and `service_version`: problem documents have them, too.

@@ -1,5 +1,5 @@
 //! The service's keys: for rows, nonces and tokens. All instances share them through the database, where they are sealed. A
-//! new key is used by every instance from its activation on, and old ones go on verifying what they made.
+//! new key is used by every instance at once, and old ones go on verifying what they made.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,8 +78,8 @@ impl KeyRing {
             self.vault.seal(&context(purpose.name(), &id), &secret).await?;
         self.db
             .execute(
-                "INSERT INTO keys (id, purpose, activates_at, public, content, wrapped_key, master_key)
-                VALUES ($1, $2, (SELECT COALESCE(MAX(activates_at) + 1, 0) FROM keys WHERE purpose = $2),
+                "INSERT INTO keys (id, purpose, generation, public, content, wrapped_key, master_key)
+                VALUES ($1, $2, (SELECT COALESCE(MAX(generation) + 1, 0) FROM keys WHERE purpose = $2),
                 $3, $4, $5, $6)",
                 params![&id, purpose.name(), &public, &content, &wrapped_key, &master_key],
             )
@@ -122,7 +122,7 @@ impl KeyRing {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn public(&self) -> Result<Vec<Value>, StoreError> {
-        const FIND: &str = "SELECT public FROM keys WHERE purpose = 'token' ORDER BY activates_at";
+        const FIND: &str = "SELECT public FROM keys WHERE purpose = 'token' ORDER BY generation";
         let rows = self.db.fetch_all(FIND, params![]).await?;
         let parse = |row: &Row| {
             let public: String = row.get("public")?;
@@ -133,7 +133,7 @@ impl KeyRing {
 
     async fn active(&self, purpose: Purpose) -> Result<(String, Key), StoreError> {
         const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM keys WHERE purpose = $1
-            ORDER BY activates_at DESC, id LIMIT 1";
+            ORDER BY generation DESC, id LIMIT 1";
         if let Some(row) = self.db.fetch_optional(FIND, params![purpose.name()]).await? {
             return self.open(&row).await;
         }

@@ -262,3 +262,13 @@ async fn a_key_is_renewed_by_who_holds_it() {
         world.agent.post(&world.instance, "/challenge", &json!({ "attester_type": ["tpm_boot"] })).await;
     assert_eq!(old.problem(), (401, "api_key_unknown"));
 }
+
+#[tokio::test]
+async fn a_peer_that_asks_too_often_is_told_so() {
+    let world = World::new().await;
+    let limited = world.instance.limited();
+    world.admin.get(&limited, "/policy").await.ok();
+    let answer = world.admin.get(&limited, "/policy").await;
+    assert_eq!(answer.problem(), (429, "rate_limited"));
+    assert!(answer.message().starts_with("too many requests"));
+}

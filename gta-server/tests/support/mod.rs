@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
+use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use evidence::bank::{Bank, BankValue};
@@ -23,6 +23,7 @@ use http_body_util::BodyExt as _;
 use rcgen::PKCS_ECDSA_P384_SHA384;
 use serde_json::{Value, json};
 use service_kit::environment::{Clock, Environment, System};
+use service_kit::serve::limit::{Limiter, Peer, Rate};
 use service_kit::vault::{FileKey, Vault};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -84,7 +85,7 @@ impl Home {
             rego: RegoCache::default(),
             known: Known::default(),
         });
-        Instance { router: router(Arc::clone(&service), |_, _| {}), service }
+        Instance { router: router(Arc::clone(&service), None, |_, _| {}), service }
     }
 
     /// Runs a statement as whoever holds the database; gives how many rows it changed.
@@ -104,6 +105,16 @@ impl Home {
 pub struct Instance {
     router: Router,
     pub service: Arc<Service>,
+}
+
+impl Instance {
+    /// The same, for a peer who may ask once.
+    pub fn limited(&self) -> Self {
+        let limiter = Limiter::new(Rate { per_second: 1, burst: 1 });
+        let peer = Peer::from(std::net::IpAddr::from([192, 0, 2, 1]));
+        let router = router(Arc::clone(&self.service), limiter, |_, _| {}).layer(Extension(peer));
+        Self { router, service: Arc::clone(&self.service) }
+    }
 }
 
 /// What came back.

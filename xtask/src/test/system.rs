@@ -33,7 +33,7 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
     payload::add_guests(workspace, &packages, &mut payload)?;
     let step = Step::begin("the demo's guests and attestation service");
     // The unit tests have built these; built alone, they would need many dependencies anew, with fewer features.
-    let tools = workspace.build(&["test", "--workspace", "--no-run"])?;
+    let tools = workspace.build(&["build", "--workspace", "--bins", "--tests"])?;
     let stage = Stage::set(workspace, host, &packages, &mut payload, &tools)?;
     step.done("ready");
     let suite = Suite {

@@ -97,7 +97,7 @@ pub fn open_image(path: &Path, options: &ImageOptions) -> Result<Box<dyn BlockBa
     let file = OpenOptions::new().read(true).write(!options.read_only).open(path).map_err(failed)?;
     lock(&file, path, options.read_only)?;
     let backend: Box<dyn BlockBackend> = match (options.format, is_qcow2(&file).map_err(failed)?) {
-        (ImageFormat::Qcow2, _) | (ImageFormat::Probe, true) => open_qcow2(path, options)?,
+        (ImageFormat::Qcow2, _) | (ImageFormat::Probe, true) => open_qcow2(&file, path, options)?,
         (ImageFormat::Raw, _) => open_raw(path, options)?,
         // What a guest writes into a raw image must not make it a qcow2 image next time.
         (ImageFormat::Probe, false) => Box::new(ProbedRaw(open_raw(path, options)?)),
@@ -149,7 +149,7 @@ fn direct_alignment(file: &File) -> u64 {
     if told == 0 { UNTOLD_ALIGNMENT } else { told.into() }
 }
 
-fn open_qcow2(path: &Path, options: &ImageOptions) -> Result<Box<dyn BlockBackend>, ImageError> {
+fn open_qcow2(file: &File, path: &Path, options: &ImageOptions) -> Result<Box<dyn BlockBackend>, ImageError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied if !options.backing_files => {
             ImageError::BackingFile { path: path.into(), source }
@@ -159,11 +159,33 @@ fn open_qcow2(path: &Path, options: &ImageOptions) -> Result<Box<dyn BlockBacken
     let storage = Storage::open(storage_options(path, options)).map_err(failed)?;
     let gate = Gate { left: if options.backing_files { MAX_CHAIN } else { 0 } };
     let image = Qcow2::<Storage>::builder(storage).write(!options.read_only).open(gate).map_err(failed)?;
+    if !options.read_only {
+        require_first_refcounts(file).map_err(failed)?;
+    }
     let access = FormatAccess::new(image);
     if access.size() == 0 || !access.size().is_multiple_of(SECTOR) {
         return Err(RawFileError::Size { path: path.into(), size: access.size() }.into());
     }
     Ok(Box::new(Structured::new(access, options.read_only)))
+}
+
+/// Refuses an image without reference counts for its own header, as no intact image is. The library would put them where the
+/// header is, not find them there, since offset zero means none, and look for a place for them until its stack ends.
+///
+/// Offsets of fields: qcow2 specification, "Header" and "Refcount table".
+fn require_first_refcounts(file: &File) -> io::Result<()> {
+    let (mut table_offset, mut table_clusters, mut first) = ([0; 8], [0; 4], [0; 8]);
+    file.read_exact_at(&mut table_offset, 48)?;
+    file.read_exact_at(&mut table_clusters, 56)?;
+    if u32::from_be_bytes(table_clusters) != 0 {
+        file.read_exact_at(&mut first, u64::from_be_bytes(table_offset))?;
+    }
+    if u64::from_be_bytes(first) >> 9 == 0 {
+        let text = "it counts no references to its own header; `qemu-img check -r all` may mend it, and it can be read \
+                    (readonly=on)";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(())
 }
 
 fn storage_options(path: &Path, options: &ImageOptions) -> StorageOpenOptions {
@@ -424,5 +446,28 @@ mod tests {
         std::fs::write(&path, [&QCOW2_MAGIC[..], &[0xff; 4092]].concat()).unwrap();
         let error = open_image(&path, &options(ImageFormat::Probe)).err().unwrap();
         assert!(error.to_string().contains("bad"), "{error}");
+    }
+
+    /// Writing into such an image would exhaust the stack.
+    #[test]
+    fn qcow2_that_does_not_count_its_header_is_read_and_not_written() {
+        let scratch = Scratch::new();
+        let without_block = scratch.qcow2("block", None);
+        let file = OpenOptions::new().read(true).write(true).open(&without_block).unwrap();
+        let mut table = [0; 8];
+        file.read_exact_at(&mut table, 48).unwrap();
+        file.write_all_at(&[0; 8], u64::from_be_bytes(table)).unwrap();
+        let without_table = scratch.qcow2("table", None);
+        let file = OpenOptions::new().write(true).open(&without_table).unwrap();
+        file.write_all_at(&[0; 4], 56).unwrap();
+        drop(file);
+        for path in [without_block, without_table] {
+            let error = open_image(&path, &options(ImageFormat::Qcow2)).err().unwrap();
+            let ImageError::Format { source, .. } = &error else { panic!("{error}") };
+            assert!(source.to_string().contains("qemu-img check"), "{source}");
+            let read_only = ImageOptions { read_only: true, ..options(ImageFormat::Qcow2) };
+            let disk = open_image(&path, &read_only).unwrap();
+            disk.read_at(0, &mut [0; 512]).unwrap();
+        }
     }
 }

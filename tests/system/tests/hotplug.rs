@@ -34,7 +34,7 @@ dd if=/dev/zero of=/dev/vda bs=1M count=8 conv=fsync 2> /dev/null && echo "writt
 until [ -d /sys/class/net/eth0 ]; do usleep 20000; done
 echo "mac $(cat /sys/class/net/eth0/address)"
 ifconfig eth0 NETWORK.2 netmask 255.255.255.0 up
-nc NETWORK.1 5001 < /dev/zero > /dev/null 2>&1 &
+nc NETWORK.1 5101 < /dev/zero > /dev/null 2>&1 &
 while [ -b /dev/vda ]; do usleep 20000; done
 echo "gone disk"
 while [ -d /sys/class/net/eth0 ]; do usleep 20000; done
@@ -79,7 +79,7 @@ impl Network {
         let tap = Tap::open(name, 1).unwrap();
         let mask = [255, 255, 255, 0].into();
         tap.configure(&Address { ip: Some((address, mask)), ..Address::default() }).unwrap();
-        let listener = TcpListener::bind((address, 5001)).unwrap();
+        let listener = TcpListener::bind((address, 5101)).unwrap();
         let received = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&received);
         thread::spawn(move || {

@@ -177,7 +177,7 @@ impl BankValue {
 /// Lower-case hexadecimal.
 impl fmt::Display for BankValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        crate::hash::write_hex(self.as_bytes(), f)
     }
 }
 
@@ -189,8 +189,9 @@ impl fmt::Debug for BankValue {
 
 fn pad(bytes: &[u8]) -> [u8; MAX_LEN] {
     let mut padded = [0; MAX_LEN];
-    for (to, from) in padded.iter_mut().zip(bytes) {
-        *to = *from;
+    let len = bytes.len().min(MAX_LEN);
+    if let (Some(to), Some(from)) = (padded.get_mut(..len), bytes.get(..len)) {
+        to.copy_from_slice(from);
     }
     padded
 }

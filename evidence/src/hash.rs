@@ -122,8 +122,9 @@ impl Digest {
             48 => HashAlgorithm::Sha384,
             _ => HashAlgorithm::Sha512,
         });
-        for (to, from) in digest.bytes.iter_mut().zip(bytes) {
-            *to = *from;
+        let len = bytes.len().min(MAX_LEN);
+        if let (Some(to), Some(from)) = (digest.bytes.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
         }
         digest
     }
@@ -138,11 +139,19 @@ impl AsRef<[u8]> for Digest {
 /// Lower-case hexadecimal.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.as_bytes() {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        write_hex(self.as_bytes(), f)
     }
+}
+
+/// Writes a hash value in lower-case hexadecimal, whole and not byte by byte: an appraisal writes dozens.
+pub(crate) fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0; 2 * MAX_LEN];
+    for chunk in bytes.chunks(MAX_LEN) {
+        let text = text.get_mut(..2 * chunk.len()).ok_or(fmt::Error)?;
+        hex::encode_to_slice(chunk, text).map_err(|_| fmt::Error)?;
+        f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Digest {

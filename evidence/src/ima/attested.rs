@@ -40,7 +40,80 @@ impl Entry<'_> {
     }
 }
 
+/// What became of registers when a list was replayed into them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    entries: usize,
+    registers: Vec<Replayed>,
+}
+
+/// One register. It never returns to a value that it had, so it has its attested value over one span of entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Replayed {
+    current: BankValue,
+    used: bool,
+    /// How many entries lead to the attested value.
+    since: Option<usize>,
+    /// How many entries can be read before it is lost again; `None` if it never is.
+    until: Option<usize>,
+}
+
+impl Replay {
+    /// Whether any entry was for the register at `index`.
+    pub fn is_used(&self, index: usize) -> bool {
+        self.registers.get(index).is_some_and(|register| register.used)
+    }
+
+    /// How many entries, from the first, lead every register at `indices` from its value before to its attested value;
+    /// `None` if there is no such number, or no register.
+    ///
+    /// Of several numbers it is the greatest: entries for other registers are counted.
+    pub fn attested(&self, indices: impl IntoIterator<Item = usize>) -> Option<usize> {
+        let mut span = None;
+        for index in indices {
+            let register = self.registers.get(index)?;
+            let (since, until) = span.unwrap_or((0, self.entries));
+            span = Some((since.max(register.since?), until.min(register.until.unwrap_or(self.entries))));
+        }
+        span.filter(|(since, until)| since <= until).map(|(_, until)| until)
+    }
+}
+
 impl Log<'_> {
+    /// Extends `registers` with the entries that are for them, in one pass over the list.
+    ///
+    /// # Errors
+    /// The first entry that is not valid, wherever it is.
+    pub fn replay(&self, registers: &[Register], rule: ExtendRule) -> Result<Replay, ImaError> {
+        let start = |register: &Register| Replayed {
+            current: register.before,
+            used: false,
+            since: (register.before == register.attested).then_some(0),
+            until: None,
+        };
+        let mut replay = Replay { entries: 0, registers: registers.iter().map(start).collect() };
+        for entry in self.entries() {
+            let entry = entry?;
+            let read = replay.entries;
+            replay.entries += 1;
+            let slot =
+                registers.iter().zip(&mut replay.registers).find(|(register, _)| register.pcr == entry.pcr);
+            let Some((register, replayed)) = slot else { continue };
+            replayed.used = true;
+            match (replayed.since, replayed.until) {
+                // What follows proves nothing, so it is not hashed either.
+                (_, Some(_)) => {}
+                (Some(_), None) => replayed.until = Some(read),
+                (None, None) => {
+                    let bank = replayed.current.bank();
+                    replayed.current.extend(entry.extension(bank, rule).as_bytes());
+                    replayed.since = (replayed.current == register.attested).then_some(replay.entries);
+                }
+            }
+        }
+        Ok(replay)
+    }
+
     /// How many entries, from the first, lead every one of `registers` from its value before to its attested value;
     /// `None` if there is no such number, or no register. Entries for other registers are counted and extend nothing.
     ///
@@ -50,38 +123,6 @@ impl Log<'_> {
     /// # Errors
     /// The first entry that is not valid, wherever it is.
     pub fn attested(&self, registers: &[Register], rule: ExtendRule) -> Result<Option<usize>, ImaError> {
-        let mut current: Vec<BankValue> = registers.iter().map(|register| register.before).collect();
-        let differing = |current: &[BankValue]| {
-            current.iter().zip(registers).filter(|(value, register)| **value != register.attested).count()
-        };
-        let mut open = differing(&current);
-        let mut attested = None;
-        let mut entries = self.entries().enumerate();
-        for (index, entry) in entries.by_ref() {
-            let entry = entry?;
-            let register = registers.iter().position(|register| register.pcr == entry.pcr);
-            let Some((value, register)) =
-                register.and_then(|index| Some((current.get_mut(index)?, registers.get(index)?)))
-            else {
-                continue;
-            };
-            if open == 0 {
-                // An extended register never returns to an earlier value, so this is where the attestation ends.
-                attested = Some(index);
-                break;
-            }
-            let matched = *value == register.attested;
-            value.extend(entry.extension(value.bank(), rule).as_bytes());
-            match (matched, *value == register.attested) {
-                (true, false) => open += 1,
-                (false, true) => open -= 1,
-                _ => {}
-            }
-        }
-        if attested.is_some() {
-            entries.try_for_each(|(_, entry)| entry.map(drop))?;
-            return Ok(attested);
-        }
-        Ok((open == 0 && !registers.is_empty()).then(|| self.entries().count()))
+        Ok(self.replay(registers, rule)?.attested(0..registers.len()))
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::template::{Field, MAX_NAME_LEN, Template};
 use super::{ImaError, MAX_PATH_LEN};
 use crate::bank::{Bank, BankValue};
+use crate::hash::write_hex;
 use crate::reader::Reader;
 use crate::tcg::MAX_REGISTER;
 
@@ -41,7 +42,7 @@ pub struct FileDigest<'a> {
 impl fmt::Display for FileDigest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}:", if self.verity { "verity:" } else { "" }, self.algorithm)?;
-        self.value.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(self.value, f)
     }
 }
 

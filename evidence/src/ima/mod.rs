@@ -3,7 +3,7 @@
 //! `security/integrity/ima/ima_fs.c`, `Documentation/security/IMA-templates.rst`).
 //!
 //! The binary form of little-endian machines is read, and what `ima_canonical_fmt` makes of the others. The ASCII form is
-//! rewritten to it, so that there is one reader of entries. A list proves nothing by itself: [`Log::attested`] says how
+//! rewritten to it, so that there is one reader of entries. A list proves nothing by itself: [`Log::replay`] says how
 //! much of it the registers attest.
 
 mod ascii;
@@ -17,7 +17,7 @@ mod write;
 
 use std::borrow::Cow;
 
-pub use attested::{ExtendRule, Register};
+pub use attested::{ExtendRule, Register, Replay};
 pub use entries::{Entries, Entry, FileDigest};
 pub use error::{AsciiError, ImaError};
 pub use template::Template;

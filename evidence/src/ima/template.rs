@@ -46,17 +46,6 @@ pub(super) enum Field {
 }
 
 impl Template {
-    const ALL: [Self; 8] = [
-        Self::Ima,
-        Self::ImaNg,
-        Self::ImaSig,
-        Self::ImaNgV2,
-        Self::ImaSigV2,
-        Self::ImaBuf,
-        Self::ImaModsig,
-        Self::EvmSig,
-    ];
-
     /// The name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,7 +61,18 @@ impl Template {
     }
 
     pub(super) fn from_name(name: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|template| template.name().as_bytes() == name)
+        // Once for each entry: a comparison by length first, not with one name after the other.
+        Some(match name {
+            b"ima" => Self::Ima,
+            b"ima-ng" => Self::ImaNg,
+            b"ima-sig" => Self::ImaSig,
+            b"ima-ngv2" => Self::ImaNgV2,
+            b"ima-sigv2" => Self::ImaSigV2,
+            b"ima-buf" => Self::ImaBuf,
+            b"ima-modsig" => Self::ImaModsig,
+            b"evm-sig" => Self::EvmSig,
+            _ => return None,
+        })
     }
 
     /// The fields, digest and path first.

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use evidence::bank::{Bank, BankValue};
 use evidence::hash::{Digest, HashAlgorithm};
-use evidence::ima::{self, ExtendRule, Register};
+use evidence::ima::{self, ExtendRule, Register, Replay};
 use evidence::tcg::{EventLog, Registers};
 use serde::Serialize;
 
@@ -89,24 +89,20 @@ pub fn attest<'a>(
             (*before, *explained) = (value, Explained::Boot);
         }
     }
-    let in_ima = match &ima {
-        Some(log) => used(log).map_err(|error| malformed(&error))?,
-        None => [false; 4],
+    let registers = registers(bank, rems, &before)?;
+    let replay = match &ima {
+        Some(log) => Some(log.replay(&registers, ExtendRule::PerBank).map_err(|error| malformed(&error))?),
+        None => None,
     };
-    let mut by_ima = Vec::new();
-    let registers = rems.iter().zip(&before).zip(in_ima).zip(&mut explained).zip(REGISTERS);
-    for ((((rem, before), in_ima), explained), pcr) in registers {
-        let attested = BankValue::from_slice(bank, rem.as_bytes()).ok_or_else(|| {
-            refuse(Code::LogMismatch, format!("extensible measurement {} is not of {hash}", pcr - 1))
-        })?;
-        if in_ima {
-            by_ima.push(Register { pcr, before: *before, attested });
-        } else if *before != attested {
+    for (at, (register, explained)) in registers.iter().zip(&mut explained).enumerate() {
+        let in_ima = replay.as_ref().is_some_and(|replay| replay.is_used(at));
+        let Register { pcr, before, attested } = register;
+        if !in_ima && before != attested {
             if *explained == Explained::Boot {
                 return Err(refuse(
                     Code::LogMismatch,
                     format!(
-                        "the boot log leads to {before} in register {pcr}, extensible measurement {} is {rem}: \
+                        "the boot log leads to {before} in register {pcr}, extensible measurement {} is {attested}: \
                          the log is not what was measured",
                         pcr - 1
                     ),
@@ -115,58 +111,67 @@ pub fn attest<'a>(
             *explained = Explained::Unexplained;
         }
     }
-    let ima = match ima {
-        Some(log) => Some(attest_ima(log, &by_ima, &mut explained)?),
+    let ima = match ima.zip(replay) {
+        Some((log, replay)) => Some(attest_ima(log, &registers, &replay, &mut explained)?),
         None => None,
     };
     Ok(Attested { bank, boot, ima, explained })
 }
 
+/// The measurement registers, with their values before the IMA log and their attested values.
+fn registers(bank: Bank, rems: &[Digest; 4], before: &[BankValue; 4]) -> Result<Vec<Register>, Refusal> {
+    let register = |((rem, before), pcr): ((&Digest, &BankValue), u32)| {
+        let attested = BankValue::from_slice(bank, rem.as_bytes()).ok_or_else(|| {
+            refuse(Code::LogMismatch, format!("extensible measurement {} is not of {bank}", pcr - 1))
+        })?;
+        Ok(Register { pcr, before: *before, attested })
+    };
+    rems.iter().zip(before).zip(REGISTERS).map(register).collect()
+}
+
+/// `per_bank` is what the list makes of `registers` under the present rule of Linux.
 fn attest_ima<'a>(
     log: ima::Log<'a>,
     registers: &[Register],
+    per_bank: &Replay,
     explained: &mut [Explained; 4],
 ) -> Result<AttestedIma<'a>, Refusal> {
-    if registers.is_empty() {
+    let used: Vec<usize> = (0..registers.len()).filter(|at| per_bank.is_used(*at)).collect();
+    if used.is_empty() {
         // Stock Linux measures into PCR 10 of a TPM. That says nothing about a Realm, for or against it.
         return Ok(AttestedIma { log, entries: 0, any: false, rule: ExtendRule::PerBank });
     }
-    for rule in [ExtendRule::PerBank, ExtendRule::PaddedSha1] {
-        let attested = log.attested(registers, rule);
-        let attested = attested.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
-        let Some(entries) = attested else { continue };
-        let mut any = false;
-        for register in registers.iter().filter(|register| register.before != register.attested) {
-            any = true;
-            if let Some(explained) = index(register.pcr).and_then(|at| explained.get_mut(at)) {
-                *explained = match explained {
-                    Explained::Boot => Explained::BootAndIma,
-                    _ => Explained::Ima,
-                };
-            }
+    let (entries, rule) = match per_bank.attested(used.iter().copied()) {
+        Some(entries) => (Some(entries), ExtendRule::PerBank),
+        None => {
+            let padded = log.replay(registers, ExtendRule::PaddedSha1);
+            let padded = padded.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
+            (padded.attested(used.iter().copied()), ExtendRule::PaddedSha1)
         }
-        return Ok(AttestedIma { log, entries, any, rule });
-    }
-    let registers: Vec<String> = registers.iter().map(|register| register.pcr.to_string()).collect();
-    Err(refuse(
-        Code::LogMismatch,
-        format!(
-            "no part of the IMA log leads to the attested values of its registers ({}): the log is not what was \
-             measured, or was read before the token",
-            registers.join(", ")
-        ),
-    ))
-}
-
-/// Which registers the entries of a list are for.
-fn used(log: &ima::Log<'_>) -> Result<[bool; 4], ima::ImaError> {
-    let mut used = [false; 4];
-    for entry in log.entries() {
-        if let Some(used) = index(entry?.pcr).and_then(|at| used.get_mut(at)) {
-            *used = true;
+    };
+    let used = used.iter().filter_map(|at| registers.get(*at));
+    let Some(entries) = entries else {
+        let names: Vec<String> = used.map(|register| register.pcr.to_string()).collect();
+        return Err(refuse(
+            Code::LogMismatch,
+            format!(
+                "no part of the IMA log leads to the attested values of its registers ({}): the log is not what was \
+                 measured, or was read before the token",
+                names.join(", ")
+            ),
+        ));
+    };
+    let mut any = false;
+    for register in used.filter(|register| register.before != register.attested) {
+        any = true;
+        if let Some(explained) = index(register.pcr).and_then(|at| explained.get_mut(at)) {
+            *explained = match explained {
+                Explained::Boot => Explained::BootAndIma,
+                _ => Explained::Ima,
+            };
         }
     }
-    Ok(used)
+    Ok(AttestedIma { log, entries, any, rule })
 }
 
 /// Data that a digest must cover is what the digest covers; otherwise text and variables would be anyone's word.

@@ -41,26 +41,83 @@ fn sorted<S: Serializer>(
 }
 
 /// The digest of a file: `sha256:HEX`, or `verity:sha256:HEX` for that of fs-verity.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+///
+/// It points nowhere: there may be a hundred thousand, and each step to another place in memory costs the appraisal of a
+/// list more than the hash of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FileReference {
     verity: bool,
-    algorithm: String,
-    value: Vec<u8>,
+    algorithm: FileHash,
+    value: [u8; MAX_VALUE],
+}
+
+const MAX_VALUE: usize = 64;
+
+/// The algorithms that Linux measures files with, by its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum FileHash {
+    Sha1,
+    Sha256,
+    Sha384,
+    Sha512,
+    Sm3,
+    Sm3Long,
+    Streebog256,
+    Streebog512,
+}
+
+impl FileHash {
+    const ALL: [Self; 8] = [
+        Self::Sha1,
+        Self::Sha256,
+        Self::Sha384,
+        Self::Sha512,
+        Self::Sm3,
+        Self::Sm3Long,
+        Self::Streebog256,
+        Self::Streebog512,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+            Self::Sm3 => "sm3",
+            Self::Sm3Long => "sm3-256",
+            Self::Streebog256 => "streebog256",
+            Self::Streebog512 => "streebog512",
+        }
+    }
+
+    const fn len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 | Self::Sm3 | Self::Sm3Long | Self::Streebog256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 | Self::Streebog512 => MAX_VALUE,
+        }
+    }
 }
 
 impl FileReference {
     /// Whether `digest` is this one.
     #[must_use]
     pub fn is(&self, digest: &FileDigest<'_>) -> bool {
-        (self.verity, &*self.algorithm, &*self.value) == (digest.verity, digest.algorithm, digest.value)
+        self.digest() == *digest
+    }
+
+    fn digest(&self) -> FileDigest<'_> {
+        let value = self.value.get(..self.algorithm.len()).unwrap_or(&self.value);
+        FileDigest { verity: self.verity, algorithm: self.algorithm.name(), value }
     }
 }
 
 impl fmt::Display for FileReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verity, algorithm, value } = self;
-        fmt::Display::fmt(&FileDigest { verity: *verity, algorithm, value }, f)
+        fmt::Display::fmt(&self.digest(), f)
     }
 }
 
@@ -87,17 +144,11 @@ impl FromStr for FileReference {
         };
         let read = || {
             let (algorithm, value) = digest.split_once(':')?;
-            let value = hex::decode(value).ok()?;
-            let good = match algorithm {
-                "sha1" => value.len() == 20,
-                "sha256" | "sm3" | "sm3-256" | "streebog256" => value.len() == 32,
-                "sha384" => value.len() == 48,
-                "sha512" | "streebog512" => value.len() == 64,
-                _ => false,
-            };
+            let algorithm = FileHash::ALL.into_iter().find(|known| known.name() == algorithm)?;
+            let mut bytes = [0; MAX_VALUE];
+            hex::decode_to_slice(value, bytes.get_mut(..algorithm.len())?).ok()?;
             // A violation is all zeros; it must never be a known file.
-            let zero = value.iter().all(|byte| *byte == 0);
-            (good && !zero).then(|| Self { verity, algorithm: algorithm.to_owned(), value })
+            (bytes != [0; MAX_VALUE]).then_some(Self { verity, algorithm, value: bytes })
         };
         read().ok_or_else(|| FileReferenceError { found: text.chars().take(200).collect() })
     }

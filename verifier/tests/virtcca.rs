@@ -325,3 +325,30 @@ fn a_verified_platform_token_is_remembered_for_its_own_device_only() {
     let other = mint.sub.issue(&Authority::params("device-0002"), DeviceSigner::p521().certified());
     assert_eq!(run(Some(other.pem().into_bytes())).unwrap_err(), Code::PlatformSignatureInvalid);
 }
+
+/// Two genuine Platform Tokens of one device, and a forgery: each is taken for itself, whatever was verified before.
+#[test]
+fn a_verified_platform_token_is_not_taken_for_another() {
+    let (mut mint, store) = minted();
+    let policies = default_policies();
+    let config = |appraisal: &Appraisal| appraisal.claims["platform"]["config"].as_str().unwrap().to_owned();
+    let first = config(&run(&mint, &store, &policies).unwrap());
+    mint.platform.as_mut().unwrap().config = vec![0xaa; 5];
+    let second = config(&run(&mint, &store, &policies).unwrap());
+    assert_ne!(first, second);
+    assert_eq!(second, "aaaaaaaaaa");
+
+    let genuine = mint.platform_token().unwrap();
+    let mut forged = genuine.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut evidence = mint.virtcca_evidence();
+    let mut run = |platform: &[u8]| {
+        evidence.token = virtcca::wrap(Some(platform), &mint.cvm_token());
+        let evidence = evidence::envelope::Evidence::Virtcca(evidence.clone());
+        appraise(&evidence, &CHALLENGE, &store.context(&policies)).map(drop).map_err(|refusal| refusal.code)
+    };
+    for _ in 0..2 {
+        assert_eq!(run(&genuine), Ok(()));
+        assert_eq!(run(&forged), Err(Code::PlatformSignatureInvalid));
+    }
+}

@@ -31,17 +31,59 @@ impl VirtccaToken {
     ///
     /// Anything that the module's rules forbid, with the claim at fault named.
     pub fn decode(token: &[u8]) -> Result<Self, DecodeError> {
+        let Halves { platform, cvm } = Halves::split(token)?;
+        Ok(Self {
+            platform: platform.as_deref().map(PlatformClaims::decode_signed).transpose()?,
+            cvm: CvmClaims::decode_signed(&cvm)?,
+        })
+    }
+}
+
+/// A token taken apart, with neither half decoded: for whoever has decoded the same Platform Token before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halves {
+    /// The Platform Token, for [`PlatformClaims::decode_signed`].
+    pub platform: Option<Vec<u8>>,
+    /// The CVM token, for [`CvmClaims::decode_signed`].
+    pub cvm: Vec<u8>,
+}
+
+impl Halves {
+    /// Takes the wrapper off.
+    ///
+    /// # Errors
+    ///
+    /// A wrapper that is malformed, too large, or without a CVM token.
+    pub fn split(token: &[u8]) -> Result<Self, DecodeError> {
         let content = wrapper::unwrap(token, WRAPPERS, Token::Cvm)?;
-        let algorithms = SignatureAlgorithm::VIRTCCA;
-        let decode =
-            |token: Vec<u8>| cose::decode(Token::Platform, &token, algorithms, PlatformClaims::decode);
-        let platform = content.platform.map(decode).transpose()?;
-        let cvm = cose::decode(Token::Cvm, &content.guest, algorithms, CvmClaims::decode)?;
+        Ok(Self { platform: content.platform, cvm: content.guest })
+    }
+}
+
+impl PlatformClaims {
+    /// Decodes a Platform Token.
+    ///
+    /// # Errors
+    ///
+    /// As [`VirtccaToken::decode`].
+    pub fn decode_signed(token: &[u8]) -> Result<Signed<Self>, DecodeError> {
+        cose::decode(Token::Platform, token, SignatureAlgorithm::VIRTCCA, Self::decode)
+    }
+}
+
+impl CvmClaims {
+    /// Decodes a CVM token.
+    ///
+    /// # Errors
+    ///
+    /// As [`VirtccaToken::decode`].
+    pub fn decode_signed(token: &[u8]) -> Result<Signed<Self>, DecodeError> {
+        let cvm = cose::decode(Token::Cvm, token, SignatureAlgorithm::VIRTCCA, Self::decode)?;
         let (key, algorithm) = (&cvm.claims.key, cvm.algorithm);
         if algorithm != key.algorithm() {
             return Err(DecodeError::KeyAlgorithm { token: Token::Cvm, key: key.kind(), algorithm });
         }
-        Ok(Self { platform, cvm })
+        Ok(cvm)
     }
 }
 

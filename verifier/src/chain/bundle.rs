@@ -1,7 +1,10 @@
 //! The certificate authorities and revocation lists that an operator has installed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use evidence::token::Signed;
+use evidence::virtcca::PlatformClaims;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{
@@ -97,8 +100,9 @@ pub struct TrustBundle {
     pub(super) lists: Vec<RevocationList>,
     pub(super) accepted: BTreeSet<Fingerprint>,
     authorities: Vec<Authority>,
-    pub(super) devices: Cache<std::sync::Arc<Device>>,
+    pub(super) devices: Cache<Arc<Device>>,
     signatures: Cache<()>,
+    platform_tokens: Cache<Arc<Signed<PlatformClaims>>>,
 }
 
 impl TrustBundle {
@@ -113,6 +117,7 @@ impl TrustBundle {
             authorities: Vec::new(),
             devices: Cache::new(),
             signatures: Cache::new(),
+            platform_tokens: Cache::new(),
         }
     }
 
@@ -154,6 +159,16 @@ impl TrustBundle {
     /// Remembers a signature that was verified.
     pub(crate) fn remember(&self, fact: [u8; 32]) {
         self.signatures.put(fact, ());
+    }
+
+    /// The Platform Token whose bytes have the SHA-256 `key`, if it is kept decoded. That says nothing about its signature.
+    pub(crate) fn platform_token(&self, key: &[u8; 32]) -> Option<Arc<Signed<PlatformClaims>>> {
+        self.platform_tokens.get(key)
+    }
+
+    /// Keeps a decoded Platform Token.
+    pub(crate) fn keep_platform_token(&self, key: [u8; 32], token: Arc<Signed<PlatformClaims>>) {
+        self.platform_tokens.put(key, token);
     }
 
     fn add(&mut self, file: &str, content: &[u8]) -> Result<(), BundleError> {

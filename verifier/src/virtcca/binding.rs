@@ -2,11 +2,11 @@
 //!
 //! It stands before the platform signature so that a swapped key can be told from a broken signature.
 
-use evidence::token::Signed;
-use evidence::virtcca::{CvmKey, PlatformClaims, VirtccaToken};
+use evidence::virtcca::CvmKey;
 use subtle::ConstantTimeEq as _;
 
 use super::certificate_chain::TrustedDevice;
+use super::decode::{PlatformToken, Token};
 use crate::chain::DeviceKey;
 use crate::policy::AppraisalPolicy;
 use crate::refusal::{Code, Refusal, Step};
@@ -15,14 +15,14 @@ use crate::signature;
 /// A key that is named by what stands for the platform.
 pub enum Bound<'a> {
     /// By a Platform Token, whose signature was not looked at yet.
-    Platform(&'a CvmKey, &'a Signed<PlatformClaims>),
+    Platform(&'a CvmKey, &'a PlatformToken),
     /// By the device certificate, which was validated. Policies allow that.
     DeviceCertificate(&'a CvmKey),
 }
 
 /// Looks for the key in the Platform Token; without one, if every policy allows that, in the device certificate.
 pub fn verify<'a>(
-    token: &'a VirtccaToken,
+    token: &'a Token,
     device: &TrustedDevice,
     policies: &[AppraisalPolicy],
 ) -> Result<Bound<'a>, Refusal> {
@@ -38,7 +38,7 @@ pub fn verify<'a>(
         return Ok(Bound::DeviceCertificate(key));
     };
     let expected = claims.key_hash.digest(key.claim_bytes());
-    if !bool::from(expected.as_bytes().ct_eq(platform.claims.challenge.as_bytes())) {
+    if !bool::from(expected.as_bytes().ct_eq(platform.signed.claims.challenge.as_bytes())) {
         let detail = "the Platform Token's challenge is not the hash of the CVM token's key: the two halves of the \
                       token do not belong together";
         return Err(mismatch(key, detail));

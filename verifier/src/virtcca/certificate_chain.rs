@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::Context;
 use crate::chain::{Device, TrustBundle};
-use crate::refusal::{Code, Refusal, Step};
+use crate::refusal::{Code, Refusal, Step, StoreError};
 
 /// A device whose certificates were validated, and the bundle that did it.
 pub struct TrustedDevice {
@@ -13,9 +13,13 @@ pub struct TrustedDevice {
 }
 
 /// Validates the certificates, and revocation as far as every policy demands it.
-pub fn verify(certificates: &[u8], context: &Context<'_>) -> Result<TrustedDevice, Refusal> {
+pub fn verify(
+    certificates: &[u8],
+    bundle: Result<Arc<TrustBundle>, StoreError>,
+    context: &Context<'_>,
+) -> Result<TrustedDevice, Refusal> {
     let step = Step::CertificateChain;
-    let bundle = context.certificates.bundle().map_err(|error| Refusal::unavailable(step, &error))?;
+    let bundle = bundle.map_err(|error| Refusal::unavailable(step, &error))?;
     let device = bundle
         .device(certificates, context.now)
         .map_err(|error| Refusal::new(step, error.code(), error.to_string()))?;

@@ -24,10 +24,11 @@ pub fn verify<'a>(
     trusted: &TrustedDevice,
     signatures: &dyn SignatureVerifier,
 ) -> Result<VouchedKey<'a>, Refusal> {
-    let (key, platform) = match *bound {
+    let (key, token) = match *bound {
         Bound::DeviceCertificate(key) => return Ok(VouchedKey { key, platform: None }),
-        Bound::Platform(key, platform) => (key, platform),
+        Bound::Platform(key, token) => (key, token),
     };
+    let platform = &*token.signed;
     let device_key = match &trusted.device.key {
         DeviceKey::Ec { point, .. } => point,
         DeviceKey::Rsa { spki } => spki,
@@ -45,6 +46,7 @@ pub fn verify<'a>(
             })?;
         trusted.bundle.remember(fact);
     }
+    token.keep(&trusted.bundle);
     Ok(VouchedKey { key, platform: Some(&platform.claims) })
 }
 

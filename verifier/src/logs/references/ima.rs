@@ -204,3 +204,24 @@ impl TryFrom<String> for PathPattern {
         Err(PathPatternError { found: text.chars().take(200).collect() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_of_its_algorithm_and_its_whole_value() {
+        let reference: FileReference = format!("sha1:{}", "11".repeat(20)).parse().unwrap();
+        let digest = |verity, algorithm, value| FileDigest { verity, algorithm, value };
+        assert!(reference.is(&digest(false, "sha1", &[0x11; 20])));
+        let padded = [&[0x11; 20][..], &[0; 12]].concat();
+        for other in [
+            digest(true, "sha1", &[0x11; 20]),
+            digest(false, "sha256", &[0x11; 20]),
+            digest(false, "sha1", &[0x11; 19]),
+            digest(false, "sha1", &padded),
+        ] {
+            assert!(!reference.is(&other), "{other}");
+        }
+    }
+}

@@ -66,6 +66,8 @@ fn run_parts(arguments: &Arguments, total: &mut Tally, times: &mut Vec<(Part, Du
     let workspace = Workspace::find()?;
     prerequisites::ensure(Host::detect(), &workspace.arm_host_cache())?;
     prerequisites::ensure_services(&workspace.arm_host_cache())?;
+    // The fuzz targets are linted, too.
+    prerequisites::ensure_cxx(&workspace.arm_host_cache())?;
     for (part, run) in PARTS {
         let named = arguments.only.is_none_or(|only| only == part);
         if !named || (part == Part::Checks && arguments.filter.is_some()) {

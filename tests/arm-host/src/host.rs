@@ -47,8 +47,6 @@ pub struct Suite {
     pub case_limit: Duration,
     /// Only cases whose full name contains this.
     pub filter: Option<String>,
-    /// Also the cases that are marked `#[ignore]`.
-    pub ignored: bool,
     /// Sockets in the host that lead to services on this machine.
     pub relays: Vec<Relay>,
 }
@@ -56,8 +54,7 @@ pub struct Suite {
 impl Suite {
     fn job(&self, binaries: Vec<TestBinary>, report_port: Option<String>) -> Job {
         let (timeout_s, filter) = (self.case_limit.as_secs(), self.filter.clone());
-        let (lanes, ignored) = (self.lanes, self.ignored);
-        Job::Tests(Tests { binaries, lanes, timeout_s, filter, ignored, report_port })
+        Job::Tests(Tests { binaries, lanes: self.lanes, timeout_s, filter, report_port })
     }
 }
 

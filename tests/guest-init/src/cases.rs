@@ -99,7 +99,7 @@ fn plan(tests: &Tests) -> (Vec<Lane>, Vec<Case>) {
     let limit = Duration::from_secs(tests.timeout_s);
     let (mut planned, mut unlisted) = (Vec::new(), Vec::new());
     for binary in &tests.binaries {
-        match list(binary, tests.ignored, limit) {
+        match list(binary, limit) {
             Ok(mut names) => {
                 if let Some(filter) = &tests.filter {
                     names.retain(|test| full_name(binary, test).contains(filter.as_str()));
@@ -118,19 +118,9 @@ fn plan(tests: &Tests) -> (Vec<Lane>, Vec<Case>) {
     (planned, unlisted)
 }
 
-/// The names of a binary's cases; those that are marked `#[ignore]` only if `ignored`.
-fn list(binary: &TestBinary, ignored: bool, limit: Duration) -> Result<Vec<String>> {
-    let mut names = list_by(binary, &[], limit)?;
-    if !ignored {
-        let left_out = list_by(binary, &["--ignored"], limit)?;
-        names.retain(|name| !left_out.contains(name));
-    }
-    Ok(names)
-}
-
-fn list_by(binary: &TestBinary, which: &[&str], limit: Duration) -> Result<Vec<String>> {
+fn list(binary: &TestBinary, limit: Duration) -> Result<Vec<String>> {
     let mut command = Command::new(&binary.path);
-    command.args(["--list", "--format", "terse"]).args(which);
+    command.args(["--list", "--format", "terse"]);
     let ended =
         process::run(&mut command, limit).with_context(|| format!("cannot run {}", binary.path.display()))?;
     if !ended.status.is_some_and(|status| status.success()) {
@@ -164,19 +154,17 @@ mod tests {
 
     const ONE: NonZeroUsize = NonZeroUsize::MIN;
 
-    /// A stand-in for a test binary: `good` passes, `bad` fails, `gone` matches nothing when it is run, `slow` never ends,
-    /// and `costly` passes and is marked to be ignored.
+    /// A stand-in for a test binary: `good` passes, `bad` fails, `skipped` is an ignored test, `slow` never ends.
     fn fake_binary(directory: &Path) -> TestBinary {
         let path = directory.join("fake");
         fs::write(
             &path,
             "#!/bin/sh\n\
-             [ \"$*\" = '--list --format terse --ignored' ] && { echo costly: test; exit; }\n\
-             [ \"$1\" = --list ] && { for t in good bad gone slow costly; do echo $t: test; done; echo x: benchmark; exit; }\n\
+             [ \"$1\" = --list ] && { for t in good bad skipped slow; do echo $t: test; done; echo x: benchmark; exit; }\n\
              case $2 in\n\
-             good|costly) echo 'test result: ok. 1 passed; 0 failed; 0 ignored';;\n\
+             good) echo 'test result: ok. 1 passed; 0 failed; 0 ignored';;\n\
              bad) echo 'assertion failed'; exit 101;;\n\
-             gone) echo 'test result: ok. 0 passed; 0 failed; 0 ignored';;\n\
+             skipped) echo 'test result: ok. 0 passed; 0 failed; 1 ignored';;\n\
              slow) sleep 1000;;\n\
              esac\n",
         )
@@ -186,14 +174,7 @@ mod tests {
     }
 
     fn tests(binaries: Vec<TestBinary>, timeout_s: u64, filter: Option<&str>) -> Tests {
-        Tests {
-            binaries,
-            lanes: ONE,
-            timeout_s,
-            filter: filter.map(Into::into),
-            ignored: false,
-            report_port: None,
-        }
+        Tests { binaries, lanes: ONE, timeout_s, filter: filter.map(Into::into), report_port: None }
     }
 
     fn report(tests: &Tests) -> Vec<Message> {
@@ -203,12 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn reports_each_case_and_counts_one_that_did_not_run_as_failed() {
+    fn reports_each_case_and_counts_an_ignored_one_as_failed() {
         let directory = tempfile::tempdir().unwrap();
         let binaries = vec![fake_binary(directory.path())];
         let messages = report(&tests(binaries, 1, None));
         let Message::Plan { plan } = &messages[0] else { panic!("the first line is the plan") };
-        assert_eq!(plan, &["fake::good", "fake::bad", "fake::gone", "fake::slow"]);
+        assert_eq!(plan, &["fake::good", "fake::bad", "fake::skipped", "fake::slow"]);
         let outcomes: Vec<_> = messages
             .iter()
             .filter_map(|message| match message {
@@ -218,7 +199,7 @@ mod tests {
             .collect();
         assert_eq!(
             outcomes,
-            [("fake::good", true), ("fake::bad", false), ("fake::gone", false), ("fake::slow", false)]
+            [("fake::good", true), ("fake::bad", false), ("fake::skipped", false), ("fake::slow", false)]
         );
     }
 
@@ -239,7 +220,7 @@ mod tests {
             let (here, there) =
                 (path.with_extension("here"), directory.path().join(other).with_extension("here"));
             let script = format!(
-                "#!/bin/sh\ncase \"$*\" in *--ignored*) exit;; --list*) echo meets: test; exit;; esac\ntouch {}\n\
+                "#!/bin/sh\ncase \"$*\" in --list*) echo meets: test; exit;; esac\ntouch {}\n\
                  until [ -e {} ]; do sleep 0.05; done\necho 'test result: ok. 1 passed; 0 failed'\n",
                 here.display(),
                 there.display()
@@ -261,16 +242,5 @@ mod tests {
         let binaries = vec![fake_binary(directory.path())];
         let messages = report(&tests(binaries, 5, Some("::good")));
         assert_eq!(messages[0], Message::Plan { plan: vec!["fake::good".into()] });
-    }
-
-    #[test]
-    fn runs_what_is_marked_to_be_ignored_only_when_asked() {
-        let directory = tempfile::tempdir().unwrap();
-        let binaries = vec![fake_binary(directory.path())];
-        let only = tests(binaries, 5, Some("::costly"));
-        assert_eq!(report(&only)[0], Message::Plan { plan: vec![] });
-        let messages = report(&Tests { ignored: true, ..only });
-        assert_eq!(messages[0], Message::Plan { plan: vec!["fake::costly".into()] });
-        assert!(matches!(&messages[2], Message::Case(case) if case.ok), "{messages:?}");
     }
 }

@@ -66,9 +66,6 @@ pub struct Tests {
     /// Only cases whose full name (`binary::test`) contains this text.
     #[serde(default)]
     pub filter: Option<String>,
-    /// Also the cases that are marked `#[ignore]`.
-    #[serde(default)]
-    pub ignored: bool,
     /// Name of the virtio-serial port that carries the reports; standard output when absent.
     #[serde(default)]
     pub report_port: Option<String>,
@@ -128,7 +125,6 @@ mod tests {
             timeout_s: 1,
             lanes: NonZeroUsize::MIN,
             filter: None,
-            ignored: true,
             report_port: Some("p".into()),
         };
         for job in [Job::Run(vec!["x".into()]), Job::Tests(tests), Job::Shell] {

@@ -16,7 +16,7 @@ fn leaves_no_daemon_behind_and_tells_failure_by_its_exit_code() {
     fs::write(
         &binary,
         format!(
-            "#!/bin/sh\ncase \"$*\" in *--ignored) exit;; --list*) echo daemon: test; exit;; esac\n\
+            "#!/bin/sh\ncase \"$*\" in --list*) echo daemon: test; exit;; esac\n\
              setsid sleep 1000 & echo $! > {}\necho 'assertion failed'; exit 101\n",
             pid_file.display()
         ),
@@ -33,7 +33,6 @@ fn leaves_no_daemon_behind_and_tells_failure_by_its_exit_code() {
             lanes: std::num::NonZeroUsize::MIN,
             timeout_s: 60,
             filter: None,
-            ignored: false,
             report_port: None,
         }),
         finally: Finally::PowerOff,

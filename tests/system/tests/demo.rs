@@ -88,43 +88,36 @@ mod virtcca {
     }
 
     #[test]
-    #[ignore = "played by the demo"]
     fn kernel() {
         play("virtcca_kernel");
     }
 
     #[test]
-    #[ignore = "played by the demo"]
     fn initrd() {
         play("virtcca_initrd");
     }
 
     #[test]
-    #[ignore = "played by the demo"]
     fn cmdline() {
         play("virtcca_cmdline");
     }
 
     #[test]
-    #[ignore = "played by the demo"]
     fn nonce() {
         play("virtcca_nonce");
     }
 
     #[test]
-    #[ignore = "played by the demo"]
     fn token() {
         play("virtcca_token");
     }
 
     #[test]
-    #[ignore = "played by the demo"]
     fn platform_key() {
         play("virtcca_platform_key");
     }
 
     #[test]
-    #[ignore = "played by the demo"]
     fn device_certificate() {
         play("virtcca_device_certificate");
     }

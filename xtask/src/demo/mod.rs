@@ -72,7 +72,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         lanes: NonZeroUsize::MIN,
         case_limit: GUEST_LIMIT,
         filter: Some(filter),
-        ignored: true,
         relays: vec![stage.relay()],
     };
     let step = Step::begin(match host {

@@ -41,7 +41,6 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
         lanes: LANES,
         case_limit: CASE_LIMIT,
         filter: filter.map(str::to_owned),
-        ignored: false,
         relays: vec![stage.relay()],
     };
     let step = Step::begin(match host {

@@ -2,43 +2,42 @@
 //! and authenticated when it changes, not with every attestation.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use service_kit::problem::Problem;
 
-use crate::store::Revision;
-
 /// Without this bound every tenant that was ever active would stay in memory.
-const MAX_TENANTS: usize = 256;
+const MAX_VALUES: usize = 256;
 
-/// Values by tenant.
-pub struct Derived<V>(Mutex<HashMap<String, (Revision, Arc<V>)>>);
+/// Values by what they are for, each with the revision `R` of the documents that it was made of.
+pub struct Derived<K, R, V>(Mutex<HashMap<K, (R, Arc<V>)>>);
 
-impl<V> Default for Derived<V> {
+impl<K, R, V> Default for Derived<K, R, V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<V> Derived<V> {
+impl<K: Eq + Hash, R: PartialEq, V> Derived<K, R, V> {
     /// The value for `key`, made now if it was made of another revision. `revision` must have been read before `make` reads.
     pub async fn get(
         &self,
-        key: &str,
-        revision: Revision,
+        key: K,
+        revision: R,
         make: impl AsyncFnOnce() -> Result<V, Problem>,
     ) -> Result<Arc<V>, Problem> {
-        if let Some((known, value)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key)
+        if let Some((known, value)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
             && *known == revision
         {
             return Ok(Arc::clone(value));
         }
         let value = Arc::new(make().await?);
         let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if values.len() >= MAX_TENANTS {
+        if values.len() >= MAX_VALUES {
             values.clear();
         }
-        values.insert(key.to_owned(), (revision, Arc::clone(&value)));
+        values.insert(key, (revision, Arc::clone(&value)));
         Ok(value)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
+use verifier::logs::LogReferences;
+use verifier::{HexBytes, Rules};
 
 use crate::store::{Kind, Registered};
 
@@ -44,22 +47,34 @@ pub enum AttesterType {
     TpmBoot,
     /// A quote of a TPM and the log of IMA.
     TpmIma,
+    /// A token of a virtCCA machine, and its logs.
+    VirtCca,
 }
 
 impl AttesterType {
+    /// Every type.
+    pub const ALL: [Self; 3] = [Self::TpmBoot, Self::TpmIma, Self::VirtCca];
+
     /// Its name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::TpmBoot => "tpm_boot",
             Self::TpmIma => "tpm_ima",
+            Self::VirtCca => "virt_cca",
         }
     }
 
     /// The type of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::TpmBoot, Self::TpmIma].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether a TPM makes the evidence.
+    #[must_use]
+    pub const fn is_of_tpm(self) -> bool {
+        matches!(self, Self::TpmBoot | Self::TpmIma)
     }
 }
 
@@ -104,6 +119,9 @@ pub struct Policy {
     pub attester_type: Vec<AttesterType>,
     /// The Rego text: package `verification`, rule `result`.
     pub rego: String,
+    /// What is demanded of virtCCA platforms and logs before Rego is asked; absent demands what is strict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Rules>,
     /// Whether it applies to all evidence of its types.
     pub is_default: bool,
     /// When it was changed last, milliseconds since the Unix epoch.
@@ -111,7 +129,7 @@ pub struct Policy {
 }
 
 /// What a certificate is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CertType {
     /// Its holder signs reference values.
@@ -124,6 +142,8 @@ pub enum CertType {
     TpmIma,
     /// It certifies endorsement keys.
     TpmEk,
+    /// It certifies virtCCA devices.
+    VirtCca,
 }
 
 /// A certificate, or a bundle of those of authorities.
@@ -147,7 +167,7 @@ pub struct Crl {
     pub pem: String,
 }
 
-/// Files that are known, each at its path.
+/// What is known: files, each at its path, or machines by what was measured at their launch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RefValue {
     /// The tenant's words about them.
@@ -156,8 +176,30 @@ pub struct RefValue {
     pub attester_type: AttesterType,
     /// The signed content, as it was sent.
     pub jwt: String,
-    /// What it says.
+    /// Files that may be used; those of a set with realms, in these.
     pub files: Vec<KnownFile>,
+    /// virtCCA machines that may run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub realms: Vec<KnownRealm>,
+}
+
+/// A virtCCA machine by its measurements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownRealm {
+    /// What it is called.
+    pub name: String,
+    /// Its initial measurement.
+    pub rim: Digest,
+    /// Its personalisation value, 64 bytes; absent accepts any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpv: Option<HexBytes>,
+    /// Its extensible measurements; null accepts any that a log explains.
+    #[serde(default)]
+    pub rems: [Option<Digest>; 4],
+    /// What may be in its logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogReferences>,
 }
 
 /// A file.

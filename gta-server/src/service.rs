@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use service_kit::environment::{EntropyError, Environment};
 use service_kit::problem::Problem;
+use verifier::RealmReference;
+use verifier::chain::TrustBundle;
 use verifier::logs::ImaReferences;
 use verifier::rego::RegoCache;
 
 use crate::derived::Derived;
-use crate::store::{Store, StoreError};
+use crate::model::CertType;
+use crate::store::{Revision, Store, StoreError};
 
 /// Bounds and times that an operator sets. Those of a tenant are for each tenant.
 #[derive(Clone, Debug)]
@@ -64,7 +67,11 @@ pub struct Service {
 #[derive(Default)]
 pub struct Known {
     /// The files that a tenant knows; none if it has registered no reference values.
-    pub(crate) files: Derived<Option<ImaReferences>>,
+    pub(crate) files: Derived<String, Revision, Option<ImaReferences>>,
+    /// The virtCCA machines that a tenant knows.
+    pub(crate) realms: Derived<String, Revision, Vec<RealmReference>>,
+    /// Whom a tenant believes, and the chains that were validated.
+    pub(crate) authorities: Derived<(String, CertType), (Revision, Revision), TrustBundle>,
 }
 
 /// What handlers share.

@@ -99,6 +99,22 @@ pub struct VirtccaEvidence {
     pub logs: Logs,
 }
 
+impl VirtccaEvidence {
+    /// Reads the object that Global Trust Authority calls the evidence of `virt_cca`.
+    ///
+    /// # Errors
+    ///
+    /// Anything else than this object.
+    pub fn from_gta_json(json: &[u8]) -> Result<Self, EnvelopeError> {
+        if json.len() > MAX_ENVELOPE_SIZE {
+            return Err(EnvelopeError::TooLarge { found: json.len() });
+        }
+        let evidence: inner::Gta = serde_json::from_slice(json)
+            .map_err(|source| EnvelopeError::Inner { tee: Tee::Virtcca, source })?;
+        evidence.try_into()
+    }
+}
+
 /// Logs that explain extensible measurements. An empty log is no log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logs {

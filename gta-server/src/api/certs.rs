@@ -1,5 +1,7 @@
 //! `/cert`: certificates of authorities and signers, and revocation lists.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
@@ -132,7 +134,7 @@ fn kinds(sent: &[String]) -> Result<Vec<CertType>, Problem> {
     kinds.filter(|kinds| !kinds.is_empty()).ok_or_else(|| {
         Problem::bad_request(
             "cert_type_unknown",
-            "type is a list of refvalue, policy, tpm_boot, tpm_ima, tpm_ek, or crl",
+            "type is a list of refvalue, policy, tpm_boot, tpm_ima, tpm_ek, virt_cca, or crl",
         )
     })
 }
@@ -192,11 +194,22 @@ fn bounded(content: Option<String>, field: &str) -> Result<String, Problem> {
 }
 
 const fn is_authority(kind: &CertType) -> bool {
-    matches!(kind, CertType::TpmBoot | CertType::TpmIma | CertType::TpmEk)
+    !matches!(kind, CertType::Refvalue | CertType::Policy)
 }
 
 /// The authorities of a tenant for a purpose, with all its revocation lists.
-pub async fn authorities(service: &Service, tenant: &str, kind: CertType) -> Result<TrustBundle, Problem> {
+pub async fn authorities(
+    service: &Service,
+    tenant: &str,
+    kind: CertType,
+) -> Result<Arc<TrustBundle>, Problem> {
+    let certificates = service.store.revision::<Certificate>(tenant).await?;
+    let revision = (certificates, service.store.revision::<Crl>(tenant).await?);
+    let read = async || read_authorities(service, tenant, kind).await;
+    service.known.authorities.get((tenant.to_owned(), kind), revision, read).await
+}
+
+async fn read_authorities(service: &Service, tenant: &str, kind: CertType) -> Result<TrustBundle, Problem> {
     let certificates = service.store.list::<Certificate>(tenant).await?;
     let lists = service.store.list::<Crl>(tenant).await?;
     let certificates = certificates.iter().filter(|certificate| certificate.body.kinds.contains(&kind));

@@ -99,7 +99,7 @@ async fn challenge(
     if request.attester_type.is_empty() || !known {
         return Err(Problem::bad_request(
             "attester_type_unknown",
-            "Required plugins not found: attester_type is a list of tpm_boot and tpm_ima",
+            "Required plugins not found: attester_type is a list of tpm_boot, tpm_ima and virt_cca",
         ));
     }
     if let Some(node) = &request.node_id {

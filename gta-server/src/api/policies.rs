@@ -8,12 +8,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use verifier::Rules;
 use verifier::rego::Rego;
 
 use super::collection::{self, Collected, handlers};
 use super::{description, name, room};
 use crate::appraise::signed;
 use crate::auth::Caller;
+use crate::json::with;
 use crate::model::{AttesterType, CertType, Policy};
 use crate::service::{Service, Shared};
 use crate::store::Document;
@@ -32,6 +34,7 @@ pub struct NewPolicy {
     content: String,
     #[serde(default)]
     is_default: bool,
+    rules: Option<Rules>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -57,6 +60,7 @@ pub struct ChangedPolicy {
     content_type: Option<ContentType>,
     content: Option<String>,
     is_default: Option<bool>,
+    rules: Option<Rules>,
 }
 
 /// Adds a policy.
@@ -71,6 +75,7 @@ pub async fn add(
         description: description(request.description)?,
         attester_type: types(request.attester_type)?,
         rego: rego(&service, &caller, request.content_type, request.content).await?,
+        rules: request.rules,
         is_default: request.is_default,
         update_time: service.now().saturating_mul(1000),
     };
@@ -105,6 +110,9 @@ pub async fn replace(
             Problem::bad_request("content_type_missing", "content needs content_type: text or jwt")
         })?;
         policy.rego = rego(&service, &caller, kind, content).await?;
+    }
+    if request.rules.is_some() {
+        policy.rules = request.rules;
     }
     policy.is_default = request.is_default.unwrap_or(policy.is_default);
     policy.update_time = service.now().saturating_mul(1000);
@@ -154,8 +162,8 @@ impl Collected for Policy {
     }
 
     fn full(document: &Document<Self>) -> Value {
-        let Policy { description, attester_type, rego, is_default, update_time } = &document.body;
-        json!({
+        let Policy { description, attester_type, rego, rules, is_default, update_time } = &document.body;
+        let full = json!({
             "id": document.id,
             "name": document.name,
             "description": description,
@@ -165,7 +173,11 @@ impl Collected for Policy {
             "version": document.version,
             "update_time": update_time,
             "valid_code": 0,
-        })
+        });
+        match rules {
+            Some(rules) => with(full, "rules", json!(rules)),
+            None => full,
+        }
     }
 
     fn brief(document: &Document<Self>) -> Value {

@@ -1,4 +1,4 @@
-//! `/ref_value`: files that are known, signed by a signer of the tenant.
+//! `/ref_value`: files and virtCCA machines that are known, signed by a signer of the tenant.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 use verifier::logs::{FileReference, ImaReferences};
+use verifier::{Provenance, RealmReference};
 
 use super::collection::{self, Collected, handlers};
 use super::{description, name, room};
 use crate::appraise::signed;
 use crate::auth::Caller;
 use crate::json::with;
-use crate::model::{AttesterType, CertType, KnownFile, RefValue};
+use crate::model::{AttesterType, CertType, KnownFile, KnownRealm, RefValue};
 use crate::service::{Service, Shared};
 use crate::store::Document;
 
@@ -42,9 +43,11 @@ pub struct ChangedRefValue {
 }
 
 #[derive(Deserialize)]
-struct SignedFiles {
-    #[serde(rename = "referenceValues")]
+struct Signed {
+    #[serde(rename = "referenceValues", default)]
     files: Vec<KnownFile>,
+    #[serde(default)]
+    realms: Vec<KnownRealm>,
 }
 
 /// Adds reference values.
@@ -55,10 +58,7 @@ pub async fn add(
 ) -> Result<Json<Value>, Problem> {
     caller.must_be(&[])?;
     name("name", &request.name)?;
-    if request.attester_type != AttesterType::TpmIma {
-        return Err(Problem::bad_request("attester_type_unknown", "reference values are for tpm_ima"));
-    }
-    let files = signed_files(&service, &caller, &request.content).await?;
+    let Signed { files, realms } = signed(&service, &caller, request.attester_type, &request.content).await?;
     let present = service.store.count::<RefValue>(&caller.tenant).await?;
     room("sets of reference values", present, service.settings.max_ref_values)?;
     let body = RefValue {
@@ -66,6 +66,7 @@ pub async fn add(
         attester_type: request.attester_type,
         jwt: request.content,
         files,
+        realms,
     };
     let id = service.new_id()?;
     let mut change = service.store.change(&caller.name).await?;
@@ -89,8 +90,8 @@ pub async fn replace(
         values.description = description(request.description)?;
     }
     if let Some(content) = request.content {
-        values.files = signed_files(&service, &caller, &content).await?;
-        values.jwt = content;
+        let Signed { files, realms } = signed(&service, &caller, values.attester_type, &content).await?;
+        (values.files, values.realms, values.jwt) = (files, realms, content);
     }
     let mut change = service.store.change(&caller.name).await?;
     let version = change.replace(&caller.tenant, &before, &new_name, &values).await?;
@@ -98,13 +99,50 @@ pub async fn replace(
     Ok(Json(json!({ "ref_value": { "id": before.id, "version": version.to_string(), "name": new_name } })))
 }
 
-/// The files in a JWT that a signer of the tenant has signed.
-async fn signed_files(service: &Service, caller: &Caller, jwt: &str) -> Result<Vec<KnownFile>, Problem> {
+/// What a JWT says that a signer of the tenant has signed, about attesters of the type `kind`.
+async fn signed(
+    service: &Service,
+    caller: &Caller,
+    kind: AttesterType,
+    jwt: &str,
+) -> Result<Signed, Problem> {
+    let expected = match kind {
+        AttesterType::TpmIma => "referenceValues",
+        AttesterType::VirtCca => "realms, and perhaps referenceValues",
+        AttesterType::TpmBoot => {
+            return Err(Problem::bad_request(
+                "attester_type_unknown",
+                "reference values are for tpm_ima or virt_cca",
+            ));
+        }
+    };
     let signers = super::certs::signers(service, &caller.tenant, CertType::Refvalue).await?;
-    let signed: SignedFiles = signed::open(jwt, &signers, service.now())
+    let signed: Signed = signed::open(jwt, &signers, service.now())
         .map_err(|error| Problem::bad_request("signature_invalid", error.to_string()))?;
     signed.files.iter().try_for_each(check)?;
-    Ok(signed.files)
+    signed.realms.iter().try_for_each(check_realm)?;
+    let fits = match kind {
+        AttesterType::VirtCca => !signed.realms.is_empty(),
+        _ => !signed.files.is_empty() && signed.realms.is_empty(),
+    };
+    if !fits {
+        return Err(Problem::bad_request(
+            "ref_value_invalid",
+            format!("the payload of reference values for {kind} has {expected}"),
+        ));
+    }
+    Ok(signed)
+}
+
+fn check_realm(realm: &KnownRealm) -> Result<(), Problem> {
+    name("the name of a realm", &realm.name)?;
+    match &realm.rpv {
+        Some(rpv) if rpv.0.len() != 64 => Err(Problem::bad_request(
+            "ref_value_invalid",
+            format!("realm {}: rpv has {} bytes, expected 64 in hexadecimal", realm.name, rpv.0.len()),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check(file: &KnownFile) -> Result<(), Problem> {
@@ -128,20 +166,58 @@ fn reference(file: &KnownFile) -> Option<FileReference> {
 /// The files that a tenant knows; `None` if it has registered none.
 pub async fn files(service: &Service, tenant: &str) -> Result<Arc<Option<ImaReferences>>, Problem> {
     let revision = service.store.revision::<RefValue>(tenant).await?;
-    service.known.files.get(tenant, revision, async || read_files(service, tenant).await).await
+    service.known.files.get(tenant.to_owned(), revision, async || read_files(service, tenant).await).await
 }
 
 async fn read_files(service: &Service, tenant: &str) -> Result<Option<ImaReferences>, Problem> {
-    let sets = service.store.list::<RefValue>(tenant).await?;
+    let mut sets = service.store.list::<RefValue>(tenant).await?;
+    sets.retain(|set| set.body.attester_type == AttesterType::TpmIma);
     if sets.is_empty() {
         return Ok(None);
     }
+    Ok(Some(references(sets.iter().flat_map(|set| &set.body.files))))
+}
+
+fn references<'a>(known: impl IntoIterator<Item = &'a KnownFile>) -> ImaReferences {
     let mut files: HashMap<String, Vec<FileReference>> = HashMap::new();
-    for file in sets.iter().flat_map(|set| &set.body.files) {
+    for file in known {
         // All were checked when they were registered.
         files.entry(file.path.clone()).or_default().extend(reference(file));
     }
-    Ok(Some(ImaReferences { files, ..ImaReferences::default() }))
+    ImaReferences { files, ..ImaReferences::default() }
+}
+
+/// The virtCCA machines that a tenant knows.
+pub async fn realms(service: &Service, tenant: &str) -> Result<Arc<Vec<RealmReference>>, Problem> {
+    let revision = service.store.revision::<RefValue>(tenant).await?;
+    let read = async || read_realms(service, tenant).await;
+    service.known.realms.get(tenant.to_owned(), revision, read).await
+}
+
+async fn read_realms(service: &Service, tenant: &str) -> Result<Vec<RealmReference>, Problem> {
+    let mut realms = Vec::new();
+    for set in service.store.list::<RefValue>(tenant).await? {
+        // The files of a set may be used in each of its machines that has no list of its own.
+        let files = Some(&set.body.files).filter(|files| !files.is_empty()).map(references);
+        for realm in set.body.realms {
+            let mut logs = realm.logs.unwrap_or_default();
+            logs.ima = logs.ima.or_else(|| files.clone());
+            realms.push(RealmReference {
+                name: realm.name,
+                rim: realm.rim,
+                // Of this length it was registered.
+                rpv: realm.rpv.map(|rpv| rpv.0.try_into()).transpose().map_err(|_| unusable())?,
+                rems: realm.rems,
+                logs: Some(Arc::new(logs)),
+                provenance: Provenance { source: format!("ref_value {}", set.name), added_at: 0 },
+            });
+        }
+    }
+    Ok(realms)
+}
+
+fn unusable() -> Problem {
+    Problem::unavailable("ref_values_unusable", "the registered reference values cannot be used")
 }
 
 impl Collected for RefValue {

@@ -5,10 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use verifier::Refusal;
 use verifier::tpm::AttestationKey;
 
-use crate::appraise::{Applied, TokenFormat};
+use crate::appraise::{Applied, Judged, TokenFormat};
 use crate::json::with;
 use crate::model::AttesterType;
 use crate::nonce::NonceType;
@@ -18,9 +17,7 @@ pub struct Outcome {
     /// Its type.
     pub kind: AttesterType,
     /// What policies saw.
-    pub document: Value,
-    /// Why no policy could accept it, if that is so.
-    pub refused: Option<Refusal>,
+    pub judged: Judged,
     /// What policies said.
     pub policies: Vec<Applied>,
     /// How many entries of the IMA log are proven.
@@ -30,7 +27,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether the evidence is accepted: its logs are true, and all policies match, of which there is at least one.
     pub fn passed(&self) -> bool {
-        self.refused.is_none()
+        self.judged.refused.is_none()
             && !self.policies.is_empty()
             && self.policies.iter().all(|policy| policy.matched)
     }
@@ -40,8 +37,8 @@ impl Outcome {
 pub struct Subject<'a> {
     /// The name under which it is enrolled, or that it gave.
     pub node_id: &'a str,
-    /// Its attestation key.
-    pub key: &'a AttestationKey,
+    /// Its UEID, if what it can be told by is proven.
+    pub ueid: Option<String>,
     /// The nonce, as it was sent.
     pub nonce: &'a str,
     /// Who made it.
@@ -59,7 +56,9 @@ pub fn claims(
 ) -> Map<String, Value> {
     let mut claims = Map::new();
     let mut put = |name: &str, value: Value| drop(claims.insert(name.to_owned(), value));
-    put("ueid", Value::from(ueid(subject.key)));
+    if let Some(ueid) = &subject.ueid {
+        put("ueid", Value::from(ueid.as_str()));
+    }
     put("node_id", Value::from(subject.node_id));
     put("nonce_type", json!(subject.nonce_type));
     put("eat_nonce", Value::from(nonce(subject.nonce)));
@@ -95,7 +94,7 @@ pub fn claims(
 }
 
 /// RFC 9711, 4.2.1: type RAND, and 32 bytes that only this attestation key has.
-fn ueid(key: &AttestationKey) -> String {
+pub fn ueid(key: &AttestationKey) -> String {
     let name = digest(&SHA256, key.fingerprint().as_bytes());
     URL_SAFE_NO_PAD.encode([&[1], name.as_ref()].concat())
 }
@@ -112,7 +111,7 @@ fn eat(outcome: &Outcome) -> Value {
     json!({
         "attestation_status": if outcome.passed() { "pass" } else { "fail" },
         "policy_info": policy_info(outcome),
-        "evidence": shortened(outcome.document.get("evidence")),
+        "evidence": shortened(outcome.judged.document.get("evidence")),
     })
 }
 
@@ -134,6 +133,9 @@ fn policy_info(outcome: &Outcome) -> Vec<Value> {
 /// Tokens travel in headers: the logs stay behind, what was found in them comes along.
 fn shortened(evidence: Option<&Value>) -> Value {
     let mut evidence = evidence.cloned().unwrap_or_default();
+    for log in ["vcca_ima_log_data", "vcca_ccel_log_data"] {
+        evidence.as_object_mut().map(|members| members.remove(log));
+    }
     if let Some(logs) = evidence.get_mut("logs").and_then(Value::as_array_mut) {
         for log in logs.iter_mut().filter_map(Value::as_object_mut) {
             log.remove("log_data");
@@ -142,21 +144,16 @@ fn shortened(evidence: Option<&Value>) -> Value {
     evidence
 }
 
-/// AR4SI: 2 and 3 affirm what is run and what was booted, 96 says that it is not to be trusted.
 fn ear(outcome: &Outcome, now: i64) -> Value {
-    let status =
-        |name: &str| outcome.document.pointer(&format!("/evidence/logs/0/{name}")).and_then(Value::as_str);
-    let executables = match (outcome.kind, status("log_status"), status("ref_value_match_status")) {
-        (_, Some("no_log"), _) => 0,
-        (AttesterType::TpmBoot, Some("replay_success"), _) => 3,
-        (AttesterType::TpmIma, Some("replay_success"), Some("matched")) => 2,
-        (AttesterType::TpmIma, Some("replay_success"), Some("ignore")) => 0,
-        _ => 96,
-    };
+    let trust = outcome.judged.trust;
+    let mut vector = json!({ "instance-identity": 2, "executables": trust.executables });
+    if let Some(hardware) = trust.hardware {
+        vector = with(vector, "hardware", hardware);
+    }
     json!({
         "iat": now,
         "ear_status": if outcome.passed() { "affirming" } else { "contraindicated" },
-        "ear_trustworthiness_vector": { "instance-identity": 2, "executables": executables },
+        "ear_trustworthiness_vector": vector,
         "ear_appraisal_policy_ids": outcome.policies.iter().map(|policy| policy.id.as_str()).collect::<Vec<_>>(),
         "policy_info": policy_info(outcome),
     })

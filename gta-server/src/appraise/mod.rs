@@ -1,122 +1,50 @@
 //! From evidence of one attester to what policies say of it.
 
-mod document;
-mod input;
 mod policies;
+mod request;
 pub mod signed;
+pub mod tpm;
+pub mod virtcca;
 
-use evidence::tpm::ClockInfo;
-use serde_json::{Value, json};
-use verifier::Refusal;
-use verifier::logs::{ImaReferences, ImaRules};
-use verifier::tpm::{
-    AttestationKey, ImaPart, ImaState, Progress, Quote, boot_aggregate, progress, replay_boot, replay_ima,
-    verify_quote,
-};
+use serde_json::Value;
+use verifier::{Code, Refusal, Step};
 
-pub use input::{AttestRequest, EvidenceItem, Measurement, TokenFormat, TpmEvidence, qualifying_data};
-pub use policies::{Applied, evaluate};
+pub use policies::{Applied, applicable, evaluate};
+pub use request::{AttestRequest, EvidenceItem, Measurement, TokenFormat, qualifying_data};
 
-use crate::model::AttesterType;
-use crate::store::TpmState;
-use document::Status;
-
-/// What a quote is held against.
-pub struct Expected<'a> {
-    /// The node's attestation key.
-    pub key: &'a AttestationKey,
-    /// What the quote must have been asked to contain.
-    pub qualifying: &'a [u8],
-    /// What is known from the last quote of this key.
-    pub state: Option<&'a TpmState>,
-    /// The files that are known; `None` if the tenant has registered none.
-    pub files: Option<&'a ImaReferences>,
-}
-
-/// Evidence whose quote is believed.
-pub struct Appraised {
+/// Evidence that is authentic, whether or not it is of anything good.
+pub struct Judged {
     /// What policies see.
     pub document: Value,
-    /// The TPM's time.
-    pub clock: ClockInfo,
-    /// How far the IMA log is proven.
-    pub ima: Option<ImaState>,
-    /// Whether a log is not what was measured: then no policy can accept the evidence.
+    /// Why no policy could accept it, if that is so.
     pub refused: Option<Refusal>,
+    /// What an EAR says of it.
+    pub trust: Trust,
 }
 
-/// Appraises the evidence of a TPM.
-///
-/// # Errors
-/// [`Refusal`] if the quote is not believed. That a log is not, or a file not known, policies are told.
-pub fn appraise(
-    kind: AttesterType,
-    evidence: &TpmEvidence,
-    expected: &Expected<'_>,
-) -> Result<Appraised, Refusal> {
-    let parts = evidence.parts()?;
-    let quote = verify_quote(expected.key, &parts.attest, &parts.signature, expected.qualifying, parts.pcrs)?;
-    let known = expected.state;
-    let progress = known.map(|state| progress(&state.clock(), &quote.clock)).transpose()?;
-    // After a reset Linux measures into a new register, and its list begins anew.
-    let ima = known.filter(|_| progress != Some(Progress::Reset)).and_then(TpmState::ima);
-    let mut appraised = Appraised { document: Value::Null, clock: quote.clock, ima, refused: None };
-    let log = match (kind, &parts.log) {
-        (_, None) => document::absent(kind),
-        (AttesterType::TpmBoot, Some(log)) => boot(&log.data, &quote, &mut appraised),
-        (AttesterType::TpmIma, Some(log)) => {
-            let part = ImaPart { first: log.first, log: &log.data };
-            files(part, &quote, expected.files, &mut appraised)
-        }
-    };
-    appraised.document = json!({ "evidence": {
-        "logs": [log],
-        "pcrs": document::pcrs(&quote.pcrs),
-        "clock": {
-            "reset_count": quote.clock.reset_count,
-            "restart_count": quote.clock.restart_count,
-            "safe": quote.clock.safe,
-        },
-    }});
-    Ok(appraised)
+/// AR4SI trustworthiness: 2 and 3 affirm what is run and what was booted, 32 warns, 96 says that it is not to be trusted,
+/// 0 that nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// The platform, where the evidence tells of it.
+    pub hardware: Option<u8>,
+    /// What was booted or is run.
+    pub executables: u8,
 }
 
-fn boot(log: &[u8], quote: &Quote, appraised: &mut Appraised) -> Value {
-    match replay_boot(log, &quote.pcrs) {
-        Ok(events) => document::boot(&events, quote.pcrs.bank()),
-        Err(refusal) => {
-            let log = document::failed("TcgEventLog", &refusal);
-            appraised.refused = Some(refusal);
-            log
-        }
-    }
+impl Trust {
+    /// Affirmed.
+    pub const RUNNING: u8 = 2;
+    /// Affirmed, as of the boot.
+    pub const BOOTED: u8 = 3;
+    /// There is something to know about it.
+    pub const WARNING: u8 = 32;
+    /// Contraindicated.
+    pub const BAD: u8 = 96;
+    /// Nothing is known.
+    pub const NONE: u8 = 0;
 }
 
-fn files(
-    part: ImaPart<'_>,
-    quote: &Quote,
-    references: Option<&ImaReferences>,
-    appraised: &mut Appraised,
-) -> Value {
-    let proven = replay_ima(part, appraised.ima.as_ref(), &quote.pcrs)
-        .and_then(|proof| boot_aggregate(&proof, &quote.pcrs).map(|linked| (proof, linked)));
-    let (proof, linked) = match proven {
-        Ok(proven) => proven,
-        Err(refusal) => {
-            let log = document::failed("ImaLog", &refusal);
-            appraised.refused = Some(refusal);
-            return log;
-        }
-    };
-    let judged = references.map(|files| proof.judge(files, &ImaRules::default()));
-    let status = match &judged {
-        None => Status::Ignore,
-        Some(Ok(_)) => Status::Matched,
-        Some(Err(refusal)) => Status::Unmatched(refusal.clone()),
-    };
-    // What was not accepted is to be sent again: otherwise an unknown file would be forgotten with the next part.
-    if !matches!(status, Status::Unmatched(_)) {
-        appraised.ima = Some(proof.state);
-    }
-    document::ima(&proof, linked, &status)
+fn malformed(detail: &str) -> Refusal {
+    Refusal::new(Step::Decode, Code::EvidenceMalformed, detail)
 }

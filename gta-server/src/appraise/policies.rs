@@ -16,6 +16,7 @@ pub const fn built_in(kind: AttesterType) -> &'static str {
     match kind {
         AttesterType::TpmBoot => include_str!("../../../policies/gta/tpm_boot.rego"),
         AttesterType::TpmIma => include_str!("../../../policies/gta/tpm_ima.rego"),
+        AttesterType::VirtCca => include_str!("../../../policies/gta/virt_cca.rego"),
     }
 }
 
@@ -32,31 +33,48 @@ pub struct Applied {
     pub custom: Option<Value>,
 }
 
-/// Evaluates the tenant's default policies for `kind`, or the built-in one, and those that the client named: these can only
-/// narrow what is accepted.
-pub fn evaluate(
-    cache: &RegoCache,
+/// The tenant's default policies for `kind`, and those that the client named: these can only narrow what is accepted.
+///
+/// # Errors
+/// 400 if a policy that was named is not there.
+pub fn applicable(
     kind: AttesterType,
-    policies: &[Document<Policy>],
+    policies: Vec<Document<Policy>>,
     requested: &[String],
-    document: &Value,
-) -> Result<Vec<Applied>, Problem> {
-    let of_kind = |policy: &&Document<Policy>| policy.body.attester_type.contains(&kind);
-    let missing: Vec<&String> = requested
-        .iter()
-        .filter(|id| !policies.iter().filter(of_kind).any(|policy| policy.id == **id))
-        .collect();
+) -> Result<Vec<Document<Policy>>, Problem> {
+    let mut applicable = policies;
+    applicable.retain(|policy| {
+        policy.body.attester_type.contains(&kind)
+            && (policy.body.is_default || requested.contains(&policy.id))
+    });
+    applicable.sort_by_key(|policy| !policy.body.is_default);
+    let missing: Vec<&String> =
+        requested.iter().filter(|id| !applicable.iter().any(|policy| policy.id == **id)).collect();
     if !missing.is_empty() {
         return Err(Problem::bad_request("policy_unknown", format!("Policy not found for ids: {missing:?}")));
     }
+    Ok(applicable)
+}
+
+/// Whether the built-in policy judges, because the tenant has no default of its own.
+#[must_use]
+pub fn is_built_in(applicable: &[Document<Policy>]) -> bool {
+    !applicable.iter().any(|policy| policy.body.is_default)
+}
+
+/// Evaluates the policies that are [`applicable`], and the built-in one for a tenant without a default of its own.
+pub fn evaluate(
+    cache: &RegoCache,
+    kind: AttesterType,
+    applicable: &[Document<Policy>],
+    document: &Value,
+) -> Result<Vec<Applied>, Problem> {
     let input = Input::from(document.clone());
-    let defaults = policies.iter().filter(of_kind).filter(|policy| policy.body.is_default);
-    let named = policies.iter().filter(|policy| !policy.body.is_default && requested.contains(&policy.id));
-    let mut applied: Vec<Applied> = Vec::new();
-    if defaults.clone().next().is_none() {
+    let mut applied = Vec::new();
+    if is_built_in(applicable) {
         applied.push(run(cache, "default", 0, built_in(kind), &input)?);
     }
-    for policy in defaults.chain(named) {
+    for policy in applicable {
         applied.push(run(cache, &policy.id, policy.version, &policy.body.rego, &input)?);
     }
     Ok(applied)

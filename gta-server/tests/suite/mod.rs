@@ -6,3 +6,4 @@ mod integrity;
 mod nonces;
 mod registered;
 mod tenants;
+mod virtcca;

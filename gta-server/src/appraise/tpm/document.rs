@@ -25,11 +25,7 @@ pub enum Status {
 
 /// A log that was not sent.
 pub fn absent(kind: AttesterType) -> Value {
-    let log_type = match kind {
-        AttesterType::TpmBoot => "TcgEventLog",
-        AttesterType::TpmIma => "ImaLog",
-    };
-    json!({ "log_type": log_type, "log_status": "no_log", "ref_value_match_status": "ignore", "log_data": [] })
+    json!({ "log_type": super::log_type(kind), "log_status": "no_log", "ref_value_match_status": "ignore", "log_data": [] })
 }
 
 /// A log that is not what was measured.

@@ -1,0 +1,169 @@
+//! `POST /attest`.
+
+mod tpm;
+mod virtcca;
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use service_kit::extract::RequiredJson;
+use service_kit::problem::Problem;
+use verifier::tpm::AttestationKey;
+use verifier::{Code, Refusal};
+
+use super::result::{self, Outcome};
+use super::{SERVICE_VERSION, name};
+use crate::appraise::{AttestRequest, EvidenceItem, Measurement, applicable, qualifying_data};
+use crate::auth::Caller;
+use crate::json::with;
+use crate::model::{AttesterType, Node, Policy, Role};
+use crate::service::Shared;
+use crate::store::Document;
+
+/// Most nodes in one request.
+const MAX_MEASUREMENTS: usize = 16;
+/// Most policies that a client names for one piece of evidence.
+const MAX_POLICIES: usize = 10;
+
+/// Appraises evidence; gives a token for each node.
+pub async fn attest(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<AttestRequest>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[Role::Agent, Role::RelyingParty])?;
+    if !(1..=MAX_MEASUREMENTS).contains(&request.measurements.len()) {
+        return Err(Problem::bad_request(
+            "measurements_invalid",
+            format!("a request has 1 to {MAX_MEASUREMENTS} measurements"),
+        ));
+    }
+    let mut tokens = Vec::new();
+    for measurement in request.measurements {
+        tokens.push(attest_node(&service, &caller, measurement).await?);
+    }
+    Ok(Json(json!({ "service_version": SERVICE_VERSION, "tokens": tokens })))
+}
+
+/// One piece of evidence on its way.
+struct Submission<'a> {
+    tenant: &'a str,
+    /// The node, if it is enrolled.
+    node: Option<&'a Document<Node>>,
+    kind: AttesterType,
+    evidence: Box<RawValue>,
+    /// The tenant's policies that apply to it.
+    policies: Vec<Document<Policy>>,
+    /// What it must be bound to.
+    qualifying: &'a [u8],
+}
+
+async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement) -> Result<Value, Problem> {
+    let Measurement { node_id, nonce_type, nonce, token_fmt, attester_data, evidences } = measurement;
+    name("node_id", &node_id)?;
+    let kinds = kinds(&evidences)?;
+    let bound = service.take_nonce(&caller.tenant, &node_id, nonce_type, nonce.as_deref()).await?;
+    let qualifying = qualifying_data(&bound, attester_data.as_deref()).map_err(refused)?;
+    let node = service.store.get::<Node>(&caller.tenant, &node_id).await?;
+    if node.is_some() && !kinds.iter().any(|kind| kind.is_of_tpm()) {
+        return Err(Problem::bad_request(
+            "tpm_evidence_missing",
+            "this node is enrolled by its TPM: evidence of the TPM must come with the same nonce",
+        ));
+    }
+    let policies = service.store.list::<Policy>(&caller.tenant).await?;
+    let mut outcomes = Vec::new();
+    let (mut key, mut platform): (Option<AttestationKey>, _) = (None, None);
+    for (kind, item) in kinds.into_iter().zip(evidences) {
+        let submission = Submission {
+            tenant: &caller.tenant,
+            node: node.as_ref(),
+            kind,
+            evidence: item.evidence,
+            policies: applicable(kind, policies.clone(), &item.policy_ids)?,
+            qualifying: &qualifying,
+        };
+        if !kind.is_of_tpm() {
+            let (outcome, ueid) = virtcca::attest(service, submission).await?;
+            outcomes.push(outcome);
+            platform = ueid;
+            continue;
+        }
+        let (outcome, signed_by) = tpm::attest(service, submission).await?;
+        if key.as_ref().is_some_and(|other| *other != signed_by) {
+            return Err(Problem::bad_request(
+                "keys_differ",
+                "the evidence of one node is signed by several attestation keys",
+            ));
+        }
+        outcomes.push(outcome);
+        key = Some(signed_by);
+    }
+    let subject = result::Subject {
+        node_id: &node_id,
+        ueid: key.as_ref().map(result::ueid).or(platform),
+        nonce: nonce.as_deref().unwrap_or_default(),
+        nonce_type,
+        attester_data: attester_data.as_deref(),
+    };
+    let claims = result::claims(token_fmt, &subject, &outcomes, service.now());
+    let token = service.sign_token(claims).await?;
+    let passed = outcomes.iter().all(Outcome::passed);
+    let next = outcomes.iter().find_map(|outcome| outcome.ima_entries);
+    let mut answer = json!({ "node_id": node_id, "token": token, "attestation_status": if passed { "pass" } else { "fail" } });
+    if let Some(next) = next {
+        answer = with(answer, "ima_next_entry", next);
+    }
+    Ok(answer)
+}
+
+/// The types of evidence: each once, for a second one could take the place of the first in the result.
+fn kinds(evidences: &[EvidenceItem]) -> Result<Vec<AttesterType>, Problem> {
+    let mut seen = BTreeSet::new();
+    let mut kinds = Vec::new();
+    for item in evidences {
+        let kind = AttesterType::parse(&item.attester_type).ok_or_else(|| {
+            let shown: String = item.attester_type.chars().take(64).collect();
+            Problem::bad_request(
+                "attester_type_unknown",
+                format!("Plugin not found for attester type: {shown}"),
+            )
+        })?;
+        if !seen.insert(kind) {
+            return Err(Problem::bad_request("attester_type_repeated", format!("{kind} is there twice")));
+        }
+        if item.policy_ids.len() > MAX_POLICIES {
+            return Err(Problem::bad_request("policies_many", format!("at most {MAX_POLICIES} policy_ids")));
+        }
+        kinds.push(kind);
+    }
+    if kinds.is_empty() {
+        return Err(Problem::bad_request("evidence_missing", "a measurement has at least one evidence"));
+    }
+    Ok(kinds)
+}
+
+/// Runs what takes its time: signatures, logs and policies.
+async fn at_leisure<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "appraisal did not finish");
+        Problem::unavailable("appraisal_failed", "the appraisal did not finish")
+    })?
+}
+
+/// A refusal as clients of the Global Trust Authority expect it: their request is at fault.
+pub fn refused(refusal: Refusal) -> Problem {
+    let status = match refusal.code {
+        Code::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let mut problem = Problem::new(status, refusal.code.as_str(), refusal.detail);
+    problem.step = Some(refusal.step.as_str());
+    problem
+}

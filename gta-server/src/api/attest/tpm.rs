@@ -1,0 +1,104 @@
+//! Evidence of a node's TPM.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use service_kit::problem::Problem;
+use verifier::chain::Purpose;
+use verifier::tpm::AttestationKey;
+
+use super::{Submission, at_leisure, refused};
+use crate::api::certs::authorities;
+use crate::api::result::Outcome;
+use crate::api::{enrol, ref_values};
+use crate::appraise::evaluate;
+use crate::appraise::tpm::{Expected, TpmEvidence, appraise};
+use crate::model::{AttesterType, CertType};
+use crate::service::{Service, Shared};
+use crate::store::{StoredState, TpmState};
+
+/// What came of the evidence, and the key that has signed it.
+pub async fn attest(
+    service: &Shared,
+    submission: Submission<'_>,
+) -> Result<(Outcome, AttestationKey), Problem> {
+    let (kind, tenant) = (submission.kind, submission.tenant);
+    let evidence = TpmEvidence::read(kind, &submission.evidence)?;
+    let signed_by = attestation_key(service, &submission, &evidence).await?;
+    let ak = signed_by.fingerprint();
+    let before = service.store.state(tenant, &ak).await?;
+    let files = match kind {
+        AttesterType::TpmIma => ref_values::files(service, tenant).await?,
+        _ => Arc::new(None),
+    };
+    let (key, qualifying) = (signed_by.clone(), submission.qualifying.to_vec());
+    let known = before.as_ref().map(|stored: &StoredState| stored.state.clone());
+    let (shared, policies) = (Shared::clone(service), submission.policies);
+    let (appraised, policies) = at_leisure(move || {
+        let expected = Expected {
+            key: &key,
+            qualifying: &qualifying,
+            state: known.as_ref(),
+            files: files.as_ref().as_ref(),
+        };
+        let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
+        let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)?;
+        Ok((appraised, applied))
+    })
+    .await?;
+    let state = TpmState::new(&appraised.clock, appraised.ima.as_ref(), service.now());
+    service.store.set_state(tenant, &ak, before.as_ref(), &state).await?;
+    let ima_entries = appraised.ima.filter(|_| kind == AttesterType::TpmIma).map(|ima| ima.entries);
+    Ok((Outcome { kind, judged: appraised.judged, policies, ima_entries }, signed_by))
+}
+
+/// The key that must have signed: the node's, if it is enrolled; otherwise one that the tenant's authorities have certified.
+async fn attestation_key(
+    service: &Service,
+    submission: &Submission<'_>,
+    evidence: &TpmEvidence,
+) -> Result<AttestationKey, Problem> {
+    let mut certified = None;
+    for sent in &evidence.ak_certs {
+        if sent.cert_type != "aik" || certified.is_some() {
+            return Err(Problem::bad_request(
+                "ak_certs_unsupported",
+                "ak_certs has at most one certificate, of an aik: a lak proves nothing unless an iak has certified it \
+                 (TPM2_Certify)",
+            ));
+        }
+        let kind = match submission.kind {
+            AttesterType::TpmIma => CertType::TpmIma,
+            _ => CertType::TpmBoot,
+        };
+        let bundle = authorities(service, submission.tenant, kind).await?;
+        let certificate = enrol::certificate("cert_data", &sent.cert_data)?;
+        let device =
+            bundle.certified(&certificate, Purpose::Attestation, service.now()).map_err(|error| {
+                Problem::bad_request(
+                    error.code().as_str(),
+                    format!("Certificate chain validation failed: {error}"),
+                )
+            })?;
+        certified = Some(device);
+    }
+    match (submission.node, certified) {
+        (Some(node), certified) => {
+            let public = enrol::public("the node's key", &node.body.attestation_key)?;
+            let key = AttestationKey::from_public(&public).map_err(refused)?;
+            if certified.is_some_and(|device| !key.is_certified(&device.key)) {
+                return Err(Problem::bad_request(
+                    "node_key_differs",
+                    "the certificate is not that of the key with which this node was enrolled",
+                ));
+            }
+            Ok(key)
+        }
+        (None, Some(device)) => AttestationKey::from_certified(&device.key).map_err(refused),
+        (None, None) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "node_unknown",
+            "this node is not enrolled, and sends no certificate of its attestation key",
+        )),
+    }
+}

@@ -1,0 +1,50 @@
+//! Evidence of a virtCCA machine.
+
+use evidence::envelope::VirtccaEvidence;
+use service_kit::problem::Problem;
+use verifier::Code;
+
+use super::{Submission, at_leisure, refused};
+use crate::api::certs::authorities;
+use crate::api::ref_values;
+use crate::api::result::Outcome;
+use crate::appraise::evaluate;
+use crate::appraise::virtcca::{Expected, appraise, rules};
+use crate::model::CertType;
+use crate::service::Shared;
+
+/// What came of the evidence, and the UEID of the platform if it is accepted.
+pub async fn attest(
+    service: &Shared,
+    submission: Submission<'_>,
+) -> Result<(Outcome, Option<String>), Problem> {
+    let (kind, tenant, now) = (submission.kind, submission.tenant, service.now());
+    let evidence = VirtccaEvidence::from_gta_json(submission.evidence.get().as_bytes())
+        .map_err(|error| Problem::bad_request(Code::EvidenceMalformed.as_str(), error.to_string()))?;
+    // Tokens have 64 bytes of challenge. Were the rest of them left alone, another protocol's tokens could answer ours.
+    let mut challenge = [0; 64];
+    for (byte, bound) in challenge.iter_mut().zip(submission.qualifying) {
+        *byte = *bound;
+    }
+    let authorities = authorities(service, tenant, CertType::VirtCca).await?;
+    let realms = ref_values::realms(service, tenant).await?;
+    let (shared, policies) = (Shared::clone(service), submission.policies);
+    at_leisure(move || {
+        let rules = rules(&shared.rego, &policies).map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "policy of the server");
+            Problem::unavailable("appraisal_failed", "the appraisal did not finish")
+        })?;
+        let expected = Expected {
+            challenge: &challenge,
+            authorities: &authorities,
+            realms: &realms,
+            rules: &rules,
+            now,
+        };
+        let appraised = appraise(&evidence, &expected).map_err(refused)?;
+        let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)?;
+        let outcome = Outcome { kind, judged: appraised.judged, policies: applied, ima_entries: None };
+        Ok((outcome, appraised.ueid))
+    })
+    .await
+}

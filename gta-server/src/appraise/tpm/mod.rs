@@ -1,0 +1,127 @@
+//! Evidence of a TPM: a quote, the registers that it is about, and the log that explains them.
+
+mod document;
+mod wire;
+
+use evidence::tpm::ClockInfo;
+use serde_json::{Value, json};
+use verifier::Refusal;
+use verifier::logs::{ImaReferences, ImaRules};
+use verifier::tpm::{
+    AttestationKey, ImaPart, ImaState, Progress, Quote, boot_aggregate, progress, replay_boot, replay_ima,
+    verify_quote,
+};
+
+pub use wire::{TpmEvidence, log_type};
+
+use super::{Judged, Trust};
+use crate::model::AttesterType;
+use crate::store::TpmState;
+use document::Status;
+
+/// What a quote is held against.
+pub struct Expected<'a> {
+    /// The node's attestation key.
+    pub key: &'a AttestationKey,
+    /// What the quote must have been asked to contain.
+    pub qualifying: &'a [u8],
+    /// What is known from the last quote of this key.
+    pub state: Option<&'a TpmState>,
+    /// The files that are known; `None` if the tenant has registered none.
+    pub files: Option<&'a ImaReferences>,
+}
+
+/// Evidence whose quote is believed.
+pub struct Appraised {
+    /// What came of it. A log that is not what was measured refuses it.
+    pub judged: Judged,
+    /// The TPM's time.
+    pub clock: ClockInfo,
+    /// How far the IMA log is proven.
+    pub ima: Option<ImaState>,
+}
+
+/// Appraises evidence of the type `kind`, which is one of a TPM's.
+///
+/// # Errors
+/// [`Refusal`] if the quote is not believed. That a log is not, or a file not known, policies are told.
+pub fn appraise(
+    kind: AttesterType,
+    evidence: &TpmEvidence,
+    expected: &Expected<'_>,
+) -> Result<Appraised, Refusal> {
+    let parts = evidence.parts()?;
+    let quote = verify_quote(expected.key, &parts.attest, &parts.signature, expected.qualifying, parts.pcrs)?;
+    let known = expected.state;
+    let progress = known.map(|state| progress(&state.clock(), &quote.clock)).transpose()?;
+    // After a reset Linux measures into a new register, and its list begins anew.
+    let ima = known.filter(|_| progress != Some(Progress::Reset)).and_then(TpmState::ima);
+    let trust = Trust { hardware: None, executables: Trust::NONE };
+    let judged = Judged { document: Value::Null, refused: None, trust };
+    let mut appraised = Appraised { judged, clock: quote.clock, ima };
+    let log = match &parts.log {
+        None => document::absent(kind),
+        Some(log) if kind == AttesterType::TpmIma => {
+            let part = ImaPart { first: log.first, log: &log.data };
+            files(part, &quote, expected.files, &mut appraised)
+        }
+        Some(log) => boot(&log.data, &quote, &mut appraised.judged),
+    };
+    appraised.judged.document = json!({ "evidence": {
+        "logs": [log],
+        "pcrs": document::pcrs(&quote.pcrs),
+        "clock": {
+            "reset_count": quote.clock.reset_count,
+            "restart_count": quote.clock.restart_count,
+            "safe": quote.clock.safe,
+        },
+    }});
+    Ok(appraised)
+}
+
+fn boot(log: &[u8], quote: &Quote, judged: &mut Judged) -> Value {
+    match replay_boot(log, &quote.pcrs) {
+        Ok(events) => {
+            judged.trust.executables = Trust::BOOTED;
+            document::boot(&events, quote.pcrs.bank())
+        }
+        Err(refusal) => untrue("TcgEventLog", refusal, judged),
+    }
+}
+
+fn untrue(log_type: &str, refusal: Refusal, judged: &mut Judged) -> Value {
+    let log = document::failed(log_type, &refusal);
+    judged.trust.executables = Trust::BAD;
+    judged.refused = Some(refusal);
+    log
+}
+
+fn files(
+    part: ImaPart<'_>,
+    quote: &Quote,
+    references: Option<&ImaReferences>,
+    appraised: &mut Appraised,
+) -> Value {
+    let proven = replay_ima(part, appraised.ima.as_ref(), &quote.pcrs)
+        .and_then(|proof| boot_aggregate(&proof, &quote.pcrs).map(|linked| (proof, linked)));
+    let (proof, linked) = match proven {
+        Ok(proven) => proven,
+        Err(refusal) => return untrue("ImaLog", refusal, &mut appraised.judged),
+    };
+    let judged = references.map(|files| proof.judge(files, &ImaRules::default()));
+    let status = match &judged {
+        None => Status::Ignore,
+        Some(Ok(_)) => Status::Matched,
+        Some(Err(refusal)) => Status::Unmatched(refusal.clone()),
+    };
+    appraised.judged.trust.executables = match status {
+        Status::Ignore => Trust::NONE,
+        Status::Matched => Trust::RUNNING,
+        Status::Unmatched(_) => Trust::BAD,
+    };
+    // What was not accepted is to be sent again: otherwise an unknown file would be forgotten with the next part.
+    if !matches!(status, Status::Unmatched(_)) {
+        appraised.ima = Some(proof.state);
+    }
+    document::ima(&proof, linked, &status)
+}

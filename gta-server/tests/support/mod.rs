@@ -64,9 +64,9 @@ pub struct Home {
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub fn new(database: Database) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let url = match crate::DATABASE {
+        let url = match database {
             Database::Sqlite => format!("sqlite:{}", directory.path().join("db").display()),
             Database::Postgres => test_postgres::database(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap(),
         };
@@ -227,7 +227,11 @@ impl World {
     }
 
     pub async fn with(settings: Settings) -> Self {
-        let home = Home::new();
+        Self::on(crate::DATABASE, settings).await
+    }
+
+    pub async fn on(database: Database, settings: Settings) -> Self {
+        let home = Home::new(database);
         let instance = home.open(settings).await;
         let client = |tenant: &str, key: String| Client { tenant: tenant.to_owned(), key };
         let admin = client(TENANT, instance.service.add_tenant(TENANT, "test").await.unwrap());

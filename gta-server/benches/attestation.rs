@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use evidence::bank::Bank;
 use evidence::tcg::EventType;
 use gta_server::service::Settings;
-use serde_json::{Value, json};
+use serde_json::Value;
 use support::{Database, Machine, World, qualifying};
 
 const DATABASE: Database = Database::Sqlite;

@@ -10,8 +10,8 @@ use verifier::logs::ImaReferences;
 use verifier::rego::RegoCache;
 
 use crate::derived::Derived;
-use crate::model::CertType;
-use crate::store::{Revision, Store, StoreError};
+use crate::model::{CertType, Policy};
+use crate::store::{Document, Revision, Store, StoreError};
 
 /// Bounds and times that an operator sets. Those of a tenant are for each tenant.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub struct Service {
 pub struct Known {
     /// The files that a tenant knows; none if it has registered no reference values.
     pub(crate) files: Derived<String, Revision, Option<ImaReferences>>,
+    /// The policies of a tenant.
+    pub(crate) policies: Derived<String, Revision, Vec<Document<Policy>>>,
     /// The virtCCA machines that a tenant knows.
     pub(crate) realms: Derived<String, Revision, Vec<RealmReference>>,
     /// Whom a tenant believes, and the chains that were validated.

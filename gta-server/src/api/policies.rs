@@ -1,5 +1,7 @@
 //! `/policy`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use base64::Engine as _;
@@ -152,6 +154,13 @@ async fn rego(
     Rego::compile("policy", ENTRY_POINT, &rego)
         .map_err(|error| Problem::bad_request("policy_invalid", error.to_string()))?;
     Ok(rego)
+}
+
+/// The policies of a tenant.
+pub async fn of_tenant(service: &Service, tenant: &str) -> Result<Arc<Vec<Document<Policy>>>, Problem> {
+    let revision = service.store.revision::<Policy>(tenant).await?;
+    let read = async || Ok(service.store.list::<Policy>(tenant).await?);
+    service.known.policies.get(tenant.to_owned(), revision, read).await
 }
 
 impl Collected for Policy {

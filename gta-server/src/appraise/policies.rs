@@ -39,14 +39,14 @@ pub struct Applied {
 /// 400 if a policy that was named is not there.
 pub fn applicable(
     kind: AttesterType,
-    policies: Vec<Document<Policy>>,
+    policies: &[Document<Policy>],
     requested: &[String],
 ) -> Result<Vec<Document<Policy>>, Problem> {
-    let mut applicable = policies;
-    applicable.retain(|policy| {
+    let applies = |policy: &&Document<Policy>| {
         policy.body.attester_type.contains(&kind)
             && (policy.body.is_default || requested.contains(&policy.id))
-    });
+    };
+    let mut applicable: Vec<Document<Policy>> = policies.iter().filter(applies).cloned().collect();
     applicable.sort_by_key(|policy| !policy.body.is_default);
     let missing: Vec<&String> =
         requested.iter().filter(|id| !applicable.iter().any(|policy| policy.id == **id)).collect();

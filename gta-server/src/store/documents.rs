@@ -175,13 +175,31 @@ impl Store {
         tenant: &str,
         id: &str,
     ) -> Result<Option<Document<T>>, StoreError> {
-        const FIND: &str = "SELECT tenant, id, name, version, body, key_id, tag FROM documents
-            WHERE kind = $1 AND tenant = $2 AND id = $3";
+        // The row and the entry in one question, either of which may be absent.
+        const FIND: &str =
+            "SELECT d.name, d.version AS row_version, d.body, d.key_id AS row_key_id, d.tag AS row_tag,
+            j.seq, j.tenant, j.id, j.version, j.gone, j.tag, j.actor, j.at, j.prev, j.key_id, j.mac
+            FROM (SELECT 1 AS present) asked
+            LEFT JOIN documents d ON d.kind = $1 AND d.tenant = $2 AND d.id = $3
+            LEFT JOIN journal j ON j.kind = $1 AND j.seq =
+            (SELECT MAX(seq) FROM journal WHERE kind = $1 AND tenant = $2 AND id = $3)";
         let kind = T::KIND.name();
-        let row = self.db.fetch_optional(FIND, params![kind, tenant, id]).await?;
-        let row = row.as_ref().map(RawRow::read).transpose()?;
-        let entry = self.db.fetch_optional(LATEST_OF_ONE, params![kind, tenant, id]).await?;
-        let entry = entry.as_ref().map(RawEntry::read).transpose()?;
+        let Some(found) = self.db.fetch_optional(FIND, params![kind, tenant, id]).await? else {
+            return Ok(None);
+        };
+        let entry = found.get::<Option<i64>>("seq")?.map(|_| RawEntry::read(&found)).transpose()?;
+        let row = match found.get::<Option<i64>>("row_version")? {
+            None => None,
+            Some(version) => Some(RawRow {
+                tenant: tenant.to_owned(),
+                id: id.to_owned(),
+                name: found.get("name")?,
+                version,
+                body: found.get("body")?,
+                key_id: found.get("row_key_id")?,
+                tag: found.get("row_tag")?,
+            }),
+        };
         self.believe::<T>(row, entry).await
     }
 

@@ -1,8 +1,9 @@
 //! The service's keys: for rows, nonces and tokens. All instances share them through the database, where they are sealed. A
-//! new key is used by every instance at once, and old ones go on verifying what they made.
+//! new key is used by every instance within a second, and old ones go on verifying what they made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use serde_json::Value;
@@ -13,6 +14,9 @@ use service_kit::vault::{Sealed, Vault};
 use zeroize::Zeroizing;
 
 use super::StoreError;
+
+/// How long another instance may go on with a key after a new one was made.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -26,6 +30,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
+    const ALL: [Self; 3] = [Self::Row, Self::Nonce, Self::Token];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Row => "row",
@@ -47,13 +53,15 @@ pub struct KeyRing {
     db: Db,
     vault: Vault,
     environment: Environment,
-    /// Opened keys by id; which of them is active, the database says.
-    opened: Mutex<HashMap<String, Key>>,
+    /// Opened keys by id. What a key is never changes.
+    opened: Mutex<HashMap<String, (Purpose, Key)>>,
+    /// Which of them are in use, as the database said a moment ago.
+    active: Mutex<HashMap<Purpose, (Instant, String)>>,
 }
 
 impl KeyRing {
     pub(super) fn new(db: Db, vault: Vault, environment: Environment) -> Self {
-        Self { db, vault, environment, opened: Mutex::default() }
+        Self { db, vault, environment, opened: Mutex::default(), active: Mutex::default() }
     }
 
     /// Makes a key that is used from now on; gives its id.
@@ -84,6 +92,7 @@ impl KeyRing {
                 params![&id, purpose.name(), &public, &content, &wrapped_key, &master_key],
             )
             .await?;
+        lock(&self.active).remove(&purpose);
         Ok(id)
     }
 
@@ -108,6 +117,11 @@ impl KeyRing {
     pub(crate) async fn mac(&self, purpose: Purpose, id: &str) -> Result<Option<Arc<hmac::Key>>, StoreError> {
         const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM keys
             WHERE id = $1 AND purpose = $2";
+        match self.known(id) {
+            Some((of, Key::Mac(key))) if of == purpose => return Ok(Some(key)),
+            Some(_) => return Ok(None),
+            None => {}
+        }
         let Some(row) = self.db.fetch_optional(FIND, params![id, purpose.name()]).await? else {
             return Ok(None);
         };
@@ -134,37 +148,56 @@ impl KeyRing {
     async fn active(&self, purpose: Purpose) -> Result<(String, Key), StoreError> {
         const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM keys WHERE purpose = $1
             ORDER BY generation DESC, id LIMIT 1";
-        if let Some(row) = self.db.fetch_optional(FIND, params![purpose.name()]).await? {
-            return self.open(&row).await;
+        let fresh = lock(&self.active).get(&purpose).filter(|(asked, _)| asked.elapsed() < FRESH).cloned();
+        if let Some((_, id)) = fresh
+            && let Some((_, key)) = self.known(&id)
+        {
+            return Ok((id, key));
         }
-        // The first one. Of two instances that make it at once, all use the same afterwards.
-        self.rotate(purpose).await?;
-        let row = self.db.fetch_optional(FIND, params![purpose.name()]).await?.ok_or(StoreError::Key)?;
-        self.open(&row).await
+        let asked = Instant::now();
+        let mut row = self.db.fetch_optional(FIND, params![purpose.name()]).await?;
+        if row.is_none() {
+            // The first one. Of two instances that make it at once, all use the same afterwards.
+            self.rotate(purpose).await?;
+            row = self.db.fetch_optional(FIND, params![purpose.name()]).await?;
+        }
+        let (id, key) = self.open(&row.ok_or(StoreError::Key)?).await?;
+        lock(&self.active).insert(purpose, (asked, id.clone()));
+        Ok((id, key))
+    }
+
+    fn known(&self, id: &str) -> Option<(Purpose, Key)> {
+        lock(&self.opened).get(id).cloned()
     }
 
     async fn open(&self, row: &Row) -> Result<(String, Key), StoreError> {
         let id: String = row.get("id")?;
-        let known = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-        if let Some(key) = known {
+        if let Some((_, key)) = self.known(&id) {
             return Ok((id, key));
         }
         let purpose: String = row.get("purpose")?;
+        let purpose =
+            Purpose::ALL.into_iter().find(|known| known.name() == purpose).ok_or(StoreError::Key)?;
         let sealed = Sealed {
             content: row.get("content")?,
             wrapped_key: row.get("wrapped_key")?,
             master_key: row.get("master_key")?,
         };
-        let secret = self.vault.open(&context(&purpose, &id), &sealed).await?;
-        let key = if purpose == Purpose::Token.name() {
+        let secret = self.vault.open(&context(purpose.name(), &id), &sealed).await?;
+        let key = if purpose == Purpose::Token {
             let key = SigningKey::from_pkcs8(Algorithm::Es384, &secret).map_err(|_| StoreError::Key)?;
             Key::Signing(Arc::new(key))
         } else {
             Key::Mac(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
         };
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), key.clone());
+        lock(&self.opened).insert(id.clone(), (purpose, key.clone()));
         Ok((id, key))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked while holding it left whole entries behind.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a sealed key is: a key that was exchanged for one of another purpose does not open.

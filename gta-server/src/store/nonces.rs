@@ -1,4 +1,4 @@
-//! Nonces that were given out. Each is used once, whichever instance gave it out.
+//! Nonces that were given out and not used. Each is used once, whichever instance gave it out: using takes it away.
 
 use aws_lc_rs::hmac;
 use service_kit::db::params;
@@ -41,7 +41,7 @@ pub fn is_nonce(
 }
 
 impl Store {
-    /// Remembers a nonce, unless `limit` unused ones of the tenant are open already.
+    /// Remembers a nonce, unless `limit` of the tenant wait for an answer already.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
@@ -53,8 +53,7 @@ impl Store {
         expires_at: i64,
         limit: i64,
     ) -> Result<bool, StoreError> {
-        const INSERT: &str = "INSERT INTO nonces (value, tenant, node, expires_at, used)
-            SELECT $1, $2, $3, $4, 0
+        const INSERT: &str = "INSERT INTO nonces (value, tenant, node, expires_at) SELECT $1, $2, $3, $4
             WHERE (SELECT COUNT(*) FROM nonces WHERE tenant = $2 AND expires_at > $5) < $6";
         let values = params![value, tenant, node, expires_at, self.now(), limit];
         Ok(self.db.execute(INSERT, values).await? == 1)
@@ -65,8 +64,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn use_nonce(&self, tenant: &str, node: &str, value: &[u8]) -> Result<bool, StoreError> {
-        const USE: &str = "UPDATE nonces SET used = 1 WHERE value = $1 AND tenant = $2 AND used = 0
-            AND (node IS NULL OR node = $3) AND expires_at > $4";
+        const USE: &str =
+            "DELETE FROM nonces WHERE value = $1 AND tenant = $2 AND (node IS NULL OR node = $3)
+            AND expires_at > $4";
         Ok(self.db.execute(USE, params![value, tenant, node, self.now()]).await? == 1)
     }
 

@@ -2,20 +2,26 @@
 
 use service_kit::schema::{Schema, Step};
 
+macro_rules! steps {
+    ($directory:literal) => {
+        &[
+            Step {
+                number: 1,
+                name: "initial",
+                sql: include_str!(concat!("../../migrations/", $directory, "/0001_initial.sql")),
+            },
+            Step {
+                number: 2,
+                name: "nonces",
+                sql: include_str!(concat!("../../migrations/", $directory, "/0002_nonces.sql")),
+            },
+        ]
+    };
+}
+
 /// What brings a database to this version.
-pub const SCHEMA: Schema = Schema {
-    application: "gta-server",
-    sqlite: &[Step {
-        number: 1,
-        name: "initial",
-        sql: include_str!("../../migrations/sqlite/0001_initial.sql"),
-    }],
-    postgres: &[Step {
-        number: 1,
-        name: "initial",
-        sql: include_str!("../../migrations/postgres/0001_initial.sql"),
-    }],
-};
+pub const SCHEMA: Schema =
+    Schema { application: "gta-server", sqlite: steps!("sqlite"), postgres: steps!("postgres") };
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use verifier::tpm::AttestationKey;
 use verifier::{Code, Refusal};
 
 use super::result::{self, Outcome};
-use super::{SERVICE_VERSION, name};
+use super::{SERVICE_VERSION, name, policies};
 use crate::appraise::{AttestRequest, EvidenceItem, Measurement, applicable, qualifying_data};
 use crate::auth::Caller;
 use crate::json::with;
@@ -75,7 +75,7 @@ async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement
             "this node is enrolled by its TPM: evidence of the TPM must come with the same nonce",
         ));
     }
-    let policies = service.store.list::<Policy>(&caller.tenant).await?;
+    let policies = policies::of_tenant(service, &caller.tenant).await?;
     let mut outcomes = Vec::new();
     let (mut key, mut platform): (Option<AttestationKey>, _) = (None, None);
     for (kind, item) in kinds.into_iter().zip(evidences) {
@@ -84,7 +84,7 @@ async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement
             node: node.as_ref(),
             kind,
             evidence: item.evidence,
-            policies: applicable(kind, policies.clone(), &item.policy_ids)?,
+            policies: applicable(kind, &policies, &item.policy_ids)?,
             qualifying: &qualifying,
         };
         if !kind.is_of_tpm() {

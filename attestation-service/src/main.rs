@@ -36,6 +36,10 @@ use verifier::rego::RegoCache;
 /// How often expired challenges and sessions are forgotten, and token signing keys looked at.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// A request is a thousand small values: the allocators of libc, and musl's most, would be where services spend their time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let result = config::arguments(std::env::args_os()).map_err(anyhow::Error::from).and_then(|arguments| {
         let cli = Cli::parse_from(arguments);

@@ -110,6 +110,10 @@ struct ServeArgs {
     burst: u32,
 }
 
+/// A request is a thousand small values: the allocators of libc, and musl's most, would be where services spend their time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

@@ -14,17 +14,22 @@ use crate::nonce::NonceType;
 
 /// What came of one piece of evidence.
 pub struct Outcome {
-    /// Its type.
-    pub kind: AttesterType,
-    /// What policies saw.
-    pub judged: Judged,
+    kind: AttesterType,
+    /// What policies saw, without the logs.
+    judged: Judged,
     /// What policies said.
-    pub policies: Vec<Applied>,
+    policies: Vec<Applied>,
     /// How many entries of the IMA log are proven.
     pub ima_entries: Option<u64>,
 }
 
 impl Outcome {
+    /// What came of evidence of this type, and what policies said of it.
+    pub fn new(kind: AttesterType, mut judged: Judged, policies: Vec<Applied>) -> Self {
+        shorten(&mut judged.document);
+        Self { kind, judged, policies, ima_entries: None }
+    }
+
     /// Whether the evidence is accepted: its logs are true, and all policies match, of which there is at least one.
     pub fn passed(&self) -> bool {
         self.judged.refused.is_none()
@@ -111,7 +116,7 @@ fn eat(outcome: &Outcome) -> Value {
     json!({
         "attestation_status": if outcome.passed() { "pass" } else { "fail" },
         "policy_info": policy_info(outcome),
-        "evidence": shortened(outcome.judged.document.get("evidence")),
+        "evidence": outcome.judged.document.get("evidence"),
     })
 }
 
@@ -131,17 +136,15 @@ fn policy_info(outcome: &Outcome) -> Vec<Value> {
 }
 
 /// Tokens travel in headers: the logs stay behind, what was found in them comes along.
-fn shortened(evidence: Option<&Value>) -> Value {
-    let mut evidence = evidence.cloned().unwrap_or_default();
+fn shorten(document: &mut Value) {
+    let Some(evidence) = document.get_mut("evidence").and_then(Value::as_object_mut) else { return };
     for log in ["vcca_ima_log_data", "vcca_ccel_log_data"] {
-        evidence.as_object_mut().map(|members| members.remove(log));
+        evidence.remove(log);
     }
-    if let Some(logs) = evidence.get_mut("logs").and_then(Value::as_array_mut) {
-        for log in logs.iter_mut().filter_map(Value::as_object_mut) {
-            log.remove("log_data");
-        }
+    let logs = evidence.get_mut("logs").and_then(Value::as_array_mut);
+    for log in logs.into_iter().flatten().filter_map(Value::as_object_mut) {
+        log.remove("log_data");
     }
-    evidence
 }
 
 fn ear(outcome: &Outcome, now: i64) -> Value {

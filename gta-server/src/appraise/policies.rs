@@ -69,7 +69,7 @@ pub fn evaluate(
     applicable: &[Document<Policy>],
     document: &Value,
 ) -> Result<Vec<Applied>, Problem> {
-    let input = Input::from(document.clone());
+    let input = Input::from(document);
     let mut applied = Vec::new();
     if is_built_in(applicable) {
         applied.push(run(cache, "default", 0, built_in(kind), &input)?);

@@ -243,32 +243,41 @@ impl Store {
     /// # Errors
     /// [`StoreError::Tampered`] if an entry of the journal was changed, or rows and journal do not agree.
     pub async fn revision<T: Registered>(&self, tenant: &str) -> Result<Revision, StoreError> {
-        const ROWS: &str = "SELECT id, version, tag FROM documents WHERE kind = $1 AND tenant = $2";
+        // Every document's latest entry with its row, and rows without an entry.
+        const FIND: &str = "SELECT j.seq, j.tenant, j.id, j.version, j.gone, j.tag, j.actor, j.at, j.prev, j.key_id,
+            j.mac, d.version AS row_version, d.tag AS row_tag
+            FROM journal j LEFT JOIN documents d ON d.kind = j.kind AND d.tenant = j.tenant AND d.id = j.id
+            WHERE j.kind = $1 AND j.tenant = $2 AND j.seq =
+            (SELECT MAX(seq) FROM journal WHERE kind = $1 AND tenant = $2 AND id = j.id)
+            UNION ALL SELECT NULL, d.tenant, d.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, d.version, d.tag
+            FROM documents d WHERE d.kind = $1 AND d.tenant = $2 AND NOT EXISTS
+            (SELECT 1 FROM journal WHERE kind = $1 AND tenant = $2 AND id = d.id)";
         let kind = T::KIND.name();
         let mut live = BTreeMap::new();
-        for row in self.db.fetch_all(LATEST, params![kind, tenant]).await? {
-            let entry = RawEntry::read(&row)?;
+        for found in self.db.fetch_all(FIND, params![kind, tenant]).await? {
+            let id: String = found.get("id")?;
+            let tampered = |id: &str, reason| StoreError::Tampered {
+                kind,
+                tenant: tenant.to_owned(),
+                id: id.to_owned(),
+                reason,
+            };
+            if found.get::<Option<i64>>("seq")?.is_none() {
+                return Err(tampered(&id, "the row was added behind the service's back"));
+            }
+            let entry = RawEntry::read(&found)?;
             if !self.is_authentic(&entry.key_id, &entry.fields(kind), &entry.mac).await? {
-                return Err(StoreError::Tampered {
-                    kind,
-                    tenant: tenant.to_owned(),
-                    id: entry.id,
-                    reason: "its entry in the journal was changed",
-                });
+                return Err(tampered(&id, "its entry in the journal was changed"));
+            }
+            let row = (found.get::<Option<i64>>("row_version")?, found.get::<Option<Vec<u8>>>("row_tag")?);
+            let named =
+                if entry.gone { (None, None) } else { (Some(entry.version), Some(entry.tag.clone())) };
+            if row != named {
+                return Err(tampered(&id, "the row is not the one that the journal names"));
             }
             if !entry.gone {
                 live.insert(entry.id, (entry.version, entry.tag));
             }
-        }
-        let mut rows = BTreeMap::new();
-        for row in self.db.fetch_all(ROWS, params![kind, tenant]).await? {
-            rows.insert(row.get::<String>("id")?, (row.get::<i64>("version")?, row.get::<Vec<u8>>("tag")?));
-        }
-        if rows != live {
-            let differs = |id: &&String| rows.get(*id) != live.get(*id);
-            let id = rows.keys().chain(live.keys()).find(differs).cloned().unwrap_or_default();
-            let reason = "the row is not the one that the journal names";
-            return Err(StoreError::Tampered { kind, tenant: tenant.to_owned(), id, reason });
         }
         Ok(Revision(live))
     }

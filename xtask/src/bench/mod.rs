@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what a VM and a verification cost, on this machine.
 
-mod attest;
+mod native;
 mod vmm;
 
 use anyhow::Result;
@@ -24,6 +24,8 @@ enum Subject {
     Vmm,
     /// Attestation: the appraisal of tokens.
     Attest,
+    /// The Global Trust Authority: attestations of machines with TPMs.
+    Gta,
     /// Everything.
     All,
 }
@@ -31,11 +33,15 @@ enum Subject {
 /// Measures and prints figures.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Workspace::find()?;
-    if arguments.subject != Subject::Attest {
+    let wanted = |subject| arguments.subject == subject || arguments.subject == Subject::All;
+    if wanted(Subject::Vmm) {
         vmm::run(&workspace, &arguments.only)?;
     }
-    if arguments.subject != Subject::Vmm {
-        attest::run(&workspace)?;
+    if wanted(Subject::Attest) {
+        native::run(&workspace, &["verifier", "attestation-service"])?;
+    }
+    if wanted(Subject::Gta) {
+        native::run(&workspace, &["gta-server"])?;
     }
     Ok(())
 }

@@ -48,8 +48,9 @@ pub async fn attest(
     .await?;
     let state = TpmState::new(&appraised.clock, appraised.ima.as_ref(), service.now());
     service.store.set_state(tenant, &ak, before.as_ref(), &state).await?;
-    let ima_entries = appraised.ima.filter(|_| kind == AttesterType::TpmIma).map(|ima| ima.entries);
-    Ok((Outcome { kind, judged: appraised.judged, policies, ima_entries }, signed_by))
+    let mut outcome = Outcome::new(kind, appraised.judged, policies);
+    outcome.ima_entries = appraised.ima.filter(|_| kind == AttesterType::TpmIma).map(|ima| ima.entries);
+    Ok((outcome, signed_by))
 }
 
 /// The key that must have signed: the node's, if it is enrolled; otherwise one that the tenant's authorities have certified.

@@ -43,8 +43,7 @@ pub async fn attest(
         };
         let appraised = appraise(&evidence, &expected).map_err(refused)?;
         let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)?;
-        let outcome = Outcome { kind, judged: appraised.judged, policies: applied, ima_entries: None };
-        Ok((outcome, appraised.ueid))
+        Ok((Outcome::new(kind, appraised.judged, applied), appraised.ueid))
     })
     .await
 }

@@ -1,12 +1,12 @@
-//! What a verification costs, natively: in the verifier, and as a request of the service.
+//! What verifications and requests cost, natively: the benchmarks of packages.
 
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::Workspace;
 
-/// Runs the benchmarks of verifier and service.
-pub fn run(workspace: &Workspace) -> Result<()> {
-    for package in ["verifier", "attestation-service"] {
+/// Runs the benchmarks of `packages`.
+pub fn run(workspace: &Workspace, packages: &[&str]) -> Result<()> {
+    for package in packages {
         let status =
             workspace.cargo().args(["bench", "-p", package]).status().context("cannot start cargo")?;
         if !status.success() {

@@ -70,7 +70,9 @@ impl FromRequestParts<Shared> for Caller {
             Problem::bad_request("api_key_invalid", "Validation error: API-Key is 32 letters and digits")
         })?;
         let invalid = || Problem::unauthorized("api_key_unknown", "Invalid API key");
-        let stored = service.store.get::<ApiKey>(tenant, id).await?.ok_or_else(invalid)?;
+        let read = async || service.store.get::<ApiKey>(tenant, id).await?.ok_or_else(invalid);
+        let (of, changes) = ((tenant.to_owned(), id.to_owned()), service.store.changes());
+        let stored = service.known.api_keys.get(of, service.settings.fresh, changes, read).await?;
         if !bool::from(stored.body.digest.as_bytes().ct_eq(key_digest(key).as_bytes())) {
             return Err(invalid());
         }

@@ -11,6 +11,7 @@ mod derived;
 mod json;
 pub mod model;
 pub mod nonce;
+mod recent;
 pub mod service;
 pub mod store;
 pub mod token;

@@ -1,6 +1,7 @@
 //! The service itself: what all requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use service_kit::environment::{EntropyError, Environment};
 use service_kit::problem::Problem;
@@ -10,8 +11,9 @@ use verifier::logs::ImaReferences;
 use verifier::rego::RegoCache;
 
 use crate::derived::Derived;
-use crate::model::{CertType, Policy};
-use crate::store::{Document, Revision, Store, StoreError};
+use crate::model::{ApiKey, CertType, Policy};
+use crate::recent::Recent;
+use crate::store::{Document, Registered, Revision, Store, StoreError};
 
 /// Bounds and times that an operator sets. Those of a tenant are for each tenant.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct Settings {
     pub max_certificates: usize,
     /// Most sets of reference values of a tenant.
     pub max_ref_values: usize,
+    /// How long API keys, policies, certificates and reference values that another instance changed may go on being used.
+    pub fresh: Duration,
 }
 
 impl Default for Settings {
@@ -45,6 +49,7 @@ impl Default for Settings {
             max_policies: 30,
             max_certificates: 10,
             max_ref_values: 100,
+            fresh: Duration::from_secs(1),
         }
     }
 }
@@ -63,23 +68,40 @@ pub struct Service {
     pub known: Known,
 }
 
+/// The revisions of certificates and of revocation lists.
+pub(crate) type Installed = (Arc<Revision>, Arc<Revision>);
+
 /// What was made of tenants' documents.
 #[derive(Default)]
 pub struct Known {
+    /// Keys of callers.
+    pub(crate) api_keys: Recent<(String, String), Document<ApiKey>>,
+    /// Which documents tenants have.
+    revisions: Recent<(&'static str, String), Arc<Revision>>,
     /// The files that a tenant knows; none if it has registered no reference values.
-    pub(crate) files: Derived<String, Revision, Option<ImaReferences>>,
+    pub(crate) files: Derived<String, Arc<Revision>, Option<ImaReferences>>,
     /// The policies of a tenant.
-    pub(crate) policies: Derived<String, Revision, Vec<Document<Policy>>>,
+    pub(crate) policies: Derived<String, Arc<Revision>, Vec<Document<Policy>>>,
     /// The virtCCA machines that a tenant knows.
-    pub(crate) realms: Derived<String, Revision, Vec<RealmReference>>,
+    pub(crate) realms: Derived<String, Arc<Revision>, Vec<RealmReference>>,
     /// Whom a tenant believes, and the chains that were validated.
-    pub(crate) authorities: Derived<(String, CertType), (Revision, Revision), TrustBundle>,
+    pub(crate) authorities: Derived<(String, CertType), Installed, TrustBundle>,
 }
 
 /// What handlers share.
 pub type Shared = Arc<Service>;
 
 impl Service {
+    /// Which documents of this type a tenant has.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used, or is not what the service made of it.
+    pub(crate) async fn revision<T: Registered>(&self, tenant: &str) -> Result<Arc<Revision>, StoreError> {
+        let read = async || self.store.revision::<T>(tenant).await.map(Arc::new);
+        let (key, changes) = ((T::KIND.name(), tenant.to_owned()), self.store.changes());
+        self.known.revisions.get(key, self.settings.fresh, changes, read).await
+    }
+
     /// Seconds since the Unix epoch.
     #[must_use]
     pub fn now(&self) -> i64 {
@@ -112,7 +134,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database cannot be used, or the key was renewed by another request.
     pub async fn renew_key(&self, caller: &crate::auth::Caller) -> Result<String, StoreError> {
-        let used = self.store.get::<crate::model::ApiKey>(&caller.tenant, &caller.key_id).await?;
+        let used = self.store.get::<ApiKey>(&caller.tenant, &caller.key_id).await?;
         let used = used.ok_or(StoreError::Conflict("the API key"))?;
         let mut change = self.store.change(&caller.name).await?;
         change.remove(&caller.tenant, &used).await?;

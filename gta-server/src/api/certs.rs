@@ -203,8 +203,8 @@ pub async fn authorities(
     tenant: &str,
     kind: CertType,
 ) -> Result<Arc<TrustBundle>, Problem> {
-    let certificates = service.store.revision::<Certificate>(tenant).await?;
-    let revision = (certificates, service.store.revision::<Crl>(tenant).await?);
+    let certificates = service.revision::<Certificate>(tenant).await?;
+    let revision = (certificates, service.revision::<Crl>(tenant).await?);
     let read = async || read_authorities(service, tenant, kind).await;
     service.known.authorities.get((tenant.to_owned(), kind), revision, read).await
 }

@@ -158,7 +158,7 @@ async fn rego(
 
 /// The policies of a tenant.
 pub async fn of_tenant(service: &Service, tenant: &str) -> Result<Arc<Vec<Document<Policy>>>, Problem> {
-    let revision = service.store.revision::<Policy>(tenant).await?;
+    let revision = service.revision::<Policy>(tenant).await?;
     let read = async || Ok(service.store.list::<Policy>(tenant).await?);
     service.known.policies.get(tenant.to_owned(), revision, read).await
 }

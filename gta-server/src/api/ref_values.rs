@@ -165,7 +165,7 @@ fn reference(file: &KnownFile) -> Option<FileReference> {
 
 /// The files that a tenant knows; `None` if it has registered none.
 pub async fn files(service: &Service, tenant: &str) -> Result<Arc<Option<ImaReferences>>, Problem> {
-    let revision = service.store.revision::<RefValue>(tenant).await?;
+    let revision = service.revision::<RefValue>(tenant).await?;
     service.known.files.get(tenant.to_owned(), revision, async || read_files(service, tenant).await).await
 }
 
@@ -189,7 +189,7 @@ fn references<'a>(known: impl IntoIterator<Item = &'a KnownFile>) -> ImaReferenc
 
 /// The virtCCA machines that a tenant knows.
 pub async fn realms(service: &Service, tenant: &str) -> Result<Arc<Vec<RealmReference>>, Problem> {
-    let revision = service.store.revision::<RefValue>(tenant).await?;
+    let revision = service.revision::<RefValue>(tenant).await?;
     let read = async || read_realms(service, tenant).await;
     service.known.realms.get(tenant.to_owned(), revision, read).await
 }

@@ -1,6 +1,8 @@
 //! Authenticated documents and the journal of their changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::hmac;
 use serde::Serialize;
@@ -331,7 +333,8 @@ impl Store {
     /// [`StoreError`] if the database cannot be used.
     pub async fn change(&self, actor: &str) -> Result<Change, StoreError> {
         let (key_id, key) = self.keys.active_mac(Purpose::Row).await?;
-        Ok(Change { tx: self.db.begin().await?, key_id, key, actor: actor.to_owned(), at: self.now() })
+        let (tx, changes) = (self.db.begin().await?, Arc::clone(&self.changes));
+        Ok(Change { tx, key_id, key, actor: actor.to_owned(), at: self.now(), changes })
     }
 }
 
@@ -339,9 +342,10 @@ impl Store {
 pub struct Change {
     tx: Tx,
     key_id: String,
-    key: std::sync::Arc<hmac::Key>,
+    key: Arc<hmac::Key>,
     actor: String,
     at: i64,
+    changes: Arc<AtomicU64>,
 }
 
 impl Change {
@@ -439,7 +443,10 @@ impl Change {
     /// # Errors
     /// [`StoreError`] if the database cannot be used; then nothing was changed.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
+        let committed = self.tx.commit().await;
+        // If it is not known whether it was, it may have been.
+        self.changes.fetch_add(1, Ordering::Release);
+        Ok(committed?)
     }
 
     fn row<T: Registered>(

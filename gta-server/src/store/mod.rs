@@ -14,6 +14,7 @@ mod states;
 mod tag;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::StatusCode;
 use service_kit::db::{Db, OpenError};
@@ -86,6 +87,7 @@ pub struct Store {
     db: Db,
     keys: Arc<KeyRing>,
     environment: Environment,
+    changes: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -97,13 +99,18 @@ impl Store {
     pub async fn open(url: &str, vault: Vault, environment: Environment) -> Result<Self, OpenError> {
         let db = Db::open(url, &SCHEMA).await?;
         let keys = Arc::new(KeyRing::new(db.clone(), vault, environment.clone()));
-        Ok(Self { db, keys, environment })
+        Ok(Self { db, keys, environment, changes: Arc::default() })
     }
 
     /// The keys.
     #[must_use]
     pub fn keys(&self) -> &KeyRing {
         &self.keys
+    }
+
+    /// How many changes were made through this handle and its clones.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Closes the database, writing what is pending.

@@ -6,7 +6,7 @@ use gta_server::service::Settings;
 use gta_server::store::Purpose;
 use serde_json::{Value, json};
 
-use crate::support::{World, qualifying};
+use crate::support::{World, qualifying, strict};
 
 fn body(nonce: &str) -> Value {
     serde_json::from_slice(&STANDARD.decode(nonce).unwrap()).unwrap()
@@ -156,7 +156,7 @@ async fn a_relying_partys_own_nonce_is_told_apart_in_the_token() {
 
 #[tokio::test]
 async fn a_tenant_has_a_bounded_number_of_open_nonces_and_takes_none_from_others() {
-    let world = World::with(Settings { max_nonces: 3, ..Settings::default() }).await;
+    let world = World::with(Settings { max_nonces: 3, ..strict() }).await;
     let request = json!({ "attester_type": ["tpm_boot"] });
     for _ in 0..3 {
         world.agent.post(&world.instance, "/challenge", &request).await.ok();
@@ -174,7 +174,7 @@ async fn nonces_outlive_the_rotation_of_their_key_and_are_good_at_every_instance
     let world = World::new().await;
     let machine = world.machine("node-1").await;
     let measurement = machine.good(&world, "tpm_boot").await;
-    let replica = world.home.open(Settings::default()).await;
+    let replica = world.home.open(strict()).await;
     replica.service.store.keys().rotate(Purpose::Nonce).await.unwrap();
     let request = json!({ "measurements": [measurement] });
     world.agent.post(&replica, "/attest", &request).await.ok();

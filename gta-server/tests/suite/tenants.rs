@@ -6,7 +6,7 @@ use gta_server::service::Settings;
 use gta_server::store::Purpose;
 use serde_json::{Value, json};
 
-use crate::support::{Client, OTHER, Signer, TENANT, World};
+use crate::support::{Client, OTHER, Signer, TENANT, World, strict};
 
 const POLICY: &str = "package verification\nresult := {\"policy_matched\": true}";
 
@@ -227,7 +227,7 @@ async fn tokens_are_verified_by_anybody_with_the_published_keys_and_outlive_rota
 
 #[tokio::test]
 async fn a_tenant_has_as_much_as_it_may() {
-    let settings = Settings { max_policies: 1, max_certificates: 1, max_nodes: 1, ..Settings::default() };
+    let settings = Settings { max_policies: 1, max_certificates: 1, max_nodes: 1, ..strict() };
     let world = World::with(settings).await;
     let rego = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, POLICY);
     let policy = |name: &str| json!({ "name": name, "attester_type": ["tpm_boot"], "content_type": "text", "content": rego });
@@ -271,4 +271,25 @@ async fn a_peer_that_asks_too_often_is_told_so() {
     let answer = world.admin.get(&limited, "/policy").await;
     assert_eq!(answer.problem(), (429, "rate_limited"));
     assert!(answer.message().starts_with("too many requests"));
+}
+
+/// Keys and policies are remembered for a moment, but not beyond a change by the same instance.
+#[tokio::test]
+async fn what_an_instance_changes_it_sees_at_once() {
+    let fresh = std::time::Duration::from_secs(3600);
+    let world = World::with(Settings { fresh, ..strict() }).await;
+    let machine = world.machine("node-1").await;
+    let measurement = machine.good(&world, "tpm_boot").await;
+    assert_eq!(world.result(world.attest(measurement).await).await.0, "pass");
+    let rego = "package verification\nresult := {\"policy_matched\": false}";
+    let policy = json!({
+        "name": "none", "attester_type": ["tpm_boot"], "content_type": "text", "is_default": true,
+        "content": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, rego),
+    });
+    world.admin.post(&world.instance, "/policy", &policy).await.ok();
+    let measurement = machine.good(&world, "tpm_boot").await;
+    assert_eq!(world.result(world.attest(measurement).await).await.0, "fail");
+    world.agent.post(&world.instance, "/register", &Value::Null).await.ok();
+    let refused = world.agent.post(&world.instance, "/register", &Value::Null).await;
+    assert_eq!(refused.problem(), (401, "api_key_unknown"));
 }

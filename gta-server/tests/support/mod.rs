@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -211,6 +212,11 @@ impl Client {
     }
 }
 
+/// Bounds of tests: what others change is seen at once.
+pub fn strict() -> Settings {
+    Settings { fresh: Duration::ZERO, ..Settings::default() }
+}
+
 /// A server with two tenants, and the manufacturer whose machines the first has.
 pub struct World {
     pub home: Home,
@@ -223,7 +229,7 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(Settings::default()).await
+        Self::with(strict()).await
     }
 
     pub async fn with(settings: Settings) -> Self {

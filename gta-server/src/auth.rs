@@ -10,8 +10,8 @@ use service_kit::problem::Problem;
 use subtle::ConstantTimeEq as _;
 
 use crate::model::{ApiKey, Role};
-use crate::service::Shared;
-use crate::store::{Change, StoreError};
+use crate::service::{Service, Shared};
+use crate::store::{Change, Document, StoreError};
 
 /// Characters of a key, the first of which name it.
 const KEY_LEN: usize = 32;
@@ -70,9 +70,7 @@ impl FromRequestParts<Shared> for Caller {
             Problem::bad_request("api_key_invalid", "Validation error: API-Key is 32 letters and digits")
         })?;
         let invalid = || Problem::unauthorized("api_key_unknown", "Invalid API key");
-        let read = async || service.store.get::<ApiKey>(tenant, id).await?.ok_or_else(invalid);
-        let (of, changes) = ((tenant.to_owned(), id.to_owned()), service.store.changes());
-        let stored = service.known.api_keys.get(of, service.settings.fresh, changes, read).await?;
+        let stored = service.api_key(tenant, id).await?.ok_or_else(invalid)?;
         if !bool::from(stored.body.digest.as_bytes().ct_eq(key_digest(key).as_bytes())) {
             return Err(invalid());
         }
@@ -82,6 +80,23 @@ impl FromRequestParts<Shared> for Caller {
             name: format!("key:{id}"),
             key_id: id.to_owned(),
         })
+    }
+}
+
+impl Service {
+    /// The key of this id, as it was a moment ago.
+    async fn api_key(&self, tenant: &str, id: &str) -> Result<Option<Document<ApiKey>>, StoreError> {
+        let read = async || self.store.get::<ApiKey>(tenant, id).await;
+        let (of, changes) = ((tenant.to_owned(), id.to_owned()), self.store.changes());
+        self.known.api_keys.get(of, self.settings.fresh, changes, read).await
+    }
+
+    /// Whether the key with which the caller came has not been taken away since.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn key_exists(&self, caller: &Caller) -> Result<bool, StoreError> {
+        Ok(self.api_key(&caller.tenant, &caller.key_id).await?.is_some())
     }
 }
 

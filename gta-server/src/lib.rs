@@ -8,6 +8,7 @@ pub mod api;
 mod appraise;
 pub mod auth;
 mod derived;
+pub mod health;
 mod json;
 pub mod model;
 pub mod nonce;

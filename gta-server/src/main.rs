@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use gta_server::api;
 use gta_server::auth::is_tenant;
 use gta_server::model::Role;
-use gta_server::service::{Known, Service, Settings};
+use gta_server::service::{Service, Settings};
 use gta_server::store::fsck::Head;
 use gta_server::store::{Purpose, Store};
 use serde_json::json;
@@ -28,8 +28,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
-use verifier::rego::RegoCache;
 
+/// How often it is looked for nodes that do not report.
+const WATCH: Duration = Duration::from_secs(5);
 /// How often what has expired is forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -147,13 +148,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         },
         _ => Settings::default(),
     };
-    let service = Arc::new(Service {
-        store,
-        environment,
-        settings,
-        rego: RegoCache::default(),
-        known: Known::default(),
-    });
+    let service = Arc::new(Service::new(store, environment, settings));
     let done = command(cli.command, &service).await;
     service.store.close().await;
     done
@@ -221,15 +216,30 @@ async fn serve_until_told(flags: &ServeArgs, service: &Arc<Service>) -> anyhow::
     let mut tasks = JoinSet::new();
     tasks.spawn(serve::public(listener, Arc::clone(&tls), router, stopped.clone()));
     tasks.spawn(tls.keep_fresh(hangup, stopped.clone()));
-    tasks.spawn(sweep(Arc::clone(service), stopped));
+    tasks.spawn(sweep(Arc::clone(service), stopped.clone()));
+    tasks.spawn(watch_nodes(Arc::clone(service), stopped));
     println!("{ready}");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    service.stop();
     stop.send_replace(true);
     tasks.join_all().await;
     Ok(())
+}
+
+/// Notes which nodes did not report in time. Every instance looks; one of them notes it.
+async fn watch_nodes(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(WATCH) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        if let Err(error) = service.note_missed().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "late reports cannot be noted");
+        }
+    }
 }
 
 async fn sweep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {

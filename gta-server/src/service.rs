@@ -1,6 +1,7 @@
 //! The service itself: what all requests share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use service_kit::environment::{EntropyError, Environment};
@@ -63,9 +64,10 @@ pub struct Service {
     /// Bounds.
     pub settings: Settings,
     /// Policies that were compiled before.
-    pub rego: RegoCache,
+    pub(crate) rego: RegoCache,
     /// What was made of documents before.
-    pub known: Known,
+    pub(crate) known: Known,
+    stopping: AtomicBool,
 }
 
 /// The revisions of certificates and of revocation lists.
@@ -73,9 +75,9 @@ pub(crate) type Installed = (Arc<Revision>, Arc<Revision>);
 
 /// What was made of tenants' documents.
 #[derive(Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// Keys of callers.
-    pub(crate) api_keys: Recent<(String, String), Document<ApiKey>>,
+    pub(crate) api_keys: Recent<(String, String), Option<Document<ApiKey>>>,
     /// Which documents tenants have.
     revisions: Recent<(&'static str, String), Arc<Revision>>,
     /// The files that a tenant knows; none if it has registered no reference values.
@@ -92,6 +94,24 @@ pub struct Known {
 pub type Shared = Arc<Service>;
 
 impl Service {
+    /// A service on a database.
+    #[must_use]
+    pub fn new(store: Store, environment: Environment, settings: Settings) -> Self {
+        let (rego, known) = (RegoCache::default(), Known::default());
+        Self { store, environment, settings, rego, known, stopping: AtomicBool::new(false) }
+    }
+
+    /// Ends what would go on for as long as the client likes.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the service is about to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Which documents of this type a tenant has.
     ///
     /// # Errors

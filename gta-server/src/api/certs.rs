@@ -63,9 +63,11 @@ pub async fn remove(
     RequiredJson(request): RequiredJson<Deletion>,
 ) -> Result<StatusCode, Problem> {
     if request.is_of_type("crl") {
-        return collection::remove::<Crl>(state, caller, request).await;
+        collection::remove::<Crl>(state, caller, request).await?;
+    } else {
+        collection::remove::<Certificate>(state, caller, request).await?;
     }
-    collection::remove::<Certificate>(state, caller, request).await
+    Ok(StatusCode::OK)
 }
 
 /// Adds a certificate, or a revocation list.

@@ -14,7 +14,7 @@ use crate::service::{Service, Shared};
 use crate::store::{Document, Registered};
 
 /// Most items on a page, and most ids in a request.
-const MAX_PAGE: usize = 100;
+pub const MAX_PAGE: usize = 100;
 
 /// A collection of documents.
 pub trait Collected: Registered {
@@ -121,12 +121,12 @@ fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown", "there is nothing with one of these ids")
 }
 
-/// Deletes documents of the caller. An id that is not one of theirs is an error, and then nothing is deleted.
+/// Deletes documents of the caller; gives their ids. An id that is not one of theirs is an error, and then nothing is deleted.
 pub async fn remove<T: Collected>(
     State(service): State<Shared>,
     caller: Caller,
     request: Deletion,
-) -> Result<StatusCode, Problem> {
+) -> Result<Vec<String>, Problem> {
     caller.must_be(&[])?;
     let documents = service.store.list::<T>(&caller.tenant).await?;
     let doomed: Vec<&Document<T>> = match (request.delete_type, &request.attester_type) {
@@ -147,11 +147,11 @@ pub async fn remove<T: Collected>(
         }
     };
     let mut change = service.store.change(&caller.name).await?;
-    for document in doomed {
+    for document in &doomed {
         change.remove(&caller.tenant, document).await?;
     }
     change.commit().await?;
-    Ok(StatusCode::OK)
+    Ok(doomed.iter().map(|document| document.id.clone()).collect())
 }
 
 fn bounded(ids: usize) -> Result<(), Problem> {
@@ -161,8 +161,8 @@ fn bounded(ids: usize) -> Result<(), Problem> {
     Err(Problem::bad_request("ids_invalid", format!("1 to {MAX_PAGE} ids at once")))
 }
 
-/// The handlers of a collection that is listed and deleted from in the usual way.
-macro_rules! handlers {
+/// The handler that lists a collection in the usual way.
+macro_rules! listing {
     ($type:ty) => {
         /// Lists.
         pub async fn list(
@@ -176,6 +176,14 @@ macro_rules! handlers {
             let query = $crate::api::collection::query(query)?;
             $crate::api::collection::list::<$type>(&service, &caller, query).await
         }
+    };
+}
+pub(super) use listing;
+
+/// The handlers of a collection that is listed and deleted from in the usual way.
+macro_rules! handlers {
+    ($type:ty) => {
+        $crate::api::collection::listing!($type);
 
         /// Deletes.
         pub async fn remove(
@@ -185,7 +193,8 @@ macro_rules! handlers {
                 $crate::api::collection::Deletion,
             >,
         ) -> Result<axum::http::StatusCode, service_kit::problem::Problem> {
-            $crate::api::collection::remove::<$type>(state, caller, request).await
+            $crate::api::collection::remove::<$type>(state, caller, request).await?;
+            Ok(axum::http::StatusCode::OK)
         }
     };
 }

@@ -4,10 +4,12 @@ mod attest;
 mod certs;
 mod collection;
 mod enrol;
+mod events;
 mod nodes;
 mod policies;
 mod ref_values;
 mod result;
+mod status;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -50,6 +52,9 @@ pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: 
         .route("/jwks", get(key_set))
         .route("/register", post(register).get(register))
         .route("/node", get(nodes::list).post(nodes::pin).delete(nodes::remove))
+        .route("/status", get(status::list).delete(status::forget))
+        .route("/event", get(events::list))
+        .route("/event/stream", get(events::stream))
         .route(
             "/policy",
             get(policies::list).post(policies::add).put(policies::replace).delete(policies::remove),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use verifier::tpm::AttestationKey;
 
 use crate::appraise::{Applied, Judged, TokenFormat};
+use crate::health::Reason;
 use crate::json::with;
 use crate::model::AttesterType;
 use crate::nonce::NonceType;
@@ -35,6 +36,29 @@ impl Outcome {
         self.judged.refused.is_none()
             && !self.policies.is_empty()
             && self.policies.iter().all(|policy| policy.matched)
+    }
+}
+
+impl Outcome {
+    /// Why the evidence is not accepted; `None` if it is.
+    pub fn reason(&self) -> Option<Reason> {
+        if self.passed() {
+            return None;
+        }
+        let text = |member: &str| {
+            let found = self.judged.document.pointer(&format!("/evidence/logs/0/reason/{member}"));
+            found.and_then(Value::as_str).map(str::to_owned)
+        };
+        let (code, detail) = match (&self.judged.refused, text("code"), text("detail")) {
+            (Some(refusal), ..) => (refusal.code.as_str().to_owned(), refusal.detail.clone()),
+            (None, Some(code), Some(detail)) => (code, detail),
+            _ => {
+                let unmatched = self.policies.iter().filter(|policy| !policy.matched);
+                let ids: Vec<&str> = unmatched.map(|policy| policy.id.as_str()).collect();
+                ("policy_unmatched".to_owned(), format!("not accepted by the policies {}", ids.join(", ")))
+            }
+        };
+        Some(Reason { attester_type: Some(self.kind), code, detail })
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Measurement {
     pub token_fmt: TokenFormat,
     /// What else the quotes are bound to. Kept as it was sent: its members have an order.
     pub attester_data: Option<Box<RawValue>>,
+    /// How long after this report the next one comes at the latest, in seconds.
+    pub report_interval: Option<u32>,
     /// One for each type.
     pub evidences: Vec<EvidenceItem>,
 }

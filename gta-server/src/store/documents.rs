@@ -29,12 +29,22 @@ pub enum Kind {
     Crl,
     /// Reference values.
     RefValue,
+    /// A change of how a node is.
+    Event,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Tenant, Self::ApiKey, Self::Node, Self::Policy, Self::Certificate, Self::Crl, Self::RefValue];
+    pub const ALL: [Self; 8] = [
+        Self::Tenant,
+        Self::ApiKey,
+        Self::Node,
+        Self::Policy,
+        Self::Certificate,
+        Self::Crl,
+        Self::RefValue,
+        Self::Event,
+    ];
 
     /// The name, in the database and in messages.
     #[must_use]
@@ -47,6 +57,7 @@ impl Kind {
             Self::Certificate => "cert",
             Self::Crl => "crl",
             Self::RefValue => "ref_value",
+            Self::Event => "event",
         }
     }
 }
@@ -285,7 +296,7 @@ impl Store {
     }
 
     /// A row, if it and the latest entry about it are authentic and agree.
-    async fn believe<T: Registered>(
+    pub(super) async fn believe<T: Registered>(
         &self,
         row: Option<RawRow>,
         entry: Option<RawEntry>,
@@ -340,9 +351,9 @@ impl Store {
 
 /// What is being changed. Dropped without [`Change::commit`], nothing was changed.
 pub struct Change {
-    tx: Tx,
-    key_id: String,
-    key: Arc<hmac::Key>,
+    pub(super) tx: Tx,
+    pub(super) key_id: String,
+    pub(super) key: Arc<hmac::Key>,
     actor: String,
     at: i64,
     changes: Arc<AtomicU64>,

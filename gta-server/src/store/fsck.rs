@@ -27,7 +27,7 @@ pub struct Head {
 /// A row that is not what the service made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// The table: the kind of document, `journal` or `tpm_state`.
+    /// The table: the kind of document or state, or `journal`.
     pub table: String,
     /// The row: tenant and id, or the entry's number.
     pub row: String,
@@ -160,14 +160,14 @@ impl Store {
     }
 
     async fn check_states(&self, report: &mut Report) -> Result<(), StoreError> {
-        const ALL: &str = "SELECT tenant, ak, version, body, key_id, tag FROM tpm_states";
+        const ALL: &str = "SELECT kind, tenant, id, version, due_at, body, key_id, tag FROM states";
         for row in self.db.fetch_all(ALL, params![]).await? {
             let row = RawState::read(&row)?;
             report.checked += 1;
             if !self.is_authentic(&row.key_id, &row.fields(), &row.tag).await? {
                 report.broken.push(Broken {
-                    table: "tpm_state".to_owned(),
-                    row: format!("{}/{}", row.tenant, row.ak),
+                    row: format!("{}/{}", row.tenant, row.id),
+                    table: row.kind,
                     reason: "the row was changed or added",
                 });
             }

@@ -6,6 +6,7 @@
 
 mod documents;
 mod enrolments;
+mod events;
 pub mod fsck;
 mod keys;
 mod nonces;
@@ -24,10 +25,11 @@ use service_kit::vault::{Vault, VaultError};
 
 pub use documents::{Change, Document, Kind, Registered, Revision};
 pub use enrolments::Enrolment;
+pub use events::{Direction, Numbered};
 pub use keys::{KeyRing, Purpose};
 pub(crate) use nonces::{authenticate_nonce, is_nonce};
 use schema::SCHEMA;
-pub use states::{StoredState, TpmState};
+pub use states::{State, Stored};
 
 /// Why the store did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]

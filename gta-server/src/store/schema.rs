@@ -15,6 +15,11 @@ macro_rules! steps {
                 name: "nonces",
                 sql: include_str!(concat!("../../migrations/", $directory, "/0002_nonces.sql")),
             },
+            Step {
+                number: 3,
+                name: "states",
+                sql: include_str!(concat!("../../migrations/", $directory, "/0003_states.sql")),
+            },
         ]
     };
 }

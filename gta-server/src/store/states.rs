@@ -1,88 +1,40 @@
-//! What is known of a TPM from its last quote.
+//! What is known of TPMs and nodes from what they last sent. It changes with every report, so it is in no journal: a row
+//! that was changed is found, an older one that was put back is not.
 
-use evidence::bank::{Bank, BankValue};
-use evidence::ima::ExtendRule;
-use evidence::tpm::ClockInfo;
-use serde::{Deserialize, Serialize};
-use service_kit::db::{Row, params};
-use verifier::tpm::ImaState;
+use aws_lc_rs::hmac;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use service_kit::db::{Param, Row, params};
 
 use super::tag::{Field, tag};
-use super::{Purpose, Store, StoreError};
+use super::{Change, Purpose, Store, StoreError};
 
-/// What is known of a TPM from its last quote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TpmState {
-    clock: u64,
-    reset_count: u32,
-    restart_count: u32,
-    safe: bool,
-    ima: Option<StoredIma>,
-    /// When the quote was appraised, seconds since the Unix epoch.
-    pub seen_at: i64,
-}
+/// What is kept as a state.
+pub trait State: Serialize + DeserializeOwned {
+    /// What kind of state it is: the name in the database and in messages.
+    const KIND: &'static str;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct StoredIma {
-    entries: u64,
-    bank: Bank,
-    value: String,
-    per_bank: bool,
-}
-
-impl TpmState {
-    /// What a quote tells.
-    #[must_use]
-    pub fn new(clock: &ClockInfo, ima: Option<&ImaState>, seen_at: i64) -> Self {
-        Self {
-            clock: clock.clock,
-            reset_count: clock.reset_count,
-            restart_count: clock.restart_count,
-            safe: clock.safe,
-            ima: ima.map(|ima| StoredIma {
-                entries: ima.entries,
-                bank: ima.value.bank(),
-                value: ima.value.to_string(),
-                per_bank: ima.rule == ExtendRule::PerBank,
-            }),
-            seen_at,
-        }
-    }
-
-    /// The TPM's time.
-    #[must_use]
-    pub const fn clock(&self) -> ClockInfo {
-        ClockInfo {
-            clock: self.clock,
-            reset_count: self.reset_count,
-            restart_count: self.restart_count,
-            safe: self.safe,
-        }
-    }
-
-    /// How far the IMA log was proven.
-    #[must_use]
-    pub fn ima(&self) -> Option<ImaState> {
-        let ima = self.ima.as_ref()?;
-        let value = BankValue::from_slice(ima.bank, &hex::decode(&ima.value).ok()?)?;
-        let rule = if ima.per_bank { ExtendRule::PerBank } else { ExtendRule::PaddedSha1 };
-        Some(ImaState { entries: ima.entries, value, rule })
+    /// When something must have happened, seconds since the Unix epoch.
+    fn due_at(&self) -> Option<i64> {
+        None
     }
 }
 
 /// A state with its version.
 #[derive(Clone, Debug)]
-pub struct StoredState {
+pub struct Stored<T> {
     version: i64,
     /// The state.
-    pub state: TpmState,
+    pub state: T,
 }
 
 /// A row as the database has it, believed by nobody yet.
 pub(super) struct RawState {
+    pub kind: String,
     pub tenant: String,
-    pub ak: String,
+    pub id: String,
     pub version: i64,
+    pub due_at: Option<i64>,
     pub body: String,
     pub key_id: String,
     pub tag: Vec<u8>,
@@ -91,75 +43,183 @@ pub(super) struct RawState {
 impl RawState {
     pub(super) fn read(row: &Row) -> Result<Self, sqlx::Error> {
         Ok(Self {
+            kind: row.get("kind")?,
             tenant: row.get("tenant")?,
-            ak: row.get("ak")?,
+            id: row.get("id")?,
             version: row.get("version")?,
+            due_at: row.get("due_at")?,
             body: row.get("body")?,
             key_id: row.get("key_id")?,
             tag: row.get("tag")?,
         })
     }
 
-    pub(super) fn fields(&self) -> [Field<'_>; 5] {
-        [
-            Field::Text("tpm_state"),
+    pub(super) fn fields(&self) -> Vec<Field<'_>> {
+        let mut fields = vec![
+            Field::Text(&self.kind),
             Field::Text(&self.tenant),
-            Field::Text(&self.ak),
+            Field::Text(&self.id),
             Field::Number(self.version),
             Field::Text(&self.body),
+        ];
+        fields.extend(self.due_at.map(Field::Number));
+        fields
+    }
+}
+
+impl RawState {
+    fn new<T: State>(
+        tenant: &str,
+        id: &str,
+        before: Option<&Stored<T>>,
+        state: &T,
+        (key_id, key): (String, &hmac::Key),
+    ) -> Result<Self, StoreError> {
+        let mut row = Self {
+            kind: T::KIND.to_owned(),
+            tenant: tenant.to_owned(),
+            id: id.to_owned(),
+            version: before.map_or(0, |before| before.version).saturating_add(1),
+            due_at: state.due_at(),
+            body: serde_json::to_string(state).map_err(|_| StoreError::Key)?,
+            key_id,
+            tag: Vec::new(),
+        };
+        row.tag = tag(key, &row.fields());
+        Ok(row)
+    }
+
+    const fn statement(&self) -> &'static str {
+        const INSERT: &str = "INSERT INTO states (kind, tenant, id, version, due_at, body, key_id, tag)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kind, tenant, id) DO NOTHING";
+        const UPDATE: &str = "UPDATE states SET version = $4, due_at = $5, body = $6, key_id = $7, tag = $8
+            WHERE kind = $1 AND tenant = $2 AND id = $3 AND version = $4 - 1";
+        if self.version == 1 { INSERT } else { UPDATE }
+    }
+
+    fn params(&self) -> [Param<'_>; 8] {
+        *params![
+            &self.kind,
+            &self.tenant,
+            &self.id,
+            self.version,
+            self.due_at,
+            &self.body,
+            &self.key_id,
+            &self.tag
         ]
     }
 }
 
+/// Whether a row was there to be replaced, or was not there to be added.
+const fn written(rows: u64) -> Result<(), StoreError> {
+    if rows == 0 { Err(StoreError::Conflict("the state of this node")) } else { Ok(()) }
+}
+
+impl Change {
+    /// Replaces the state that was read as `before`, together with what else is changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it has been replaced since.
+    pub async fn set_state<T: State>(
+        &mut self,
+        tenant: &str,
+        id: &str,
+        before: Option<&Stored<T>>,
+        state: &T,
+    ) -> Result<(), StoreError> {
+        let row = RawState::new(tenant, id, before, state, (self.key_id.clone(), &self.key))?;
+        written(self.tx.execute(row.statement(), &row.params()).await?)
+    }
+}
+
+/// Most states that are looked at in one go.
+const BATCH: i64 = 500;
+
 impl Store {
-    /// The state of the TPM with the attestation key `ak`.
+    /// The state of what is called `id`.
     ///
     /// # Errors
     /// [`StoreError::Tampered`] if it is not what the service wrote.
-    pub async fn state(&self, tenant: &str, ak: &str) -> Result<Option<StoredState>, StoreError> {
-        const FIND: &str =
-            "SELECT tenant, ak, version, body, key_id, tag FROM tpm_states WHERE tenant = $1 AND ak = $2";
-        let Some(row) = self.db.fetch_optional(FIND, params![tenant, ak]).await? else { return Ok(None) };
-        let row = RawState::read(&row)?;
+    pub async fn state<T: State>(&self, tenant: &str, id: &str) -> Result<Option<Stored<T>>, StoreError> {
+        const FIND: &str = "SELECT kind, tenant, id, version, due_at, body, key_id, tag FROM states
+            WHERE kind = $1 AND tenant = $2 AND id = $3";
+        match self.db.fetch_optional(FIND, params![T::KIND, tenant, id]).await? {
+            Some(row) => Ok(Some(self.believe_state(RawState::read(&row)?).await?.1)),
+            None => Ok(None),
+        }
+    }
+
+    /// All states of a tenant, each with its id, by id.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub async fn states<T: State>(&self, tenant: &str) -> Result<Vec<(String, Stored<T>)>, StoreError> {
+        const FIND: &str = "SELECT kind, tenant, id, version, due_at, body, key_id, tag FROM states
+            WHERE kind = $1 AND tenant = $2";
+        let mut states = Vec::new();
+        for row in self.db.fetch_all(FIND, params![T::KIND, tenant]).await? {
+            let (row, state) = self.believe_state(RawState::read(&row)?).await?;
+            states.push((row.id, state));
+        }
+        // Databases have orders of their own.
+        states.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(states)
+    }
+
+    /// States whose time has come, with tenant and id; not more than a few hundred, so there may be others.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub async fn due_states<T: State>(&self) -> Result<Vec<(String, String, Stored<T>)>, StoreError> {
+        const FIND: &str = "SELECT kind, tenant, id, version, due_at, body, key_id, tag FROM states
+            WHERE kind = $1 AND due_at < $2 ORDER BY due_at LIMIT $3";
+        let mut states = Vec::new();
+        for row in self.db.fetch_all(FIND, params![T::KIND, self.now(), BATCH]).await? {
+            let (row, state) = self.believe_state(RawState::read(&row)?).await?;
+            states.push((row.tenant, row.id, state));
+        }
+        Ok(states)
+    }
+
+    /// Replaces the state that was read as `before`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it has been replaced since.
+    pub async fn set_state<T: State>(
+        &self,
+        tenant: &str,
+        id: &str,
+        before: Option<&Stored<T>>,
+        state: &T,
+    ) -> Result<(), StoreError> {
+        let (key_id, key) = self.keys.active_mac(Purpose::Row).await?;
+        let row = RawState::new(tenant, id, before, state, (key_id, &key))?;
+        written(self.db.execute(row.statement(), &row.params()).await?)
+    }
+
+    /// Forgets a state.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn forget_state<T: State>(&self, tenant: &str, id: &str) -> Result<(), StoreError> {
+        const DELETE: &str = "DELETE FROM states WHERE kind = $1 AND tenant = $2 AND id = $3";
+        self.db.execute(DELETE, params![T::KIND, tenant, id]).await?;
+        Ok(())
+    }
+
+    async fn believe_state<T: State>(&self, row: RawState) -> Result<(RawState, Stored<T>), StoreError> {
         let tampered = |reason| StoreError::Tampered {
-            kind: "tpm_state",
-            tenant: tenant.to_owned(),
-            id: ak.to_owned(),
+            kind: T::KIND,
+            tenant: row.tenant.clone(),
+            id: row.id.clone(),
             reason,
         };
         if !self.is_authentic(&row.key_id, &row.fields(), &row.tag).await? {
             return Err(tampered("the row was changed behind the service's back"));
         }
         let state = serde_json::from_str(&row.body).map_err(|_| tampered("this version cannot read it"))?;
-        Ok(Some(StoredState { version: row.version, state }))
-    }
-
-    /// Replaces the state that was read as `before`.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] if another quote of this TPM was appraised at the same time.
-    pub async fn set_state(
-        &self,
-        tenant: &str,
-        ak: &str,
-        before: Option<&StoredState>,
-        state: &TpmState,
-    ) -> Result<(), StoreError> {
-        let (key_id, key) = self.keys.active_mac(Purpose::Row).await?;
-        let body = serde_json::to_string(state).map_err(|_| StoreError::Key)?;
-        let version = before.map_or(0, |before| before.version).saturating_add(1);
-        let (tenant, ak) = (tenant.to_owned(), ak.to_owned());
-        let mut row = RawState { tenant, ak, version, body, key_id, tag: Vec::new() };
-        row.tag = tag(&key, &row.fields());
-        const INSERT: &str = "INSERT INTO tpm_states (tenant, ak, version, body, key_id, tag)
-            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, ak) DO NOTHING";
-        const UPDATE: &str = "UPDATE tpm_states SET version = $3, body = $4, key_id = $5, tag = $6
-            WHERE tenant = $1 AND ak = $2 AND version = $3 - 1";
-        let values = params![&row.tenant, &row.ak, row.version, &row.body, &row.key_id, &row.tag];
-        let statement = if before.is_some() { UPDATE } else { INSERT };
-        if self.db.execute(statement, values).await? == 0 {
-            return Err(StoreError::Conflict("the state of this node"));
-        }
-        Ok(())
+        let version = row.version;
+        Ok((row, Stored { version, state }))
     }
 }

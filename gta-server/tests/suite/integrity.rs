@@ -189,7 +189,7 @@ async fn the_state_of_a_tpm_that_was_changed_is_found() {
     assert_eq!(
         world
             .home
-            .sql("UPDATE tpm_states SET body = replace(body, '\"reset_count\":1', '\"reset_count\":0')")
+            .sql("UPDATE states SET body = replace(body, '\"reset_count\":1', '\"reset_count\":0') WHERE kind = 'tpm_state'")
             .await,
         1
     );

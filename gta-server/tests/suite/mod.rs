@@ -2,6 +2,7 @@
 
 mod attest;
 mod enrol;
+mod health;
 mod integrity;
 mod nonces;
 mod registered;

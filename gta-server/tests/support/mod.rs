@@ -18,7 +18,7 @@ use evidence::tcg::{EventLog, EventType, Variable};
 use evidence::tpm::{EncryptedSecret, IdObject};
 use gta_server::api::{BASE, router};
 use gta_server::model::Role;
-use gta_server::service::{Known, Service, Settings};
+use gta_server::service::{Service, Settings};
 use gta_server::store::Store;
 use http_body_util::BodyExt as _;
 use rcgen::PKCS_ECDSA_P384_SHA384;
@@ -28,7 +28,6 @@ use service_kit::serve::limit::{Limiter, Peer, Rate};
 use service_kit::vault::{FileKey, Vault};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
-use verifier::rego::RegoCache;
 use verifier::testing::{Authority, NOW, Tpm};
 
 pub const TENANT: &str = "acme";
@@ -79,13 +78,7 @@ impl Home {
         let master = FileKey::load_or_create(&self.directory.path().join("key"), &environment).unwrap();
         let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
         let store = Store::open(&self.url, vault, environment.clone()).await.unwrap();
-        let service = Arc::new(Service {
-            store,
-            environment,
-            settings,
-            rego: RegoCache::default(),
-            known: Known::default(),
-        });
+        let service = Arc::new(Service::new(store, environment, settings));
         Instance { router: router(Arc::clone(&service), None, |_, _| {}), service }
     }
 
@@ -158,8 +151,12 @@ impl Instance {
         self.answer(request.body(Body::from(text)).unwrap()).await
     }
 
+    pub async fn respond(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     async fn answer(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.respond(request).await;
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();

@@ -19,6 +19,7 @@ use super::result::{self, Outcome};
 use super::{SERVICE_VERSION, name, policies};
 use crate::appraise::{AttestRequest, EvidenceItem, Measurement, applicable, qualifying_data};
 use crate::auth::Caller;
+use crate::health::{Health, INTERVALS, Reason, Report};
 use crate::json::with;
 use crate::model::{AttesterType, Node, Policy, Role};
 use crate::service::Shared;
@@ -62,26 +63,60 @@ struct Submission<'a> {
     qualifying: &'a [u8],
 }
 
+/// Appraises the evidence of a node, and notes how the node is.
 async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement) -> Result<Value, Problem> {
-    let Measurement { node_id, nonce_type, nonce, token_fmt, attester_data, evidences } = measurement;
+    let (tenant, node_id) = (caller.tenant.as_str(), measurement.node_id.clone());
     name("node_id", &node_id)?;
-    let kinds = kinds(&evidences)?;
-    let bound = service.take_nonce(&caller.tenant, &node_id, nonce_type, nonce.as_deref()).await?;
+    let attester_types = kinds(&measurement.evidences)?;
+    let report_interval = measurement.report_interval;
+    if report_interval.is_some_and(|interval| !INTERVALS.contains(&interval)) {
+        return Err(Problem::bad_request(
+            "report_interval_invalid",
+            format!("report_interval is {} to {} seconds", INTERVALS.start(), INTERVALS.end()),
+        ));
+    }
+    let node = service.store.get::<Node>(tenant, &node_id).await?;
+    let judged = judge(service, tenant, node.as_ref(), measurement, &attester_types).await;
+    let (status, reason) = match &judged {
+        Ok((_, None)) => (Health::Passed, None),
+        Ok((_, Some(reason))) => (Health::Failed, Some(reason.clone())),
+        // Under a name that nobody has enrolled, anybody may send anything.
+        Err(problem) if problem.step.is_some() && node.is_some() => {
+            let (code, detail) = (problem.code.to_owned(), problem.detail.clone());
+            (Health::Refused, Some(Reason { attester_type: None, code, detail }))
+        }
+        Err(_) => return judged.map(|(answer, _)| answer),
+    };
+    service
+        .note_report(tenant, &node_id, &Report { status, attester_types, reason, report_interval })
+        .await?;
+    judged.map(|(answer, _)| answer)
+}
+
+/// What is answered, and why the evidence is not accepted, if that is so.
+async fn judge(
+    service: &Shared,
+    tenant: &str,
+    node: Option<&Document<Node>>,
+    measurement: Measurement,
+    kinds: &[AttesterType],
+) -> Result<(Value, Option<Reason>), Problem> {
+    let Measurement { node_id, nonce_type, nonce, token_fmt, attester_data, evidences, .. } = measurement;
+    let bound = service.take_nonce(tenant, &node_id, nonce_type, nonce.as_deref()).await?;
     let qualifying = qualifying_data(&bound, attester_data.as_deref()).map_err(refused)?;
-    let node = service.store.get::<Node>(&caller.tenant, &node_id).await?;
     if node.is_some() && !kinds.iter().any(|kind| kind.is_of_tpm()) {
         return Err(Problem::bad_request(
             "tpm_evidence_missing",
             "this node is enrolled by its TPM: evidence of the TPM must come with the same nonce",
         ));
     }
-    let policies = policies::of_tenant(service, &caller.tenant).await?;
+    let policies = policies::of_tenant(service, tenant).await?;
     let mut outcomes = Vec::new();
     let (mut key, mut platform): (Option<AttestationKey>, _) = (None, None);
-    for (kind, item) in kinds.into_iter().zip(evidences) {
+    for (&kind, item) in kinds.iter().zip(evidences) {
         let submission = Submission {
-            tenant: &caller.tenant,
-            node: node.as_ref(),
+            tenant,
+            node,
             kind,
             evidence: item.evidence,
             policies: applicable(kind, &policies, &item.policy_ids)?,
@@ -112,13 +147,14 @@ async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement
     };
     let claims = result::claims(token_fmt, &subject, &outcomes, service.now());
     let token = service.sign_token(claims).await?;
-    let passed = outcomes.iter().all(Outcome::passed);
+    let reason = outcomes.iter().find_map(Outcome::reason);
+    let passed = reason.is_none();
     let next = outcomes.iter().find_map(|outcome| outcome.ima_entries);
     let mut answer = json!({ "node_id": node_id, "token": token, "attestation_status": if passed { "pass" } else { "fail" } });
     if let Some(next) = next {
         answer = with(answer, "ima_next_entry", next);
     }
-    Ok(answer)
+    Ok((answer, reason))
 }
 
 /// The types of evidence: each once, for a second one could take the place of the first in the result.

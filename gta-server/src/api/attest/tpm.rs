@@ -12,10 +12,10 @@ use crate::api::certs::authorities;
 use crate::api::result::Outcome;
 use crate::api::{enrol, ref_values};
 use crate::appraise::evaluate;
-use crate::appraise::tpm::{Expected, TpmEvidence, appraise};
+use crate::appraise::tpm::{Expected, TpmEvidence, TpmState, appraise};
 use crate::model::{AttesterType, CertType};
 use crate::service::{Service, Shared};
-use crate::store::{StoredState, TpmState};
+use crate::store::Stored;
 
 /// What came of the evidence, and the key that has signed it.
 pub async fn attest(
@@ -32,7 +32,7 @@ pub async fn attest(
         _ => Arc::new(None),
     };
     let (key, qualifying) = (signed_by.clone(), submission.qualifying.to_vec());
-    let known = before.as_ref().map(|stored: &StoredState| stored.state.clone());
+    let known = before.as_ref().map(|stored: &Stored<TpmState>| stored.state.clone());
     let (shared, policies) = (Shared::clone(service), submission.policies);
     let (appraised, policies) = at_leisure(move || {
         let expected = Expected {

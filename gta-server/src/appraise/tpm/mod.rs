@@ -1,6 +1,7 @@
 //! Evidence of a TPM: a quote, the registers that it is about, and the log that explains them.
 
 mod document;
+mod state;
 mod wire;
 
 use evidence::tpm::ClockInfo;
@@ -12,11 +13,11 @@ use verifier::tpm::{
     verify_quote,
 };
 
+pub use state::TpmState;
 pub use wire::{TpmEvidence, log_type};
 
 use super::{Judged, Trust};
 use crate::model::AttesterType;
-use crate::store::TpmState;
 use document::Status;
 
 /// What a quote is held against.

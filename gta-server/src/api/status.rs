@@ -1,0 +1,100 @@
+//! `/status`: how nodes are.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::extract::RequiredJson;
+use service_kit::problem::Problem;
+
+use super::collection::MAX_PAGE;
+use super::name;
+use crate::auth::Caller;
+use crate::health::{Health, NodeHealth};
+use crate::json::with;
+use crate::model::Role;
+use crate::service::Shared;
+
+/// Which nodes to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// Their names, with commas between them.
+    ids: Option<String>,
+    /// How they are.
+    status: Option<Health>,
+    /// Most that are wanted.
+    limit: Option<usize>,
+    /// The name of the last one on the page before.
+    cursor: Option<String>,
+}
+
+/// Lists nodes that have reported, and counts all of them by how they are.
+pub async fn list(
+    State(service): State<Shared>,
+    caller: Caller,
+    query: Result<axum::extract::Query<Query>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[Role::Auditor, Role::RelyingParty])?;
+    let query = query.map_err(|error| Problem::bad_request("query_unsupported", error.body_text()))?.0;
+    let limit = query.limit.unwrap_or(MAX_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Problem::bad_request("limit_invalid", format!("limit is 1 to {MAX_PAGE}")));
+    }
+    let ids: Option<Vec<&str>> = query.ids.as_deref().map(|ids| ids.split(',').collect());
+    let after = query.cursor.as_deref().unwrap_or_default();
+    let states = service.store.states::<NodeHealth>(&caller.tenant).await?;
+    let mut counts: BTreeMap<Health, usize> = BTreeMap::new();
+    for (_, stored) in &states {
+        *counts.entry(stored.state.status).or_default() += 1;
+    }
+    let mut wanted = states.iter().filter(|(id, stored)| {
+        id.as_str() > after
+            && query.status.is_none_or(|status| status == stored.state.status)
+            && ids.as_ref().is_none_or(|ids| ids.contains(&id.as_str()))
+    });
+    let page: Vec<&(String, _)> = wanted.by_ref().take(limit).collect();
+    let nodes: Vec<Value> = page.iter().map(|(id, stored)| shown(id, &stored.state)).collect();
+    let mut answer = json!({ "nodes": nodes, "counts": counts });
+    if wanted.next().is_some()
+        && let Some((last, _)) = page.last()
+    {
+        answer = with(answer, "next_cursor", last.as_str());
+    }
+    Ok(Json(answer))
+}
+
+fn shown(id: &str, health: &NodeHealth) -> Value {
+    let mut shown = with(json!(health), "node_id", id);
+    if let Some(deadline) = health.deadline() {
+        shown = with(shown, "deadline", deadline);
+    }
+    shown
+}
+
+/// Which nodes to forget.
+#[derive(Debug, Deserialize)]
+pub struct Forgotten {
+    ids: Vec<String>,
+}
+
+/// Forgets how nodes are, of which no report is to be missed any more.
+pub async fn forget(
+    State(service): State<Shared>,
+    caller: Caller,
+    RequiredJson(request): RequiredJson<Forgotten>,
+) -> Result<StatusCode, Problem> {
+    caller.must_be(&[])?;
+    if !(1..=MAX_PAGE).contains(&request.ids.len()) {
+        return Err(Problem::bad_request("ids_invalid", format!("1 to {MAX_PAGE} ids at once")));
+    }
+    for id in &request.ids {
+        name("ids", id)?;
+        service.store.forget_state::<NodeHealth>(&caller.tenant, id).await?;
+    }
+    Ok(StatusCode::OK)
+}

@@ -18,7 +18,7 @@ const TRIES: usize = 3;
 const ACTOR: &str = "service";
 
 /// How a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// The last report was accepted.
@@ -29,6 +29,19 @@ pub enum Health {
     Refused,
     /// A report that was announced did not come.
     Missed,
+}
+
+impl Health {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Missed => "missed",
+        }
+    }
 }
 
 /// Why a report was not accepted.
@@ -117,6 +130,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn note_report(&self, tenant: &str, node: &str, report: &Report) -> Result<(), StoreError> {
+        self.metrics.report(report.status);
         for _ in 1..TRIES {
             match self.try_note(tenant, node, report).await {
                 Err(StoreError::Conflict(_)) => {}
@@ -167,7 +181,10 @@ impl Service {
                 ..known.clone()
             };
             match self.set_health(&tenant, &node, Some(&before), &health, true, ACTOR).await {
-                Ok(()) => missed += 1,
+                Ok(()) => {
+                    self.metrics.report(Health::Missed);
+                    missed += 1;
+                }
                 // It has reported in this moment, or another instance was faster.
                 Err(StoreError::Conflict(_)) => {}
                 Err(error) => return Err(error),

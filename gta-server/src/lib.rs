@@ -10,6 +10,7 @@ pub mod auth;
 mod derived;
 pub mod health;
 mod json;
+pub mod metrics;
 pub mod model;
 pub mod nonce;
 mod recent;

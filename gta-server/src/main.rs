@@ -94,6 +94,9 @@ struct ServeArgs {
     /// Its private key in PEM
     #[arg(long)]
     tls_key: PathBuf,
+    /// Address on which /metrics and /health are served in clear
+    #[arg(long)]
+    metrics_listen: Option<SocketAddr>,
     /// Issuer of tokens
     #[arg(long, default_value = "gta-server")]
     issuer: String,
@@ -207,14 +210,27 @@ async fn serve_until_told(flags: &ServeArgs, service: &Arc<Service>) -> anyhow::
     let tls = Arc::new(Tls::load(files)?);
     let listener =
         TcpListener::bind(flags.listen).await.with_context(|| format!("--listen {}", flags.listen))?;
+    let monitoring = match flags.metrics_listen {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("--metrics-listen {address}"))?)
+        }
+        None => None,
+    };
     // Whoever started the service reads from this line that connections are taken, and where.
-    let ready = json!({ "listening": listener.local_addr().ok() });
+    let ready = json!({
+        "listening": listener.local_addr().ok(),
+        "metrics": monitoring.as_ref().and_then(|listener| listener.local_addr().ok()),
+    });
     let (stop, stopped) = watch::channel(false);
-    let observer = |_, _| {};
+    let counting = Arc::clone(service);
+    let observer = move |status, took| counting.metrics.request(status, took);
     let rate = Rate { per_second: flags.rate, burst: flags.burst };
     let router = api::router(Arc::clone(service), Limiter::new(rate), observer);
     let mut tasks = JoinSet::new();
     tasks.spawn(serve::public(listener, Arc::clone(&tls), router, stopped.clone()));
+    if let Some(listener) = monitoring {
+        tasks.spawn(serve::plain(listener, api::operator::router(Arc::clone(service)), stopped.clone()));
+    }
     tasks.spawn(tls.keep_fresh(hangup, stopped.clone()));
     tasks.spawn(sweep(Arc::clone(service), stopped.clone()));
     tasks.spawn(watch_nodes(Arc::clone(service), stopped));

@@ -12,6 +12,7 @@ use verifier::logs::ImaReferences;
 use verifier::rego::RegoCache;
 
 use crate::derived::Derived;
+use crate::metrics::Metrics;
 use crate::model::{ApiKey, CertType, Policy};
 use crate::recent::Recent;
 use crate::store::{Document, Registered, Revision, Store, StoreError};
@@ -67,6 +68,8 @@ pub struct Service {
     pub(crate) rego: RegoCache,
     /// What was made of documents before.
     pub(crate) known: Known,
+    /// What is counted.
+    pub metrics: Metrics,
     stopping: AtomicBool,
 }
 
@@ -98,7 +101,8 @@ impl Service {
     #[must_use]
     pub fn new(store: Store, environment: Environment, settings: Settings) -> Self {
         let (rego, known) = (RegoCache::default(), Known::default());
-        Self { store, environment, settings, rego, known, stopping: AtomicBool::new(false) }
+        let (metrics, stopping) = (Metrics::default(), AtomicBool::new(false));
+        Self { store, environment, settings, rego, known, metrics, stopping }
     }
 
     /// Ends what would go on for as long as the client likes.

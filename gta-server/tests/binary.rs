@@ -25,12 +25,22 @@ fn printed(output: &Output) -> Value {
 struct Server {
     process: Child,
     port: u16,
+    metrics: String,
 }
 
 impl Server {
     fn start(directory: &Path) -> Self {
-        let arguments =
-            ["serve", "--listen", "127.0.0.1:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+        let arguments = [
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics-listen",
+            "127.0.0.1:0",
+            "--tls-cert",
+            "cert.pem",
+            "--tls-key",
+            "key.pem",
+        ];
         let mut command = Command::new(BINARY);
         command.current_dir(directory).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
@@ -38,7 +48,7 @@ impl Server {
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
         let address: std::net::SocketAddr = ready["listening"].as_str().unwrap().parse().unwrap();
-        Self { process, port: address.port() }
+        Self { process, port: address.port(), metrics: ready["metrics"].as_str().unwrap().to_owned() }
     }
 
     /// curl's answer: the status and the body.
@@ -106,6 +116,10 @@ fn serves_over_tls_and_loses_nothing_when_it_is_killed() {
     let challenge = json!({ "attester_type": ["tpm_boot"] });
     let (status, answer) = server.post(directory, &agent, "/challenge", &challenge);
     assert_eq!(status, 200, "{answer}");
+    let metrics =
+        Command::new("curl").args(["--silent", &format!("http://{}/metrics", server.metrics)]).output();
+    let metrics = String::from_utf8(metrics.unwrap().stdout).unwrap();
+    assert!(metrics.contains("gta_requests_total{status=\"200\"} 1"), "{metrics}");
     let rego = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
         "package verification\nresult := {\"policy_matched\": true}",

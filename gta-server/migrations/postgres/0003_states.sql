@@ -14,3 +14,6 @@ CREATE INDEX states_due ON states (kind, due_at);
 INSERT INTO states (kind, tenant, id, version, body, key_id, tag)
     SELECT 'tpm_state', tenant, ak, version, body, key_id, tag FROM tpm_states;
 DROP TABLE tpm_states;
+
+-- The journal is read backwards, too: who changed what last.
+CREATE INDEX journal_time ON journal (tenant, at);

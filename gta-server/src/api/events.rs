@@ -113,8 +113,7 @@ impl Subscriber {
         loop {
             if let Some(event) = self.waiting.pop_front() {
                 self.seq = event.seq;
-                let kind = json!(event.document.body.status);
-                let kind = kind.as_str().unwrap_or_default();
+                let kind = event.document.body.status.name();
                 return Some(
                     Message::default().id(event.seq.to_string()).event(kind).data(shown(&event).to_string()),
                 );

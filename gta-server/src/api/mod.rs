@@ -1,11 +1,13 @@
 //! The REST interface, under `/global-trust-authority/service/v1`.
 
 mod attest;
+mod audit;
 mod certs;
 mod collection;
 mod enrol;
 mod events;
 mod nodes;
+pub mod operator;
 mod policies;
 mod ref_values;
 mod result;
@@ -52,6 +54,7 @@ pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: 
         .route("/jwks", get(key_set))
         .route("/register", post(register).get(register))
         .route("/node", get(nodes::list).post(nodes::pin).delete(nodes::remove))
+        .route("/audit", get(audit::list))
         .route("/status", get(status::list).delete(status::forget))
         .route("/event", get(events::list))
         .route("/event/stream", get(events::stream))
@@ -64,8 +67,7 @@ pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: 
             "/ref_value",
             get(ref_values::list).post(ref_values::add).put(ref_values::replace).delete(ref_values::remove),
         );
-    let routes =
-        Router::new().nest(BASE, routes).route("/health", get(async || Json(json!({ "status": "ok" }))));
+    let routes = Router::new().nest(BASE, routes).route("/health", get(operator::health));
     let routes = dress(routes, observer.clone()).with_state(service);
     limited(routes, limiter, observer).layer(middleware::from_fn(old_text))
 }

@@ -4,6 +4,7 @@
 //! [`documents`], and every change of one in a chained journal, so that a row that was changed, exchanged, restored, removed
 //! or added behind the service's back is not used, and [`fsck`] names it.
 
+mod audit;
 mod documents;
 mod enrolments;
 mod events;
@@ -18,11 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::StatusCode;
-use service_kit::db::{Db, OpenError};
+use service_kit::db::{Db, OpenError, params};
 use service_kit::environment::Environment;
 use service_kit::problem::Problem;
 use service_kit::vault::{Vault, VaultError};
 
+pub use audit::{Entry, Mark};
 pub use documents::{Change, Document, Kind, Registered, Revision};
 pub use enrolments::Enrolment;
 pub use events::{Direction, Numbered};
@@ -113,6 +115,15 @@ impl Store {
     /// How many changes were made through this handle and its clones.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.db.fetch_optional("SELECT 1 AS one", params![]).await?;
+        Ok(())
     }
 
     /// Closes the database, writing what is pending.

@@ -1,6 +1,7 @@
 //! The same stories on every database.
 
 mod attest;
+mod audit;
 mod enrol;
 mod health;
 mod integrity;

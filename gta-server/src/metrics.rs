@@ -1,0 +1,108 @@
+//! What the service counts, in the text format of Prometheus. No label has a value that a client chooses.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::health::Health;
+
+/// Upper bounds in seconds.
+const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// The media type of [`Metrics::text`].
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reported {
+    result: Result,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Result(Health);
+
+impl EncodeLabelValue for Result {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::result::Result<(), fmt::Error> {
+        self.0.name().encode(encoder)
+    }
+}
+
+/// The counters.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    seconds: Histogram,
+    reports: Family<Reported, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("gta");
+        let (requests, seconds) = (Family::<Answered, Counter>::default(), Histogram::new(BUCKETS));
+        let reports = Family::<Reported, Counter>::default();
+        registry.register("requests", "Requests answered, by status", requests.clone());
+        registry.register_with_unit("request", "Time to answer", Unit::Seconds, seconds.clone());
+        registry.register(
+            "reports",
+            "Reports of nodes, by what came of them; missed ones did not come",
+            reports.clone(),
+        );
+        Self { registry, requests, seconds, reports }
+    }
+}
+
+impl Metrics {
+    /// A request was answered.
+    pub fn request(&self, status: u16, took: Duration) {
+        self.requests.get_or_create(&Answered { status }).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// A node has reported, or missed to.
+    pub fn report(&self, result: Health) {
+        self.reports.get_or_create(&Reported { result: Result(result) }).inc();
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_requests_by_status_and_reports_by_result() {
+        let metrics = Metrics::default();
+        metrics.request(200, Duration::from_millis(3));
+        metrics.request(429, Duration::from_millis(30));
+        metrics.report(Health::Passed);
+        metrics.report(Health::Missed);
+        metrics.report(Health::Missed);
+        let text = metrics.text();
+        for line in [
+            r#"gta_requests_total{status="200"} 1"#,
+            r#"gta_requests_total{status="429"} 1"#,
+            r#"gta_request_seconds_bucket{le="0.005"} 1"#,
+            r#"gta_reports_total{result="missed"} 2"#,
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -5,7 +5,8 @@
 //! ECDH-ES+A256KW on P-256, P-384 or P-521, RSA-OAEP-256 to RSA keys of others, always with A256GCM (RFC 7518),
 //! in compact or flattened serialisation (RFC 7516), and SHA-256 thumbprints (RFC 7638).
 //!
-//! [`TokenKeys`] checks the signed tokens (JWT) of an attestation service.
+//! [`TokenKeys`] checks the signed tokens (JWT) of an attestation service; [`check_challenge`] and [`check_verdict`] what
+//! they claim.
 //!
 //! ```
 //! let mut rng = rand::rng();
@@ -18,12 +19,14 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod agreement;
+mod claims;
 mod error;
 mod jwe;
 mod jwk;
 mod jwt;
 
 pub use agreement::EphemeralKey;
+pub use claims::{ClaimsError, check_challenge, check_verdict, initial_measurement};
 pub use error::Error;
 pub use jwe::{Jwe, MAX_COMPACT_LEN, MAX_PLAINTEXT_LEN, encrypt, seal};
 pub use jwk::{Curve, Jwk};

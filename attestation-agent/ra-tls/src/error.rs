@@ -44,20 +44,12 @@ pub enum Error {
     /// The token does not hold.
     #[error("the peer's token does not hold")]
     Token(#[from] jose::TokenError),
-    /// The token is about another challenge.
-    #[error("the token was issued for another challenge than the certificate's: it is someone else's")]
-    ForeignToken,
-    /// The claims name no challenge, so they could be about anything.
-    #[error("the claims do not say which challenge was attested")]
-    NoChallenge,
+    /// The claims are about another challenge than the certificate's, or the verdict is not good.
+    #[error("the peer has not proven what it must")]
+    Claims(#[from] jose::ClaimsError),
     /// The token is bound to another key.
     #[error("the token is bound (cnf) to another key than the certificate's")]
     ForeignKey,
-    /// The verdict is not good.
-    #[error(
-        "the appraisal of the peer's evidence did not end well (evaluation_reports.eval_result is not true)"
-    )]
-    Verdict,
     /// The claims are of a kind of peer that is not wanted.
     #[error("the peer is not one that is wanted here: {0}")]
     Unwanted(String),

@@ -3,20 +3,14 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jose::{Expected, Jwk, TokenKeys};
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
 
 use crate::attester::Future;
-use crate::binding::{CHALLENGE_LEN, NONCE_LEN};
+use crate::binding::NONCE_LEN;
 use crate::{Error, Flow, Presented};
-
-/// Names of the attested challenge among a token's claims (`tcb_status`), in hexadecimal.
-const ATTESTED_CHALLENGES: [&str; 3] =
-    ["vcca.cvm.challenge", "cca.realm.challenge", "cca.realm.cca-realm-challenge"];
 
 /// The time, passed in so that tests decide it.
 pub trait Clock: Send + Sync + std::fmt::Debug {
@@ -181,41 +175,14 @@ impl Policy {
 
     /// Whether verified claims are about this peer, and good.
     fn judge(&self, presented: &Presented, claims: Map<String, Value>) -> Result<Verdict, Error> {
-        check_challenge(&claims, &presented.extension.challenge_bytes)?;
+        jose::check_challenge(&claims, &presented.extension.challenge_bytes)?;
         check_key(&claims, &presented.spki)?;
-        let verdict = claims.get("evaluation_reports").and_then(|reports| reports.get("eval_result"));
-        if verdict != Some(&Value::Bool(true)) {
-            return Err(Error::Verdict);
-        }
+        jose::check_verdict(&claims)?;
         if let Some(wanted) = &self.wanted {
             wanted(&claims).map_err(Error::Unwanted)?;
         }
         Ok(Verdict { flow: presented.flow, claims })
     }
-}
-
-/// The claims must say which challenge was attested, wherever they say it, and it must be the certificate's. secGear's own
-/// verifier does not compare the two, so that anybody's token goes with any key.
-fn check_challenge(claims: &Map<String, Value>, challenge: &[u8; CHALLENGE_LEN]) -> Result<(), Error> {
-    let mut named = 0;
-    if let Some(nonce) = claims.get("nonce") {
-        named += 1;
-        let decoded = nonce.as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        if decoded.as_deref() != Some(challenge) {
-            return Err(Error::ForeignToken);
-        }
-    }
-    // The local verifier's claims have it under payload.
-    for status in ["tcb_status", "payload"].iter().filter_map(|name| claims.get(*name)) {
-        for attested in ATTESTED_CHALLENGES.iter().filter_map(|name| status.get(*name)) {
-            named += 1;
-            let decoded = attested.as_str().and_then(|text| hex::decode(text).ok());
-            if decoded.as_deref() != Some(challenge) {
-                return Err(Error::ForeignToken);
-            }
-        }
-    }
-    if named == 0 { Err(Error::NoChallenge) } else { Ok(()) }
 }
 
 /// A token that names a key (RFC 7800) is for the holder of that key.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use evidence::envelope::Evidence;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::{Agent, Own};
@@ -229,18 +228,13 @@ impl Agent {
         let jwt = crate::service::attest(&mut client.connect().await?, &session.challenge, &text, None, None)
             .await?;
         let verified = self.checker.verify(Some(client), &jwt, self.environment.now()).await?;
-        let verdict =
-            verified.claims.get("evaluation_reports").and_then(|reports| reports.get("eval_result"));
-        if verdict != Some(&Value::Bool(true)) {
+        if jose::check_verdict(&verified.claims).is_err() {
             return Err(Error::Request(
                 "the service issued a token with the verdict false; it is not offered to programs".to_owned(),
             ));
         }
         let token = Cached { jwt, issued: verified.issued, expires: verified.expires };
-        let status = verified.claims.get("tcb_status");
-        let rim = ["vcca.cvm.rim", "cca.realm.cca-realm-initial-measurement", "cca.realm.rim"]
-            .iter()
-            .find_map(|name| status?.get(name)?.as_str());
+        let rim = jose::initial_measurement(&verified.claims);
         *lock(state) = State { token: Some(token.clone()), failures: 0, rim: rim.map(str::to_owned) };
         tracing::info!(app = app.uuid, expires = token.expires, "token refreshed");
         Ok(token)

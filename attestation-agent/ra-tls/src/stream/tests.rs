@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-use jose::{Curve, Jwk, TokenKeys};
+use jose::{ClaimsError, Curve, Jwk, TokenKeys};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{CertificateParams, CustomExtension};
 use rustls::pki_types::CertificateDer;
@@ -198,7 +198,7 @@ async fn t14_a_certificate_with_someone_elses_token_is_refused() {
     // With a challenge of its own, which secGear's verifier takes:
     let own = params(Flow::Passport, &challenge_for(&thief), &stolen);
     let error = refusal_of(identity(&thief, &own), &issuer.policy()).await;
-    assert!(matches!(error, Error::ForeignToken), "{error:?}");
+    assert!(matches!(error, Error::Claims(ClaimsError::ForeignChallenge)), "{error:?}");
     // And with the victim's:
     let copied = params(Flow::Passport, &challenge_for(&victim), &stolen);
     let error = refusal_of(identity(&thief, &copied), &issuer.policy()).await;
@@ -283,21 +283,21 @@ async fn refuses_tokens_that_do_not_hold() {
         refusal(&acceptor(issuer.clone()), &issuer.policy()).await
     }
     let verdict = refused(|claims| claims["evaluation_reports"]["eval_result"] = json!(false)).await;
-    assert!(matches!(verdict, Error::Verdict), "{verdict:?}");
+    assert!(matches!(verdict, Error::Claims(ClaimsError::Verdict)), "{verdict:?}");
     let verdict = refused(|claims| claims["evaluation_reports"] = json!(null)).await;
-    assert!(matches!(verdict, Error::Verdict), "{verdict:?}");
+    assert!(matches!(verdict, Error::Claims(ClaimsError::Verdict)), "{verdict:?}");
     let issuer = refused(|claims| claims["iss"] = json!("other")).await;
     assert!(matches!(issuer, Error::Token(_)), "{issuer:?}");
     let expired = refused(|claims| claims["exp"] = json!(NOW)).await;
     assert!(matches!(expired, Error::Token(_)), "{expired:?}");
     let status = refused(|claims| claims["tcb_status"]["vcca.cvm.challenge"] = json!("00")).await;
-    assert!(matches!(status, Error::ForeignToken), "{status:?}");
+    assert!(matches!(status, Error::Claims(ClaimsError::ForeignChallenge)), "{status:?}");
     let silent = refused(|claims| {
         claims.as_object_mut().unwrap().remove("nonce");
         claims["tcb_status"] = json!({});
     })
     .await;
-    assert!(matches!(silent, Error::NoChallenge), "{silent:?}");
+    assert!(matches!(silent, Error::Claims(ClaimsError::NoChallenge)), "{silent:?}");
     let forged = refusal(&acceptor(Issuer::new()), &Issuer::new().policy()).await;
     assert!(matches!(forged, Error::Token(_)), "{forged:?}");
 }
@@ -365,10 +365,10 @@ async fn evidence_is_appraised_before_anything_is_said() {
     let (client, _) = meet(&server, &appraising(true, None), None, clock()).await;
     assert_eq!(client.unwrap().unwrap().flow, Flow::Background);
     let error = refusal(&server, &appraising(false, None)).await;
-    assert!(matches!(error, Error::Verdict), "{error:?}");
+    assert!(matches!(error, Error::Claims(ClaimsError::Verdict)), "{error:?}");
     let other = Some(URL_SAFE_NO_PAD.encode([5; 64]));
     let error = refusal(&server, &appraising(true, other)).await;
-    assert!(matches!(error, Error::ForeignToken), "{error:?}");
+    assert!(matches!(error, Error::Claims(ClaimsError::ForeignChallenge)), "{error:?}");
 }
 
 #[tokio::test]

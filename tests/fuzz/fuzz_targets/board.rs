@@ -25,15 +25,26 @@ const UART: u64 = 0x900_0000;
 const RTC: u64 = 0x901_0000;
 const GPIO: u64 = 0x903_0000;
 const ECAM: u64 = 0x3f00_0000;
+/// Configuration space of the first slot.
+const WATCHDOG: u64 = ECAM + (1 << 15);
 const WINDOW: u64 = 0x1000_0000;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Read { place: Place, len: u8 },
-    Write { place: Place, len: u8, value: u64 },
+    Read {
+        place: Place,
+        len: u8,
+    },
+    Write {
+        place: Place,
+        len: u8,
+        value: u64,
+    },
     Plug,
     Unplug(u8),
     PressButton,
+    /// Characters come to the serial port.
+    Type(u8),
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -44,6 +55,9 @@ enum Place {
     /// Bus, slot, register.
     Ecam(u8, u8, u16),
     Window(u32),
+    /// Configuration space and registers of the watchdog.
+    WatchdogConfig(u8),
+    Watchdog(u8),
 }
 
 impl Place {
@@ -56,6 +70,8 @@ impl Place {
                 ECAM + (u64::from(bus % 16) << 20) + (u64::from(slot % 32) << 15) + u64::from(at % 4096)
             }
             Self::Window(at) => WINDOW + u64::from(at % 0x10_0000),
+            Self::WatchdogConfig(at) => WATCHDOG + u64::from(at),
+            Self::Watchdog(at) => WINDOW + u64::from(at % 0x20),
         }
     }
 }
@@ -85,7 +101,7 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut bus = Bus::new();
     let uart = Pl011::new(Arc::new(Nowhere), Box::new(io::sink())).expect("a serial port");
     let clock: Arc<dyn MmioDevice> = Arc::new(Pl031::new(|| 7));
-    for (base, device) in [(UART, uart as _), (RTC, clock), (GPIO, Arc::clone(&gpio) as _)] {
+    for (base, device) in [(UART, Arc::clone(&uart) as _), (RTC, clock), (GPIO, Arc::clone(&gpio) as _)] {
         bus.insert(base..base + 0x1000, device).expect("a place");
     }
     bus.insert(ECAM..ECAM + 0x100_0000, pci.ecam()).expect("a place");
@@ -94,6 +110,9 @@ fuzz_target!(|steps: Vec<Step>| {
     }
     let memory =
         Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0x4000_0000), 0x1_0000)]).expect("memory"));
+    // Firmware puts the watchdog where its registers can be reached.
+    bus.write(WATCHDOG + 0x10, &WINDOW.to_le_bytes());
+    bus.write(WATCHDOG + 0x04, &[2, 0]);
     let mut plugged = 0_u32;
     for step in steps {
         match step {
@@ -128,6 +147,10 @@ fuzz_target!(|steps: Vec<Step>| {
             }
             Step::PressButton => {
                 gpio.press_power_button();
+            }
+            Step::Type(count) => {
+                let taken = uart.receive(&vec![b'x'; count.into()]);
+                assert!(taken <= count.into(), "{taken} of {count} characters taken");
             }
         }
     }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod driver;
 pub mod guest;
 
 use std::convert::Infallible;

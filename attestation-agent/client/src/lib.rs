@@ -1,8 +1,11 @@
-//! Client of the attestation agent's local REST interface, for programs in the same guest.
+//! Client of the attestation agent's local REST interface, for programs in the same guest, and for its host where the
+//! agent listens on vsock.
 //!
 //! It speaks what secGear's agent speaks, too: parameters go as a JSON body, with `GET` for what reads.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod vsock;
 
 use std::fmt;
 use std::io;
@@ -21,9 +24,11 @@ use serde_json::{Map, Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Longest answer read, in bytes: evidence with logs. Without the bound, whoever sits at the agent's address could make the
-/// program run out of memory.
-const MAX_ANSWER_LEN: usize = 33 * 1024 * 1024;
+/// Longest evidence read, with logs, in bytes. Without the bounds, whoever sits at the agent's address could make the program
+/// run out of memory.
+const MAX_EVIDENCE_LEN: usize = 33 * 1024 * 1024;
+/// Longest other answer read, in bytes: challenges, tokens, and their claims.
+const MAX_ANSWER_LEN: usize = 1024 * 1024;
 /// Longest explanation taken over from the agent, in characters.
 const MAX_DETAIL_LEN: usize = 1024;
 /// Firmware can need seconds for a token, and the agent's own exchanges with the service can take 30 each.
@@ -36,6 +41,13 @@ pub enum Endpoint {
     Tcp(SocketAddr),
     /// `unix:PATH`
     Unix(PathBuf),
+    /// A vsock port of a guest, from its host; programs in the guest do not name it, so it cannot be parsed.
+    Vsock {
+        /// The VMM's Unix socket.
+        socket: PathBuf,
+        /// The port.
+        port: u32,
+    },
 }
 
 impl Default for Endpoint {
@@ -64,6 +76,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Vsock { socket, port } => write!(f, "vsock port {port} by {}", socket.display()),
         }
     }
 }
@@ -78,7 +91,9 @@ pub enum Error {
         found: String,
     },
     /// Nobody listens.
-    #[error("cannot reach the attestation agent at {endpoint}: is attestation-agent daemon running?")]
+    #[error(
+        "cannot reach the attestation agent at {endpoint}: is attestation-agent daemon running, and listening there?"
+    )]
     Connect {
         /// Where it should be.
         endpoint: String,
@@ -140,6 +155,13 @@ impl AgentClient {
         Self { endpoint, timeout: DEFAULT_TIMEOUT }
     }
 
+    /// The same with another limit for each exchange, connecting included.
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
     /// A challenge with `user_data` (at most 32 bytes) as its second half.
     ///
     /// # Errors
@@ -154,7 +176,7 @@ impl AgentClient {
     /// [`Error`] says what the agent said.
     pub async fn evidence(&self, challenge: &str, uuid: &str, ima: bool) -> Result<String, Error> {
         let body = json!({ "challenge": challenge, "uuid": uuid, "ima": ima });
-        self.text(Method::GET, "/evidence", &body).await
+        self.limited(Method::GET, "/evidence", &body, MAX_EVIDENCE_LEN).await
     }
 
     /// What evidence proves: the claims of a verified token.
@@ -182,16 +204,35 @@ impl AgentClient {
     }
 
     async fn text(&self, method: Method, path: &'static str, body: &Value) -> Result<String, Error> {
-        tokio::time::timeout(self.timeout, self.exchange(method, path, body.to_string()))
+        self.limited(method, path, body, MAX_ANSWER_LEN).await
+    }
+
+    async fn limited(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: &Value,
+        limit: usize,
+    ) -> Result<String, Error> {
+        tokio::time::timeout(self.timeout, self.exchange(method, path, body.to_string(), limit))
             .await
             .unwrap_or(Err(Error::Timeout { path, limit: self.timeout }))
     }
 
-    async fn exchange(&self, method: Method, path: &'static str, body: String) -> Result<String, Error> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: String,
+        limit: usize,
+    ) -> Result<String, Error> {
         let unreachable = |source| Error::Connect { endpoint: self.endpoint.to_string(), source };
         let stream: Box<dyn Stream> = match &self.endpoint {
             Endpoint::Tcp(address) => Box::new(TcpStream::connect(address).await.map_err(unreachable)?),
             Endpoint::Unix(socket) => Box::new(UnixStream::connect(socket).await.map_err(unreachable)?),
+            Endpoint::Vsock { socket, port } => {
+                Box::new(vsock::connect(socket, *port).await.map_err(unreachable)?)
+            }
         };
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Http { path, source };
         let (mut sender, connection) =
@@ -206,14 +247,13 @@ impl AgentClient {
                 .map_err(|error| failed(error.into()))?;
             let response = sender.send_request(request).await.map_err(|error| failed(error.into()))?;
             let status = response.status();
-            let body =
-                Limited::new(response.into_body(), MAX_ANSWER_LEN).collect().await.map_err(|error| {
-                    if error.is::<LengthLimitError>() {
-                        Error::Interface { path, problem: "the answer is too long" }
-                    } else {
-                        failed(error)
-                    }
-                })?;
+            let body = Limited::new(response.into_body(), limit).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    Error::Interface { path, problem: "the answer is too long" }
+                } else {
+                    failed(error)
+                }
+            })?;
             read_answer(path, status, &body.to_bytes())
         };
         // The connection's own task; it ends with the exchange.

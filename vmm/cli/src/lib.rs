@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod definition;
 pub mod domain;
 mod launch;

@@ -20,6 +20,8 @@ Examples:
     redoubt import --name web -- --kernel vmlinuz --memory size=1G --disk path=web.img > web.xml
   The measurement that a verifier should expect of a domain:
     redoubt measure web
+  Have the domain prove that it is that:
+    redoubt attest web --jwks as.jwks
 
 Exit status: 0 done, 1 not done; standard error says why and what to do.";
 

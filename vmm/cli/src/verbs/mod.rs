@@ -1,5 +1,6 @@
 //! The verbs of the program `redoubt`, which are those of `virsh`.
 
+mod attest;
 mod change;
 mod console;
 mod define;
@@ -7,6 +8,7 @@ mod devices;
 mod event;
 mod help;
 mod lifecycle;
+mod measure;
 mod resize;
 mod show;
 mod start;
@@ -72,7 +74,8 @@ enum Verb {
     Domiflist(statistics::Domiflist),
     Domstats(statistics::Domstats),
     Event(event::Event),
-    Measure(text::Measure),
+    Measure(measure::Measure),
+    Attest(attest::Attest),
     Version(help::Version),
     /// Prints completions for a shell.
     Completions {
@@ -141,6 +144,7 @@ impl Cli {
             Verb::Domstats(verb) => verb.run(&context),
             Verb::Event(verb) => verb.run(&context),
             Verb::Measure(verb) => verb.run(&context),
+            Verb::Attest(verb) => verb.run(&context),
             Verb::BecomeVmm { .. } | Verb::Completions { .. } | Verb::Man | Verb::Version(_) => Ok(()),
         }
     }

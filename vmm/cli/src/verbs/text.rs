@@ -1,7 +1,6 @@
-//! Definitions as text: shown, edited, made of other forms, measured.
+//! Definitions as text: shown, edited, made of other forms.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +11,7 @@ use api::config::{ConsoleConfig, ConsoleMode};
 use clap::{Args, ValueEnum};
 
 use super::Context;
-use super::statistics::config_of;
-use crate::definition::{self, is_xml, read_text};
+use crate::definition::{self, read_text};
 use crate::domain::Domain;
 use crate::launch::find_vmm;
 use crate::{output, xml};
@@ -186,50 +184,6 @@ impl Import {
             bail!("the VMM refuses the options:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
         }
         serde_json::from_slice(&output.stdout).context("the VMM's answer is no configuration")
-    }
-}
-
-/// Prints the measurement that a verifier should expect of a Realm, without launching anything.
-#[derive(Args, Debug)]
-#[command(
-    after_help = "Examples: redoubt measure web\n          redoubt measure --config web.xml -- --format json"
-)]
-pub struct Measure {
-    /// Name or uuid of the domain.
-    #[arg(required_unless_present = "config", conflicts_with = "config")]
-    domain: Option<String>,
-    /// Definition in XML or JSON, or configuration of a VM in JSON.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Options of redoubt-vmm measure.
-    #[arg(last = true)]
-    options: Vec<OsString>,
-}
-
-impl Measure {
-    pub fn run(self, context: &Context) -> anyhow::Result<()> {
-        let config = match (&self.domain, &self.config) {
-            (Some(key), _) => config_of(context, key, false)?,
-            (None, Some(path)) => {
-                let text = read_text(path)?;
-                match serde_json::from_str::<VmConfig>(&text) {
-                    Ok(config) if !is_xml(&text) => config,
-                    _ => definition::read(path, false)?.config,
-                }
-            }
-            (None, None) => bail!("nothing to measure: give a domain, or --config FILE"),
-        };
-        let vmm = find_vmm(context.vmm.as_deref())?;
-        let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
-        let file = directory.path().join("vm.json");
-        fs::write(&file, serde_json::to_vec(&config)?).context("cannot write a temporary file")?;
-        let status =
-            Command::new(&vmm).arg("measure").arg("--config").arg(&file).args(&self.options).status();
-        let status = status.with_context(|| format!("cannot run {}", vmm.display()))?;
-        if !status.success() {
-            bail!("the VMM cannot measure it ({status})");
-        }
-        Ok(())
     }
 }
 

@@ -308,8 +308,10 @@ fn configurations_and_command_lines_become_definitions() {
 #[test]
 fn measurements_are_the_vmms() {
     let host = web();
+    let told = host.redoubt(&["measure", "web", "--", "--backend", "cca-2.0"]);
+    assert!(told.starts_with("RIM sha256:ab12") && told.contains("--backend cca-2.0"), "{told}");
     let told = host.redoubt(&["measure", "web", "--", "--format", "json"]);
-    assert!(told.starts_with("RIM sha256:00") && told.contains("--format json"), "{told}");
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["rim"], json!("ab12"));
     let xml = host.path("web.xml");
     host.redoubt(&["measure", "--config", xml.to_str().unwrap()]);
     let vm = file(&host, "vm.json", r#"{"payload":{"kernel":"/k"}}"#);

@@ -1,9 +1,11 @@
 //! A started virtqueue as a device sees it.
 
+use std::num::Wrapping;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use tracing::debug;
+use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT, Reader, Writer};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -11,6 +13,12 @@ use super::Chained;
 use super::interrupts::Signals;
 use super::vhost_user::ServerError;
 use crate::dma::DmaMemory;
+
+/// Flags and index before the entries of a ring, and sizes of entries (virtio 1.2, 2.7.6 and 2.7.8), in bytes.
+const AVAIL_HEADER: u64 = 4;
+const AVAIL_ELEMENT: u64 = 2;
+const USED_HEADER: u64 = 4;
+const USED_ELEMENT: u64 = 8;
 
 /// What ends the work on a queue. The guest must reset the device.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +75,8 @@ pub struct DeviceQueue {
     memory: Arc<DmaMemory>,
     signals: Arc<Signals>,
     halt: Arc<Halt>,
+    /// Index of the used ring up to which the driver's wish to be interrupted was looked at.
+    told: Wrapping<u16>,
 }
 
 impl DeviceQueue {
@@ -87,7 +97,7 @@ impl DeviceQueue {
         if !queue.is_valid(memory.as_ref()) {
             return Err(QueueError::Dma);
         }
-        Ok(Self { index, queue, memory, signals, halt })
+        Ok(Self { index, queue, memory, signals, halt, told: Wrapping(0) })
     }
 
     /// The next buffer that the driver offers. `None` leaves the doorbell armed: the driver will ring it for the next.
@@ -127,6 +137,27 @@ impl DeviceQueue {
         Ok(self.queue.add_used(self.memory.as_ref(), head, written)?)
     }
 
+    /// Returns buffers that belong together, each with so many bytes in it: the driver sees all of them or none.
+    ///
+    /// # Errors
+    /// As [`DeviceQueue::complete`].
+    pub fn complete_together(&mut self, buffers: &[(u16, u32)]) -> Result<(), QueueError> {
+        let Some((&(last, written), earlier)) = buffers.split_last() else { return Ok(()) };
+        let size = self.queue.size();
+        let mut next = Wrapping(self.queue.next_used());
+        for &(head, written) in earlier {
+            let place = next.0.checked_rem(size).filter(|_| head < size);
+            let place = place.ok_or(virtio_queue::Error::InvalidDescriptorIndex)?;
+            let address = self.queue.used_ring() + USED_HEADER + USED_ELEMENT * u64::from(place);
+            let element = u64::from(head) | u64::from(written) << 32;
+            self.memory.write_obj(element.to_le(), GuestAddress(address)).map_err(|_| QueueError::Dma)?;
+            next += 1;
+        }
+        // The driver looks at the index only, which comes with the last.
+        self.queue.set_next_used(next.0);
+        self.complete(last, written)
+    }
+
     /// Writes a byte of a buffer that is not returned yet.
     ///
     /// # Errors
@@ -135,15 +166,33 @@ impl DeviceQueue {
         self.memory.write_obj(value, GuestAddress(address)).map_err(|_| QueueError::Dma)
     }
 
-    /// Interrupts the driver if it wants to hear of the buffers that were returned.
+    /// Interrupts the driver if it wants to hear of the buffers that were returned since this was last called.
     ///
     /// # Errors
     /// [`QueueError`] when the ring cannot be read.
     pub fn notify(&mut self) -> Result<(), QueueError> {
-        if self.queue.needs_notification(self.memory.as_ref())? {
+        let now = Wrapping(self.queue.next_used());
+        let before = std::mem::replace(&mut self.told, now);
+        if now != before && self.is_wanted(before, now)? {
             self.signals.queue(self.index);
         }
         Ok(())
+    }
+
+    /// Whether the driver wants an interrupt for the buffers from `before` to `now` (virtio 1.2, 2.7.7).
+    fn is_wanted(&self, before: Wrapping<u16>, now: Wrapping<u16>) -> Result<bool, QueueError> {
+        // What was returned is to be seen before the driver's wish is read: it looks for more after it has written it.
+        fence(Ordering::SeqCst);
+        let driver = self.queue.avail_ring();
+        let load = |address: u64| {
+            let value = self.memory.load::<u16>(GuestAddress(address), Ordering::Relaxed);
+            value.map(u16::from_le).map_err(|_| QueueError::Dma)
+        };
+        if !self.queue.event_idx_enabled() {
+            return Ok(u32::from(load(driver)?) & VRING_AVAIL_F_NO_INTERRUPT == 0);
+        }
+        let wanted = load(driver + AVAIL_HEADER + AVAIL_ELEMENT * u64::from(self.queue.size()))?;
+        Ok(now - Wrapping(wanted) - Wrapping(1) < now - before)
     }
 
     /// Interrupts the driver, for somebody else who has returned buffers and knows its wishes.
@@ -219,3 +268,6 @@ impl Chain {
         Ok(Writer::new(self.memory.as_ref(), self.chain.clone())?)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,10 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use vm_memory::Permissions;
+
 use super::*;
+use crate::dma::{DmaFault, DmaPolicy};
 use crate::rate_limit::BucketConfig;
 use crate::testing::{Buffer, Driver, Machine, PATIENCE};
 
@@ -146,6 +149,37 @@ fn large_frame_is_spread_over_buffers_only_if_the_driver_agreed() {
     wire.arrive(0, &payload);
     wire.arrive(0, &[3; 20]);
     assert_eq!(delivered(&mut driver, 0, room)[HEADER_LEN..], [3; 20], "the large one is dropped");
+}
+
+/// Counts how often a device writes to one place.
+#[derive(Default)]
+struct Writes {
+    place: AtomicU64,
+    count: AtomicU64,
+}
+
+impl DmaPolicy for Writes {
+    fn translate(&self, iova: u64, _len: u64, access: Permissions) -> Result<u64, DmaFault> {
+        let counts = access.has_write() && iova == self.place.load(Ordering::Relaxed);
+        self.count.fetch_add(counts.into(), Ordering::Relaxed);
+        Ok(iova)
+    }
+}
+
+#[test]
+fn driver_sees_all_buffers_of_a_frame_at_once() {
+    let (wire, writes) = (Wire::new(1), Arc::<Writes>::default());
+    let mut driver = Machine::with_dma(writes.clone()).start(Net::new(wire.clone(), &config(1)), MERGEABLE);
+    writes.place.store(driver.rings(0).used + 2, Ordering::Relaxed);
+    for _ in 0..3 {
+        let room = driver.room(64);
+        driver.submit(0, &[room]);
+    }
+    wire.arrive(0, &[7; 150]);
+    for _ in 0..3 {
+        driver.wait_used(0);
+    }
+    assert_eq!(writes.count.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -13,7 +13,8 @@ pub struct Arguments {
     /// What is measured.
     #[arg(value_enum, default_value_t = Subject::All)]
     subject: Subject,
-    /// Parts of `vmm`: memory, startup, console, contest (beside QEMU); all of them when absent.
+    /// Parts of `vmm`: memory, startup, console, contest (beside QEMU), network (of the contest
+    /// that alone); all of them when absent.
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
 }

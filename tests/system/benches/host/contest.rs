@@ -28,12 +28,22 @@ const SOURCE: u16 = 5002;
 
 /// Measures everything in each guest.
 pub fn measure() {
+    contest(&workload::DISK_FIGURES);
+}
+
+/// Measures boot and network alone.
+pub fn measure_network() {
+    contest(&[]);
+}
+
+fn contest(disk_figures: &[&'static str]) {
     let directory = tempfile::tempdir().unwrap();
     let (initrd, disk) = (directory.path().join("initrd.cpio"), directory.path().join("disk.img"));
     let script = format!(
         "echo guest boot; ifconfig eth0 {GUEST} netmask 255.255.255.0 up; \
-         exec /bench {} disk /dev/vda send {HOST}:{SINK} receive {HOST}:{SOURCE}",
-        workload::ARGUMENT
+         exec /bench {} {} send {HOST}:{SINK} receive {HOST}:{SOURCE}",
+        workload::ARGUMENT,
+        if disk_figures.is_empty() { "" } else { "disk /dev/vda" }
     );
     let program = fs::read("/proc/self/exe").unwrap();
     fs::write(&initrd, linux::initrd(&script, &[("bench", &program)])).unwrap();
@@ -47,7 +57,7 @@ pub fn measure() {
         for (vmm, figures) in [(Vmm::Redoubt, &mut ours), (Vmm::Qemu, &mut theirs)] {
             let tap = format!("bench{round}{vmm:?}");
             let guest = Guest { initrd: &initrd, disk: &disk, tap: &tap };
-            network.serve(&guest, vmm.start(&guest), figures);
+            network.serve(&guest, vmm.start(&guest), disk_figures, figures);
         }
     }
     for (&(name, unit), values) in &ours.0 {
@@ -78,11 +88,17 @@ impl Network {
     }
 
     /// Follows a guest through its workloads.
-    fn serve(&self, guest: &Guest<'_>, mut running: Running, figures: &mut Figures) {
+    fn serve(
+        &self,
+        guest: &Guest<'_>,
+        mut running: Running,
+        disk_figures: &[&'static str],
+        figures: &mut Figures,
+    ) {
         bring_up(guest.tap);
         running.wait_for("guest");
         figures.add("linux-exec-to-init", "ms", running.started.elapsed().as_secs_f64() * 1000.0);
-        for name in workload::DISK_FIGURES {
+        for &name in disk_figures {
             figures.add(name, "MiB/s", running.wait_for(name).parse().unwrap());
         }
         figures.add("net-guest-to-host", "MiB/s", drain(self.sink.accept().unwrap().0));

@@ -24,14 +24,17 @@ pub struct Registration<'a> {
     pub shared: &'a Path,
     pub platform: &'a Platform,
     pub devices: &'a Devices,
-    pub rim: &'a str,
+    /// Names and measurements of the guests that are expected.
+    pub rims: &'a [(&'a str, &'a str)],
     pub secret: &'a str,
 }
 
 impl Registration<'_> {
     pub fn register(&self, service: &Service) -> Result<()> {
         self.trust(service)?;
-        service.admin(&["reference", "add", "--name", "demo-guest", "--rim", self.rim])?;
+        for (name, rim) in self.rims {
+            service.admin(&["reference", "add", "--name", name, "--rim", rim])?;
+        }
         self.policies(service)?;
         let secret_file = self.private.join("greeting");
         fs::write(&secret_file, self.secret)

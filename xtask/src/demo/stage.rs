@@ -10,7 +10,7 @@ use arm_host::image::{Asset, Image, Payload};
 use arm_host::packages::Packages;
 use guest_init::config::{Job, Relay};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::devices::Devices;
@@ -22,6 +22,15 @@ use crate::cargo::{Executable, Workspace, named};
 
 /// Where the demo's files are in the emulated host.
 const THERE: &str = "/demo";
+
+/// Name of the files of the guest whose agent its host can ask.
+const AGENT: &str = "agent";
+
+/// Name of its initial RAM disk.
+const AGENT_INITRD: &str = "initrd.agent.cpio";
+
+/// The service's certificate, for whoever asks it from the host.
+const SERVICE_CERTIFICATE: &str = "service.pem";
 
 /// Where the agent in the guest looks for its platform's certificate.
 const DEVICE_CERTIFICATE: &str = "/etc/attestation-agent/device-certificate.pem";
@@ -101,6 +110,7 @@ impl Stage {
         let (platform, device) = (identity(RealmKind::Soft)?, identity(RealmKind::SoftVirtcca)?);
 
         guest_files(packages, payload, &shared, &certificate, &devices)?;
+        fs::copy(&certificate, shared.join(SERVICE_CERTIFICATE)).context("cannot copy the certificate")?;
         let (there, vsock) = match host {
             Host::Emulated => (PathBuf::from(THERE), PathBuf::from("/run/demo-vsock")),
             Host::Native => (shared.clone(), private.join("vsock")),
@@ -114,7 +124,17 @@ impl Stage {
             let measurement = write_and_measure(scenario, &vmm, &shared, &there, &vsock, instance_id)?;
             measured.push((scenario, measurement));
         }
-        let (_, reference) = measured.first().context("there is an honest scenario")?.clone();
+        let (honest, reference) = measured.first().context("there is an honest scenario")?.clone();
+        let agent = {
+            let config = |base: &Path| {
+                let mut config = honest.config(base, &vsock, &platform.instance_id);
+                if let Some(initramfs) = config.pointer_mut("/payload/initramfs") {
+                    *initramfs = json!(base.join(AGENT_INITRD));
+                }
+                config
+            };
+            measured_config(AGENT, &vmm, &shared, &config(&shared), &config(&there))?
+        };
 
         let (program, client) = (named(tools, "attestation-service")?, named(tools, "attestation-client")?);
         let service = Service::start(&program, &client, &private, &certificate, &key)?;
@@ -125,7 +145,7 @@ impl Stage {
             shared: &shared,
             platform: &platform,
             devices: &devices,
-            rim: &reference.rim,
+            rims: &[("demo-guest", &reference.rim), ("demo-agent", &agent.rim)],
             secret: &secret,
         };
         registration.register(&service)?;
@@ -191,22 +211,20 @@ fn guest_files(
     let agent = agent.context("the attestation agent was not built")?;
     let pinned = "/etc/service.pem";
     let service = format!("vsock://2:{SERVICE_PORT}");
-    let job = [
-        "/bin/attestation-agent",
-        "fetch",
-        "--service",
-        &service,
-        "--server-name",
-        openssl::SERVICE_NAME,
-        "--service-cert",
-        pinned,
-        "--resource",
-        RESOURCE,
-        "--print-secret",
-    ];
-    let mut guest = Image::for_guest(packages, &payload.init, Job::Run(job.map(str::to_owned).into()))?;
-    guest.program(agent)?;
-    guest.files.copy(pinned, 0o644, certificate);
+    let guest = |command: &str, options: &[&str]| -> Result<Image> {
+        let service =
+            ["--service", &service, "--server-name", openssl::SERVICE_NAME, "--service-cert", pinned];
+        let job = [&["/bin/attestation-agent", command], &service[..], options].concat();
+        let job = Job::Run(job.into_iter().map(str::to_owned).collect());
+        let mut guest = Image::for_guest(packages, &payload.init, job)?;
+        guest.program(agent)?;
+        guest.files.copy(pinned, 0o644, certificate);
+        Ok(guest)
+    };
+    guest("daemon", &["--listen", "vsock:8081", "--allow-remote"])?
+        .seal()?
+        .write_to(&to.join(AGENT_INITRD))?;
+    let mut guest = guest("fetch", &["--resource", RESOURCE, "--print-secret"])?;
     // Of one length: another length would change the device tree, which says where the RAM disk ends.
     let (issue, tampered) = ("Redoubt demo guest\n", "Redoubt demo guesT\n");
     for (name, issue, device_certificate) in [
@@ -230,14 +248,19 @@ fn write_and_measure(
     instance_id: &str,
 ) -> Result<Measurement> {
     let (name, expected) = (scenario.name(), scenario.expected());
-    let local = here.join(format!("{name}.local.json"));
-    write(&local, scenario.config(here, vsock, instance_id).to_string().as_bytes())?;
-    let config = scenario.config(there, vsock, instance_id).to_string();
-    write(&here.join(format!("{name}.json")), config.as_bytes())?;
     let verdict = if expected.code.is_some() { "refused" } else { "affirming" };
     let expected = json!({"verdict": verdict, "code": expected.code}).to_string();
     write(&here.join(format!("{name}.expected.json")), expected.as_bytes())?;
-    vmm_says(vmm, &["measure", "--format", "json", "--config"], &local)
+    let config = |base: &Path| scenario.config(base, vsock, instance_id);
+    measured_config(&name, vmm, here, &config(here), &config(there))
+}
+
+/// Writes a configuration for the host, and measures it as it is `here`.
+fn measured_config(name: &str, vmm: &Path, here: &Path, local: &Value, there: &Value) -> Result<Measurement> {
+    let file = here.join(format!("{name}.local.json"));
+    write(&file, local.to_string().as_bytes())?;
+    write(&here.join(format!("{name}.json")), there.to_string().as_bytes())?;
+    vmm_says(vmm, &["measure", "--format", "json", "--config"], &file)
 }
 
 fn vmm_says<T: for<'de> Deserialize<'de>>(vmm: &Path, arguments: &[&str], file: &Path) -> Result<T> {

@@ -38,6 +38,8 @@ fn play(scenario: &str) {
     assert!(!errors.contains("DMA refused"), "{errors}");
 }
 
+mod operator;
+
 mod cca {
     use super::play;
 

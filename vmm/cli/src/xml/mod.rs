@@ -22,6 +22,9 @@ pub use error::XmlError;
 /// Namespace of what is ours.
 const NAMESPACE: &str = "urn:redoubt:domain:1";
 
+/// Realm back-ends: the type in XML, and the name in JSON. `cvm` is what openEuler's libvirt calls virtCCA.
+const BACKENDS: [(&str, &str); 3] = [("cca", "cca"), ("cvm", "virtcca"), ("soft", "soft")];
+
 /// What a document said, and what of it was passed over.
 #[derive(Debug)]
 pub struct Lenient<T> {

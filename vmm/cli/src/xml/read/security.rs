@@ -3,9 +3,8 @@
 use api::config::RealmConfig;
 use serde_json::{Value, json};
 
-use super::super::XmlError;
 use super::super::node::Node;
-use super::super::write::BACKENDS;
+use super::super::{BACKENDS, XmlError};
 use super::from_fields;
 
 /// Reads `<launchSecurity>`.

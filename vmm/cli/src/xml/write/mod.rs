@@ -8,11 +8,8 @@ use api::config::{ConsoleConfig, ConsoleMode, RealmConfig};
 use serde_json::Value;
 
 use super::tree::Element;
-use super::{NAMESPACE, XmlError, overlay, read};
+use super::{BACKENDS, NAMESPACE, XmlError, overlay, read};
 use crate::domain::{Domain, OnReboot};
-
-/// Realm back-ends: the type in XML, and the name in JSON. `cvm` is what openEuler's libvirt calls virtCCA.
-pub const BACKENDS: [(&str, &str); 3] = [("cca", "cca"), ("cvm", "virtcca"), ("soft", "soft")];
 
 /// Writes a domain: first in libvirt's words, then, as fields, what they cannot say.
 pub fn domain(domain: &Domain) -> Result<String, XmlError> {

@@ -1,6 +1,8 @@
 //! The event monitor: tells a file or FIFO what happens to the VM, in Cloud Hypervisor's format: one pretty-printed JSON
-//! object for each event, followed by an empty line.
+//! object for each event, followed by an empty line. Events that a guest causes at will are told ever more rarely, or it
+//! could fill the host's disk.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +18,9 @@ use crate::endpoint::{Endpoint, inherited};
 /// Longest value of a property. A FIFO takes at most 4096 bytes at once without tearing them apart.
 const LONGEST_VALUE: usize = 256;
 
+/// How often a guest can cause an event before only the 512th, the 1024th and so on are told.
+const ALL_TOLD: u64 = 256;
+
 /// Tells what happens; clones tell the same file. Without one it tells nobody.
 #[derive(Clone, Debug)]
 pub struct EventMonitor(Option<Arc<Outlet>>);
@@ -25,6 +30,8 @@ struct Outlet {
     start: Instant,
     file: Mutex<File>,
     behind: AtomicBool,
+    /// How often each event happened that a guest causes at will.
+    caused: Mutex<BTreeMap<String, u64>>,
 }
 
 impl EventMonitor {
@@ -55,12 +62,23 @@ impl EventMonitor {
     /// The system's.
     pub fn to(file: File) -> io::Result<Self> {
         fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::NONBLOCK)?;
-        let outlet = Outlet { start: Instant::now(), file: Mutex::new(file), behind: AtomicBool::new(false) };
+        let outlet = Outlet {
+            start: Instant::now(),
+            file: Mutex::new(file),
+            behind: AtomicBool::new(false),
+            caused: Mutex::default(),
+        };
         Ok(Self(Some(Arc::new(outlet))))
     }
 
     /// Tells that `event` happened to `source`. An event that the reader has no room for is lost: the VM does not wait.
     pub fn event(&self, source: &str, event: &str, properties: &[(&str, &str)]) {
+        if let Some(outlet) = &self.0
+            && is_caused_at_will(source, event)
+            && !outlet.has_time_for(source, event, properties)
+        {
+            return;
+        }
         tracing::info!(source, event, ?properties, "event");
         let Some(outlet) = &self.0 else { return };
         let since = outlet.start.elapsed();
@@ -83,7 +101,25 @@ impl EventMonitor {
     }
 }
 
+/// Whether a guest can make it happen as often as it likes: by resetting its devices, or itself.
+fn is_caused_at_will(source: &str, event: &str) -> bool {
+    match source {
+        "virtio-device" | "guest" => true,
+        "vm" => ["booting", "booted", "rebooting", "rebooted"].contains(&event),
+        _ => false,
+    }
+}
+
 impl Outlet {
+    /// Counts an event; whether it is to be told.
+    fn has_time_for(&self, source: &str, event: &str, properties: &[(&str, &str)]) -> bool {
+        let device = properties.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id);
+        let mut caused = self.caused.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = caused.entry(format!("{source} {event} {device}")).or_default();
+        *count = count.saturating_add(1);
+        *count <= ALL_TOLD || count.is_power_of_two()
+    }
+
     fn tell(&self, message: &EventMessage) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let told = serde_json::to_vec_pretty(message).map_err(io::Error::other).and_then(|mut text| {
@@ -138,16 +174,46 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let monitor = EventMonitor::to(writer.into()).unwrap();
         for _ in 0..10_000 {
-            monitor.vm("booted");
+            monitor.vm("paused");
         }
         let mut reader = File::from(reader);
         let mut bytes = vec![0; 1 << 20];
         let read = reader.read(&mut bytes).unwrap();
         let text = std::str::from_utf8(&bytes[..read]).unwrap();
-        assert!(read_events(text).iter().all(|event| event.event == "booted"), "no event is torn apart");
+        assert!(read_events(text).iter().all(|event| event.event == "paused"), "no event is torn apart");
         monitor.vm("shutdown");
         drop(reader);
         monitor.vm("deleted");
+    }
+
+    #[test]
+    fn what_a_guest_causes_at_will_is_told_ever_more_rarely() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let monitor = EventMonitor::to(file.reopen().unwrap()).unwrap();
+        for count in 0..5000 {
+            monitor.event("virtio-device", "reset", &[("id", "_disk0")]);
+            monitor.vm("rebooted");
+            monitor.event("guest", "watchdog", &[("event", "hungry")]);
+            if count < 300 {
+                monitor.vm("paused");
+            }
+        }
+        monitor.event("virtio-device", "reset", &[("id", "_disk1")]);
+        monitor.vm("shutdown");
+        let events = read_events(&std::fs::read_to_string(file.path()).unwrap());
+        let count = |event: &str, id: Option<&str>| {
+            let has = |found: &EventMessage| {
+                found.properties.as_ref().and_then(|all| all.get("id")).map(String::as_str) == id
+            };
+            events.iter().filter(|found| found.event == event && has(found)).count()
+        };
+        // 256, and of those behind the 512th, 1024th, 2048th and 4096th.
+        assert_eq!(
+            [count("reset", Some("_disk0")), count("rebooted", None), count("watchdog", None)],
+            [260; 3]
+        );
+        assert_eq!([count("reset", Some("_disk1")), count("shutdown", None)], [1; 2]);
+        assert_eq!(count("paused", None), 300, "what a client causes is always told");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use api::message::EventMessage;
 
-/// Most bytes of the end of the file that are looked at. A guest can cause events without end.
-const MAX_TAIL: u64 = 1 << 20;
+/// Most bytes of the end of the file that are looked at, whatever is in it. What a guest can cause the VMM tells ever more
+/// rarely, so the first event is among them.
+const MAX_TAIL: u64 = 16 << 20;
 
 /// Longest event; what is longer is skipped. Without the bound a file without empty lines would be read whole.
 const MAX_EVENT: usize = 64 << 10;
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn the_end_of_a_long_file_and_what_is_no_event() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&vec![b'x'; 3 << 20]).unwrap();
+        file.write_all(&vec![b'x'; 18 << 20]).unwrap();
         file.write_all(b"\n\nnot JSON\n\n").unwrap();
         file.write_all(event("shutdown").as_bytes()).unwrap();
         let events = last_events(file.path()).unwrap();

@@ -166,6 +166,11 @@ impl DeviceQueue {
         self.memory.write_obj(value, GuestAddress(address)).map_err(|_| QueueError::Dma)
     }
 
+    /// Guest memory as the device may see it.
+    pub(crate) fn memory(&self) -> &Arc<DmaMemory> {
+        &self.memory
+    }
+
     /// Interrupts the driver if it wants to hear of the buffers that were returned since this was last called.
     ///
     /// # Errors
@@ -255,17 +260,20 @@ impl Chain {
         self.chain.clone().writable().map(|part| (part.addr().0, part.len()))
     }
 
-    /// Number of the device-writable bytes, as far as the driver says: no part of the buffer is looked at.
-    pub fn writable_len(&self) -> usize {
-        self.writable_ranges().fold(0, |len: usize, (_, part)| len.saturating_add(part as usize))
-    }
-
     /// The device-writable bytes.
     ///
     /// # Errors
     /// [`QueueError`] when part of the buffer is out of bounds.
     pub fn writer(&self) -> Result<Writer<'_>, QueueError> {
         Ok(Writer::new(self.memory.as_ref(), self.chain.clone())?)
+    }
+
+    /// The same, for a buffer of which nothing else is needed any more; `memory` is that of its queue.
+    ///
+    /// # Errors
+    /// As [`Chain::writer`].
+    pub(crate) fn into_writer(self, memory: &DmaMemory) -> Result<Writer<'_>, QueueError> {
+        Ok(Writer::new(memory, self.chain)?)
     }
 }
 

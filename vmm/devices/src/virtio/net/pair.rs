@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, read, write};
 use tracing::{debug, warn};
+use virtio_queue::Writer;
 use vmm_sys_util::epoll::EventSet;
 
 use super::{Counters, HEADER_LEN, NetBackend};
 use crate::log_limit::LogLimit;
 use crate::rate_limit::RateLimiter;
-use crate::virtio::{Chain, DeviceQueue, EventHandler, QueueError, Source};
+use crate::virtio::{DeviceQueue, EventHandler, QueueError, Source};
 
 /// Largest frame behind its header: the largest IP packet, the Ethernet header and a VLAN tag. Without it a transmit
 /// buffer could make the device hold 4 GiB.
@@ -127,41 +128,44 @@ impl Pair {
     }
 
     fn deliver(&mut self, len: usize) -> Result<Delivery, QueueError> {
-        let mut chains: Vec<(Chain, usize)> = Vec::new();
-        let mut room = 0;
+        let queue = &mut self.config.receive;
+        let memory = Arc::clone(queue.memory());
+        let mut buffers: Vec<(u16, Writer<'_>)> = Vec::new();
+        let mut room = 0_usize;
         while room < len {
-            let Some(chain) = self.config.receive.pop()? else {
-                chains.iter().for_each(|_| self.config.receive.undo_pop());
+            let Some(chain) = queue.pop()? else {
+                buffers.iter().for_each(|_| queue.undo_pop());
                 return Ok(Delivery::NoBuffer);
             };
-            let bytes = chain.writable_len();
-            room += bytes;
-            chains.push((chain, bytes));
+            let head = chain.head();
+            let writer = chain.into_writer(&memory)?;
+            room = room.saturating_add(writer.available_bytes());
+            buffers.push((head, writer));
             if !self.config.mergeable {
                 break;
             }
         }
         if room < len {
             // Without merging one buffer must do; it will for a smaller frame.
-            chains.iter().for_each(|_| self.config.receive.undo_pop());
+            buffers.iter().for_each(|_| queue.undo_pop());
             debug!(len, room, "the guest's receive buffer is too small for a frame");
             return Ok(Delivery::Dropped);
         }
-        let buffers = u16::try_from(chains.len()).unwrap_or(u16::MAX);
+        let count = u16::try_from(buffers.len()).unwrap_or(u16::MAX);
         if let Some(field) = self.buffer.get_mut(HEADER_LEN - 2..HEADER_LEN) {
-            field.copy_from_slice(&buffers.to_le_bytes());
+            field.copy_from_slice(&count.to_le_bytes());
         }
         let mut rest = self.buffer.get(..len).unwrap_or_default();
-        let mut used = Vec::with_capacity(chains.len());
-        for (chain, bytes) in &chains {
-            let (part, after) = rest.split_at(rest.len().min(*bytes));
+        let mut used = Vec::with_capacity(buffers.len());
+        for (head, mut writer) in buffers {
+            let (part, after) = rest.split_at(rest.len().min(writer.available_bytes()));
             // The room was counted above.
-            let _ = chain.writer()?.write_all(part);
-            used.push((chain.head(), u32::try_from(part.len()).unwrap_or(u32::MAX)));
+            let _ = writer.write_all(part);
+            used.push((head, u32::try_from(part.len()).unwrap_or(u32::MAX)));
             rest = after;
         }
         // A driver that sees the first buffer looks for the others at once (virtio 1.2, 5.1.6.4).
-        self.config.receive.complete_together(&used)?;
+        queue.complete_together(&used)?;
         Ok(Delivery::Done)
     }
 

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("attestation-agent: {error:#}");
+            // Perhaps nobody reads it; the exit code tells all the same.
+            let _ = writeln!(io::stderr(), "attestation-agent: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -56,7 +57,13 @@ fn start_log(level: LogLevel) {
         LogLevel::Info => tracing::Level::INFO,
         LogLevel::Debug => tracing::Level::DEBUG,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(false).init();
+    // What cannot be logged is lost. To say so on standard error would end an agent whose log nobody reads any more.
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .init();
 }
 
 fn run(command: Command) -> Result<ExitCode> {
@@ -176,7 +183,7 @@ async fn run_daemon(args: DaemonArgs) -> Result<ExitCode> {
     };
     let addresses: Vec<String> =
         listeners.iter().map(|listener| Ok(listener.address()?.to_string())).collect::<io::Result<_>>()?;
-    println!("{}", serde_json::json!({ "listening": addresses }));
+    writeln!(io::stdout(), "{}", serde_json::json!({ "listening": addresses }))?;
     rest::serve(agent, listeners, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,9 @@
 //! What a user sees at the command line.
 #![expect(clippy::unwrap_used, reason = "helpers outside of test functions")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
 
 fn agent(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_attestation-agent")).args(arguments).output().unwrap()
@@ -67,4 +69,36 @@ fn prints_help_completions_and_manual() {
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }
     assert!(String::from_utf8(agent(&["--help"]).stdout).unwrap().contains("Examples:"));
+}
+
+#[test]
+fn an_agent_whose_log_nobody_reads_serves_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = directory.path().join("as.pem");
+    let pem = rcgen::generate_simple_self_signed(vec!["as".to_owned()]).unwrap().cert.pem();
+    std::fs::write(&certificate, pem).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_attestation-agent"))
+        .args(["--log", "debug", "daemon", "--service", "https://127.0.0.1:1", "--service-cert"])
+        .arg(&certificate)
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let address = ready["listening"][0].as_str().unwrap();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /challenge HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,7 +30,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 use verifier::rego::RegoCache;
 
 /// How often expired challenges and sessions are forgotten, and token signing keys looked at.
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("attestation-service: {error:#}");
+            service_kit::log::last_words("attestation-service", &error);
             ExitCode::FAILURE
         }
     }
@@ -108,17 +107,7 @@ async fn import_secgear(flags: ImportArgs) -> anyhow::Result<()> {
 }
 
 fn run(flags: ServeArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    if flags.log_json {
-        log.json().init();
-    } else {
-        log.init();
-    }
-
+    service_kit::log::start(flags.log_json);
     runtime()?.block_on(serve_until_told(flags))
 }
 
@@ -188,7 +177,7 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
         planes.spawn(serve::plain(listener, public::metrics_router(Arc::clone(&service)), stopped.clone()));
     }
     planes.spawn(sweep(Arc::clone(&service), stopped));
-    println!("{ready}");
+    writeln!(std::io::stdout(), "{ready}").context("cannot tell on standard output that it is ready")?;
     tracing::info!(%ready, "serving");
 
     tokio::select! {

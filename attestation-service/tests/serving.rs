@@ -102,6 +102,22 @@ fn an_admin_listener_that_nobody_could_use_is_a_mistake() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("nobody could use it"));
 }
 
+#[tokio::test]
+async fn a_service_whose_log_nobody_reads_serves_on() {
+    let home = Home::new();
+    let tls = certificate(home.path());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut running = Running::start_logging(home, tls, &[], writer.into());
+    for _ in 0..3 {
+        // Refused, which is logged.
+        let wrong = request(Method::POST, "/attestation", &[], &json!({ "challenge": "x" }));
+        assert!(running.send(wrong).await.0.status().is_client_error());
+    }
+    running.told(&["reference", "add", "--name", "a", "--rim", &"00".repeat(32)]);
+    assert!(running.child.try_wait().unwrap().is_none());
+}
+
 async fn reaches(running: &Running, tls: &TlsConnector) -> bool {
     let stream = TcpStream::connect(running.ready["listening"].as_str().unwrap()).await.unwrap();
     tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.is_ok()

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +27,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing_subscriber::EnvFilter;
 
 /// How often it is looked for nodes that do not report.
 const WATCH: Duration = Duration::from_secs(5);
@@ -120,17 +119,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    service_kit::log::start(false);
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime");
     match runtime.and_then(|runtime| runtime.block_on(run(cli))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gta-server: {error:#}");
+            service_kit::log::last_words("gta-server", &error);
             ExitCode::FAILURE
         }
     }
@@ -234,7 +228,7 @@ async fn serve_until_told(flags: &ServeArgs, service: &Arc<Service>) -> anyhow::
     tasks.spawn(tls.keep_fresh(hangup, stopped.clone()));
     tasks.spawn(sweep(Arc::clone(service), stopped.clone()));
     tasks.spawn(watch_nodes(Arc::clone(service), stopped));
-    println!("{ready}");
+    writeln!(std::io::stdout(), "{ready}").context("cannot tell on standard output that it is ready")?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -30,6 +30,10 @@ struct Server {
 
 impl Server {
     fn start(directory: &Path) -> Self {
+        Self::start_logging(directory, Stdio::null())
+    }
+
+    fn start_logging(directory: &Path, log: Stdio) -> Self {
         let arguments = [
             "serve",
             "--listen",
@@ -42,7 +46,7 @@ impl Server {
             "key.pem",
         ];
         let mut command = Command::new(BINARY);
-        command.current_dir(directory).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.current_dir(directory).args(arguments).stdout(Stdio::piped()).stderr(log);
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -138,6 +142,18 @@ fn serves_over_tls_and_loses_nothing_when_it_is_killed() {
     drop(server);
     std::fs::write(directory.join("heads"), heads.to_string()).unwrap();
     printed(&run(directory, &["fsck", "--heads", "heads"]));
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_serves_on() {
+    let home = home();
+    let key = printed(&run(home.path(), &["add-tenant", "acme"]));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let server = Server::start_logging(home.path(), writer.into());
+    for _ in 0..2 {
+        assert_eq!(server.post(home.path(), &key, "/policy", &json!({})).0, 422);
+    }
 }
 
 #[tokio::test]

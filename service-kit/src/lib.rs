@@ -1,5 +1,5 @@
 //! What the services have in common, and what decides nothing about trust: one database interface, problem documents,
-//! bodies and their bounds, secrets at rest, signing keys, listeners. Time and randomness are passed in.
+//! bodies and their bounds, secrets at rest, signing keys, listeners, the log. Time and randomness are passed in.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -8,6 +8,7 @@ pub mod db;
 pub mod environment;
 pub mod extract;
 pub mod http;
+pub mod log;
 pub mod private_file;
 pub mod problem;
 pub mod schema;

@@ -17,8 +17,9 @@ pub unsafe extern "C" fn init_env_logger(level: *const VecU8) {
         let level = level.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         let level = level.unwrap_or(tracing::Level::INFO);
         let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
-        // There is a log already.
-        let _ = log.with_ansi(false).try_init();
+        // What cannot be logged is lost: to say so on standard error would panic where nobody reads that. An error here is
+        // that there is a log already.
+        let _ = log.with_ansi(false).log_internal_errors(false).try_init();
     });
 }
 

@@ -79,10 +79,15 @@ impl Running {
     pub fn start_with(home: Home, tls: TlsConnector, flags: &[&str]) -> Self {
         // Not a pipe: nobody reads it while the service runs.
         let log = std::fs::File::create(home.path().join("log")).unwrap();
+        Self::start_logging(home, tls, flags, log.into())
+    }
+
+    /// With a log elsewhere.
+    pub fn start_logging(home: Home, tls: TlsConnector, flags: &[&str], log: Stdio) -> Self {
         let mut child = command(&home).args(flags).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let log = || std::fs::read_to_string(home.path().join("log")).unwrap();
+        let log = || std::fs::read_to_string(home.path().join("log")).unwrap_or_default();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{}", log()));
         Self { child, ready, tls, home }
     }

@@ -234,6 +234,7 @@ mod tests {
             (json!({"backend": "virtcca", "personalization_value": "YQ=="}), "realm.personalization_value"),
             (json!({"backend": "soft", "ipa_bits": 40}), "realm.ipa_bits"),
             (json!({"backend": "cca", "ipa_bits": 32}), "realm.ipa_bits"),
+            (json!({"backend": "cca", "ipa_bits": 49}), "realm.ipa_bits"),
             (json!({"backend": "soft", "guest_memfd": "separate"}), "realm.guest_memfd"),
             (
                 json!({"backend": "cca", "rmm": "2.0", "measurement_algorithm": "sha512"}),
@@ -244,7 +245,15 @@ mod tests {
                 "realm.personalization_value",
             ),
             (
-                json!({"backend": "virtcca", "virtcca": {"sve_vector_length": 100}}),
+                json!({"backend": "virtcca", "virtcca": {"sve_vector_length": 200}}),
+                "realm.virtcca.sve_vector_length",
+            ),
+            (
+                json!({"backend": "virtcca", "virtcca": {"sve_vector_length": 0}}),
+                "realm.virtcca.sve_vector_length",
+            ),
+            (
+                json!({"backend": "virtcca", "virtcca": {"sve_vector_length": 4096}}),
                 "realm.virtcca.sve_vector_length",
             ),
             (json!({"backend": "virtcca", "virtcca": {"pmu_counters": 32}}), "realm.virtcca.pmu_counters"),
@@ -264,6 +273,9 @@ mod tests {
             ("shared", json!(true)),
             ("zones", json!([{"id": "a", "size": 2 << 20, "file": "/f"}])),
             ("zones", json!([{"id": "a", "size": 2 << 20, "host_numa_node": 0}])),
+            ("zones", json!([{"id": "a", "size": 2 << 20, "prefault": true}])),
+            ("zones", json!([{"id": "a", "size": 2 << 20, "mergeable": true}])),
+            ("zones", json!([{"id": "a", "size": 2 << 20, "shared": true}])),
         ] {
             let mut config = json!({"payload": {"kernel": "/k"}, "memory": {"size": 2 << 20},
                                     "realm": {"backend": "cca", "guest_memfd": "in_place"}});
@@ -272,6 +284,22 @@ mod tests {
             assert!(validated.unwrap_err().to_string().starts_with("memory."), "{pointer}");
             config["realm"]["guest_memfd"] = json!("separate");
             validate(&serde_json::from_value(config).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn private_memory_of_real_realms_has_no_huge_pages() {
+        for memory in [
+            json!({"size": 2 << 20, "hugepages": true}),
+            json!({"size": 0, "zones": [{"id": "a", "size": 2 << 20, "hugepages": true}]}),
+        ] {
+            for (backend, fits) in [("cca", false), ("virtcca", false), ("soft", true)] {
+                let config =
+                    json!({"payload": {"kernel": "/k"}, "memory": memory, "realm": {"backend": backend}});
+                let refused = validate(&serde_json::from_value(config).unwrap()).err();
+                let field = refused.map(|error| error.to_string().starts_with("memory.hugepages: "));
+                assert_eq!(field, if fits { None } else { Some(true) }, "{memory} {backend}");
+            }
         }
     }
 

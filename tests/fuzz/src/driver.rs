@@ -27,10 +27,12 @@ pub const BAR_SIZE: u16 = 0x8000;
 /// Doorbells of the queues, 4 bytes apart.
 pub const NOTIFY: u64 = BAR + 0x3000;
 
+/// Queues that have room for their rings.
+pub const QUEUES: u64 = 6;
 /// The rings of queue `n` start here + 0x4000 * n; data lies behind them.
 const RINGS: u64 = RAM;
-/// Where buffers lie, behind the rings of six queues.
-pub const DATA: u64 = RINGS + 6 * 0x4000;
+/// Where buffers lie.
+pub const DATA: u64 = RINGS + QUEUES * 0x4000;
 /// The pages from here on are those that a Realm may keep to itself.
 const PRIVATE: u64 = DATA + 0x8000;
 
@@ -189,7 +191,7 @@ impl Guest {
     }
 }
 
-/// Where descriptors, driver and device area of a queue lie.
+/// Where descriptors, driver and device area of a queue lie; there are [`QUEUES`].
 pub fn rings(queue: u64) -> [u64; 3] {
     let base = RINGS + queue * 0x4000;
     [base, base + 0x2000, base + 0x3000]

@@ -288,6 +288,30 @@ mod tests {
     }
 
     #[test]
+    fn firmware_boots_where_it_is_made_for_the_board() {
+        let refused = |payload: Value, realm: Value| {
+            let config = json!({"payload": payload, "realm": realm});
+            validate(&serde_json::from_value(config).unwrap()).err().map(|error| error.to_string())
+        };
+        let uefi = || json!({"backend": "virtcca", "virtcca": {"user_data": "uefi"}});
+        let legacy = json!({"backend": "virtcca", "virtcca": {"user_data": "legacy"}});
+        assert_eq!(refused(json!({"firmware": "/f"}), uefi()), None);
+        for (payload, realm, field) in [
+            (json!({}), Value::Null, "payload.kernel"),
+            (json!({"firmware": "/f"}), Value::Null, "payload.firmware"),
+            (json!({"firmware": "/f"}), json!({"backend": "cca"}), "payload.firmware"),
+            (json!({"firmware": "/f"}), json!({"backend": "soft"}), "payload.firmware"),
+            (json!({"firmware": "/f"}), legacy, "payload.firmware"),
+            (json!({"firmware": "/f", "kernel": "/k"}), uefi(), "payload.firmware"),
+            (json!({"firmware": "/f", "initramfs": "/i"}), uefi(), "payload.firmware"),
+        ] {
+            let error = refused(payload.clone(), realm.clone());
+            let names = error.as_ref().is_some_and(|error| error.starts_with(&format!("{field}: ")));
+            assert!(names, "{payload} {realm}: {error:?}");
+        }
+    }
+
+    #[test]
     fn private_memory_of_real_realms_has_no_huge_pages() {
         for memory in [
             json!({"size": 2 << 20, "hugepages": true}),

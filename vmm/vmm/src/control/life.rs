@@ -319,6 +319,10 @@ impl<R: VmRuntime> Control<R> {
             );
             return Err(ControlError::Size { field: "desired_ram", found: desired, expected });
         }
+        if let Some(desired) = size.desired_balloon.filter(|&desired| desired >= memory) {
+            let expected = format!("less than the guest's memory, {memory}");
+            return Err(ControlError::Size { field: "desired_balloon", found: desired, expected });
+        }
         if let Some(desired) = vcpus {
             self.machine("vm.resize")?.resize_vcpus(desired)?;
             if let Some(vm) = &mut self.vm {

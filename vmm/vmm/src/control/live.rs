@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::VmConfig;
+use api::config::NetConfig;
 use api::message::{Counters, DeviceNode, PciDeviceInfo};
 use devices::virtio::DeviceHost;
 use hypervisor::Hypervisor;
@@ -43,20 +44,7 @@ impl VmRuntime for LiveRuntime {
 
     fn check(&self, config: &VmConfig) -> Result<(), ConfigError> {
         self.bounds.check(config)?;
-        // To open a tap device takes privileges and system calls that a confined process has given up.
-        let closed = config.net.iter().find(|net| {
-            let open = net.id.as_ref().is_some_and(|id| self.open.contains(id));
-            !net.vhost_user && net.fds.is_empty() && !open && self.confinement.is_enforced()
-        });
-        closed.map_or(Ok(()), |net| {
-            Err(ConfigError::Field {
-                field: "net.tap",
-                found: net.tap.clone().unwrap_or_else(|| "no descriptors".into()),
-                expected: "open tap descriptors with vm.add-net (SCM_RIGHTS), or the interface on the command line: \
-                           a confined VMM cannot open tap devices"
-                    .into(),
-            })
-        })
+        if self.confinement.is_enforced() { taps_are_open(&config.net, &self.open) } else { Ok(()) }
     }
 
     fn attach(&mut self, config: &VmConfig, before: Option<&Attachments>) -> Result<Attachments, Error> {
@@ -95,6 +83,25 @@ impl VmRuntime for LiveRuntime {
             VcpuThreads::start(vcpus, &board.context(config, events, Arc::clone(&self.confinement)))?;
         Ok(LiveMachine { threads, board, memory: config.memory.total_size() })
     }
+}
+
+/// To open a tap device takes privileges and system calls that a confined process has given up: interfaces have descriptors,
+/// or are among those that are `open` by their names.
+fn taps_are_open(interfaces: &[NetConfig], open: &BTreeSet<String>) -> Result<(), ConfigError> {
+    let closed = interfaces.iter().find(|net| {
+        let open = net.id.as_ref().is_some_and(|id| open.contains(id));
+        !net.vhost_user && net.fds.is_empty() && !open
+    });
+    closed.map_or(Ok(()), |net| {
+        Err(ConfigError::Field {
+            field: "net.tap",
+            found: net.tap.clone().unwrap_or_else(|| "no descriptors".into()),
+            expected:
+                "open tap descriptors with vm.add-net (SCM_RIGHTS), or the interface on the command line: a \
+                       confined VMM cannot open tap devices"
+                    .into(),
+        })
+    })
 }
 
 /// A VM on KVM. The vCPUs end before the board goes: fields are dropped in their order.
@@ -172,10 +179,6 @@ impl Machine<Attachments> for LiveMachine {
         let Some(balloon) = self.board.devices().balloon_device() else {
             return Self::refuse("desired_balloon", "this VM has no balloon; give it one when it is created");
         };
-        if bytes >= self.memory {
-            let expected = format!("less than the guest's memory, {}", self.memory);
-            return Err(ControlError::Size { field: "desired_balloon", found: bytes, expected });
-        }
         balloon.set_target(bytes);
         Ok(())
     }
@@ -206,5 +209,24 @@ impl Machine<Attachments> for LiveMachine {
 
     fn ejected(&mut self, id: &str) {
         self.board.devices_mut().forget(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confined_process_takes_interfaces_that_are_open_and_no_others() {
+        let open = BTreeSet::from(["net0".to_owned()]);
+        let named =
+            |id: &str| NetConfig { id: Some(id.into()), tap: Some("tap7".into()), ..NetConfig::default() };
+        let served = NetConfig { vhost_user: true, ..NetConfig::default() };
+        let brought = NetConfig { fds: vec![9], ..named("net1") };
+        taps_are_open(&[named("net0"), served, brought], &open).unwrap();
+        for closed in [named("net1"), NetConfig::default()] {
+            let error = taps_are_open(&[named("net0"), closed], &open).unwrap_err().to_string();
+            assert!(error.starts_with("net.tap: ") && error.contains("SCM_RIGHTS"), "{error}");
+        }
     }
 }

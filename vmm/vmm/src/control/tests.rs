@@ -357,6 +357,10 @@ fn sizes_that_are_fixed_are_refused_by_name() {
     let refused = |size: VmResize| resize(size).unwrap_err().to_string();
     assert!(refused(VmResize { desired_vcpus: Some(2), ..VmResize::default() }).contains("desired_vcpus"));
     assert!(refused(VmResize { desired_ram: Some(1 << 21), ..VmResize::default() }).contains("desired_ram"));
+    for balloon in [512 << 20, u64::MAX] {
+        let error = refused(VmResize { desired_balloon: Some(balloon), ..VmResize::default() });
+        assert!(error.contains("desired_balloon") && error.contains("less than"), "{error}");
+    }
     resize(VmResize { desired_vcpus: Some(1), desired_ram: Some(512 << 20), desired_balloon: None }).unwrap();
     resize(VmResize { desired_balloon: Some(4096), ..VmResize::default() }).unwrap();
     let disk = |id: &str| Action::ResizeDisk(VmResizeDisk { id: id.into(), desired_size: 1 << 20 });

@@ -99,12 +99,12 @@ impl Network {
         running.wait_for("guest");
         figures.add("linux-exec-to-init", "ms", running.started.elapsed().as_secs_f64() * 1000.0);
         for &name in disk_figures {
-            figures.add(name, "MiB/s", running.wait_for(name).parse().unwrap());
+            figures.add(name, "MiB/s", running.wait_for_figure(name));
         }
         figures.add("net-guest-to-host", "MiB/s", drain(self.sink.accept().unwrap().0));
         let socket = self.source.accept().unwrap().0;
         let source = thread::spawn(move || flood(socket));
-        figures.add("net-host-to-guest", "MiB/s", running.wait_for("net-receive").parse().unwrap());
+        figures.add("net-host-to-guest", "MiB/s", running.wait_for_figure("net-receive"));
         source.join().unwrap();
     }
 }

@@ -75,6 +75,16 @@ impl Running {
             }
         }
     }
+
+    /// The number that the guest says next behind `word`.
+    pub fn wait_for_figure(&mut self, word: &str) -> f64 {
+        let said = self.wait_for(word);
+        // The kernel may have put a word of its own behind it.
+        let number = said.split_whitespace().next().and_then(|number| number.parse().ok());
+        number.unwrap_or_else(|| {
+            panic!("{said:?} behind {word:?} is no number; the guest had said:\n{}", self.heard)
+        })
+    }
 }
 
 impl Drop for Running {

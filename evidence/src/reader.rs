@@ -3,13 +3,13 @@
 /// Reads from the front of `bytes`.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
-    bytes: &'a [u8],
+    rest: &'a [u8],
     offset: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, offset: 0 }
+        Self { rest: bytes, offset: 0 }
     }
 
     /// Bytes read so far.
@@ -18,22 +18,26 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.offset..).unwrap_or_default()
+        self.rest
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.rest().is_empty()
+        self.rest.is_empty()
     }
 
     /// The next `len` bytes; `None`, and nothing is read, if there are not as many.
     pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let taken = self.rest().get(..len)?;
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
         self.offset += len;
         Some(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
+        let (taken, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        self.offset += N;
+        Some(*taken)
     }
 
     pub(crate) fn u8(&mut self) -> Option<u8> {
@@ -54,12 +58,10 @@ impl<'a> Reader<'a> {
 
     /// A length in 32 bits, and as many bytes.
     pub(crate) fn sized(&mut self) -> Option<&'a [u8]> {
-        let start = self.offset;
-        let len = usize::try_from(self.u32()?).ok()?;
-        let taken = self.take(len);
-        if taken.is_none() {
-            self.offset = start;
-        }
-        taken
+        let mut ahead = self.clone();
+        let len = usize::try_from(ahead.u32()?).ok()?;
+        let taken = ahead.take(len)?;
+        *self = ahead;
+        Some(taken)
     }
 }

@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 use verifier::logs::{self, ImaReferences, LogReferences, LogRules};
 
 const FILES: usize = 100_000;
+/// Has no common divisor with the number of files.
+const STRIDE: usize = 7919;
 const ROUNDS: u32 = 10;
 
 /// A guest that has used many files, all of them known.
@@ -30,7 +32,8 @@ impl Busy {
         let mut log = LogWriter::default();
         let mut data = Vec::with_capacity(FILES);
         let mut ima = ImaReferences::default();
-        for index in 0..FILES {
+        // In another order than the references', which are kept by path.
+        for index in (0..FILES).map(|index| index * STRIDE % FILES) {
             let path = format!("/usr/lib/x/lib{index:06}.so");
             let digest = Sha256::digest(path.as_bytes());
             let file = FileDigest { verity: false, algorithm: "sha256", value: &digest };
@@ -39,8 +42,10 @@ impl Busy {
                 |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..], bytes].concat();
             let digest = field(&[&b"sha256:\0"[..], &digest].concat());
             data.push([digest, field(&[path.as_bytes(), b"\0"].concat())].concat());
-            ima.files.insert(path, vec![file.to_string().parse().unwrap()]);
+            ima.files.insert(&path, &file.to_string().parse().unwrap());
         }
+        // As a service reads them.
+        let ima = serde_json::from_str(&serde_json::to_string(&ima).unwrap()).unwrap();
         let references = LogReferences { ima: Some(ima), ..LogReferences::default() };
         Self { log: log.finish(), data, references }
     }

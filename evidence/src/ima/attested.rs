@@ -58,6 +58,14 @@ struct Replayed {
     until: Option<usize>,
 }
 
+impl Replayed {
+    /// Whether the register has this value. After nearly every entry its first bytes say that it has not.
+    fn is(&self, value: &BankValue) -> bool {
+        let first = |value: &BankValue| value.as_bytes().first_chunk::<8>().copied();
+        first(&self.current) == first(value) && self.current == *value
+    }
+}
+
 impl Replay {
     /// Whether any entry was for the register at `index`.
     pub fn is_used(&self, index: usize) -> bool {
@@ -107,7 +115,7 @@ impl Log<'_> {
                 (None, None) => {
                     let bank = replayed.current.bank();
                     replayed.current.extend(entry.extension(bank, rule).as_bytes());
-                    replayed.since = (replayed.current == register.attested).then_some(replay.entries);
+                    replayed.since = replayed.is(&register.attested).then_some(replay.entries);
                 }
             }
         }

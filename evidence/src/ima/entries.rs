@@ -12,6 +12,9 @@ use crate::tcg::MAX_REGISTER;
 /// Bytes to which the template `ima` pads a name for its hash (`IMA_EVENT_NAME_LEN_MAX` and NUL).
 const LEGACY_NAME_LEN: usize = 256;
 
+/// Longest digest of a file, in bytes.
+const MAX_DIGEST_LEN: usize = 64;
+
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -83,68 +86,54 @@ impl<'a> Entries<'a> {
         let truncated = |part| ImaError::Truncated { entry, part };
         let bad = |reason| ImaError::Entry { entry, reason };
         let reader = &mut self.reader;
-        let pcr = reader.u32().ok_or(truncated("register"))?;
+        let pcr = reader.u32().ok_or_else(|| truncated("register"))?;
         if pcr > MAX_REGISTER {
             return Err(bad("its register is above 31"));
         }
-        let template_digest = reader.take(self.digest_len).ok_or(truncated("template digest"))?;
-        let name = reader.sized().ok_or(truncated("template name"))?;
+        let template_digest = reader.take(self.digest_len).ok_or_else(|| truncated("template digest"))?;
+        let name = reader.sized().ok_or_else(|| truncated("template name"))?;
         let template = Template::from_name(name).ok_or_else(|| {
             let name = name.get(..MAX_NAME_LEN).unwrap_or(name);
             ImaError::Template { entry, found: crate::quote(&String::from_utf8_lossy(name)) }
         })?;
-        let mut legacy = reader.clone();
-        let mut fields = if template == Template::Ima {
-            reader.take(Bank::Sha1.len()).ok_or(truncated("digest"))?;
-            reader.sized().ok_or(truncated("name"))?;
-            legacy.clone()
-        } else {
-            Reader::new(reader.sized().ok_or(truncated("template data"))?)
-        };
         let data = if template == Template::Ima {
+            let mut legacy = reader.clone();
+            reader.take(Bank::Sha1.len()).ok_or_else(|| truncated("digest"))?;
+            reader.sized().ok_or_else(|| truncated("name"))?;
             legacy.take(reader.offset() - legacy.offset()).unwrap_or_default()
         } else {
-            fields.rest()
+            reader.sized().ok_or_else(|| truncated("template data"))?
         };
-        let mut digest = None;
-        let mut path = None;
-        for field in template.fields() {
-            let short = bad("a field reaches past the end of the template data");
-            match field {
-                Field::LegacyDigest => {
-                    let value = fields.take(Bank::Sha1.len()).ok_or(short)?;
-                    digest = Some(FileDigest { verity: false, algorithm: "sha1", value });
-                }
-                Field::LegacyName => path = Some(fields.sized().ok_or(short)?),
-                Field::Digest | Field::TypedDigest => {
-                    let typed = *field == Field::TypedDigest;
-                    let read = read_digest(fields.sized().ok_or(short)?, typed);
-                    digest =
-                        Some(read.ok_or(bad("its digest is not an algorithm, a colon, NUL and a value"))?);
-                }
-                Field::Path => {
-                    let text = fields.sized().ok_or(short)?.strip_suffix(b"\0");
-                    path = Some(text.ok_or(bad("its path does not end with NUL"))?);
-                }
-                Field::OptionalDigest => {
-                    let value = fields.sized().ok_or(short)?;
-                    if !value.is_empty() && read_digest(value, false).is_none() {
-                        return Err(bad("its second digest is not an algorithm, a colon, NUL and a value"));
-                    }
-                }
-                Field::Bytes | Field::Attribute => drop(fields.sized().ok_or(short)?),
+        let mut fields = Reader::new(data);
+        let short = || bad("a field reaches past the end of the template data");
+        let (digest, path) = if template == Template::Ima {
+            let value = fields.take(Bank::Sha1.len()).ok_or_else(short)?;
+            let digest = FileDigest { verity: false, algorithm: "sha1", value };
+            (digest, fields.sized().ok_or_else(short)?)
+        } else {
+            let typed = template.fields().contains(&Field::TypedDigest);
+            let digest = read_digest(fields.sized().ok_or_else(short)?, typed)
+                .ok_or_else(|| bad("its digest is not an algorithm, a colon, NUL and a value"))?;
+            let path = fields.sized().ok_or_else(short)?.strip_suffix(b"\0");
+            (digest, path.ok_or_else(|| bad("its path does not end with NUL"))?)
+        };
+        for field in template.fields().iter().skip(2) {
+            let value = fields.sized().ok_or_else(short)?;
+            let plausible =
+                *field != Field::OptionalDigest || value.is_empty() || read_digest(value, false).is_some();
+            if !plausible {
+                return Err(bad("its second digest is not an algorithm, a colon, NUL and a value"));
             }
         }
-        if template != Template::Ima && !fields.is_empty() {
+        if !fields.is_empty() {
             return Err(bad("something follows the last field of the template"));
         }
-        let (Some(digest), Some(path)) = (digest, path) else { return Err(bad("it has no digest or path")) };
         let longest = if template == Template::Ima { LEGACY_NAME_LEN - 1 } else { MAX_PATH_LEN };
         if path.len() > longest {
             return Err(ImaError::Path { entry, found: path.len() });
         }
         // Otherwise two paths could look alike to whoever takes a path for text.
-        if path.is_empty() || path.contains(&0) {
+        if path.is_empty() || has_nul(path) {
             return Err(bad("its path is empty or contains NUL"));
         }
         Ok(Entry { pcr, template, digest, path, template_digest, data })
@@ -166,7 +155,17 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+/// Without a branch for each byte.
+fn has_nul(path: &[u8]) -> bool {
+    path.iter().fold(false, |found, byte| found | (*byte == 0))
+}
+
 fn read_digest(field: &[u8], typed: bool) -> Option<FileDigest<'_>> {
+    // What nearly every entry has.
+    let usual = if typed { field.strip_prefix(b"ima:sha256:\0") } else { field.strip_prefix(b"sha256:\0") };
+    if let Some(value) = usual.filter(|value| value.len() <= MAX_DIGEST_LEN) {
+        return Some(FileDigest { verity: false, algorithm: "sha256", value });
+    }
     let nul = field.iter().position(|byte| *byte == 0)?;
     let (prefix, value) = (field.get(..nul)?, field.get(nul + 1..)?);
     let prefix = std::str::from_utf8(prefix).ok()?.strip_suffix(':')?;
@@ -180,5 +179,5 @@ fn read_digest(field: &[u8], typed: bool) -> Option<FileDigest<'_>> {
         && algorithm.len() <= 32
         && algorithm.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'));
     // Empty for a violation of kernels that knew no algorithm yet.
-    (plausible && value.len() <= 64).then_some(FileDigest { verity, algorithm, value })
+    (plausible && value.len() <= MAX_DIGEST_LEN).then_some(FileDigest { verity, algorithm, value })
 }

@@ -1,6 +1,5 @@
 //! `/ref_value`: files and virtCCA machines that are known, signed by a signer of the tenant.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
-use verifier::logs::{FileReference, ImaReferences};
+use verifier::logs::{FileReference, ImaReferences, KnownFiles};
 use verifier::{Provenance, RealmReference};
 
 use super::collection::{self, Collected, handlers};
@@ -179,10 +178,12 @@ async fn read_files(service: &Service, tenant: &str) -> Result<Option<ImaReferen
 }
 
 fn references<'a>(known: impl IntoIterator<Item = &'a KnownFile>) -> ImaReferences {
-    let mut files: HashMap<String, Vec<FileReference>> = HashMap::new();
+    let mut files = KnownFiles::default();
     for file in known {
         // All were checked when they were registered.
-        files.entry(file.path.clone()).or_default().extend(reference(file));
+        if let Some(reference) = reference(file) {
+            files.insert(&file.path, &reference);
+        }
     }
     ImaReferences { files, ..ImaReferences::default() }
 }

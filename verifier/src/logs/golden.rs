@@ -152,10 +152,7 @@ fn files(log: &Log<'_>, attested: usize) -> Result<ImaReferences, Refusal> {
         let path = std::str::from_utf8(entry.path).map_err(|_| {
             refuse(Code::ImaEntryUnknown, format!("entry {index}: the path {path:?} is not UTF-8"))
         })?;
-        let known = references.files.entry(path.to_owned()).or_default();
-        if !known.contains(&reference) {
-            known.push(reference);
-        }
+        references.files.insert(path, &reference);
     }
     Ok(references)
 }

@@ -16,6 +16,9 @@ use crate::refusal::{Code, Refusal};
 /// Most paths that a report names. They go into tokens, which travel in HTTP headers and are parsed with every request.
 const MAX_REPORTED: usize = 1000;
 
+/// Entries that are looked up at once.
+const BATCH: usize = 64;
+
 /// The result of a list that passed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ImaReport {
@@ -132,27 +135,40 @@ impl Judge<'_> {
             paths: Vec::new(),
         };
         let mut unknown = Unknown::new("entry");
-        for (index, entry) in (self.first..).zip(log.entries().take(attested)) {
-            let entry = entry.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
-            let path = || String::from_utf8_lossy(entry.path);
-            match self.entry(index, &entry)? {
-                None => unknown.add(index, || format!("{:?} with digest {}", path(), entry.digest)),
-                Some(Accepted::BootAggregate) => continue,
-                Some(Accepted::Violation) => report.violations += 1,
-                Some(Accepted::Excluded) => report.excluded += 1,
-                Some(Accepted::Untyped) => report.untyped += 1,
-                Some(Accepted::Known) => {}
+        let mut positions = self.first..;
+        let mut entries = log.entries().take(attested);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            batch.clear();
+            for entry in entries.by_ref().take(BATCH) {
+                batch.push(entry.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?);
             }
-            report.files += 1;
-            if report.paths.len() < MAX_REPORTED {
-                report.paths.push(path().into_owned());
+            if batch.is_empty() {
+                break;
+            }
+            let known = self.files.files.which(batch.iter().map(|entry| (entry.path, entry.digest)));
+            for ((entry, known), index) in batch.iter().zip(known).zip(positions.by_ref()) {
+                let path = || String::from_utf8_lossy(entry.path);
+                match self.entry(index, entry, known)? {
+                    None => unknown.add(index, || format!("{:?} with digest {}", path(), entry.digest)),
+                    Some(Accepted::BootAggregate) => continue,
+                    Some(Accepted::Violation) => report.violations += 1,
+                    Some(Accepted::Excluded) => report.excluded += 1,
+                    Some(Accepted::Untyped) => report.untyped += 1,
+                    Some(Accepted::Known) => {}
+                }
+                report.files += 1;
+                if report.paths.len() < MAX_REPORTED {
+                    report.paths.push(path().into_owned());
+                }
             }
         }
         unknown.refuse(Code::ImaEntryUnknown)?;
         Ok(report)
     }
 
-    fn entry(&self, index: u64, entry: &Entry<'_>) -> Result<Option<Accepted>, Refusal> {
+    /// `known` says whether a file at this path may have this digest.
+    fn entry(&self, index: u64, entry: &Entry<'_>, known: bool) -> Result<Option<Accepted>, Refusal> {
         let bound = self.registers.contains(&entry.pcr);
         if entry.path == BOOT_AGGREGATE && !entry.is_violation() {
             return Ok((self.boot_aggregate)(index, &entry.digest).then_some(Accepted::BootAggregate));
@@ -179,15 +195,14 @@ impl Judge<'_> {
                 ),
             ));
         }
+        if known {
+            return Ok(Some(Accepted::Known));
+        }
         // A path that is not UTF-8 is in no reference.
-        let path = std::str::from_utf8(entry.path);
-        Ok(if path.is_ok_and(|path| self.files.has(path, &entry.digest)) {
-            Some(Accepted::Known)
-        } else if path.is_ok_and(|path| self.files.excludes(path)) {
-            Some(Accepted::Excluded)
-        } else {
-            self.listed(&entry.digest).then_some(Accepted::Untyped)
-        })
+        if std::str::from_utf8(entry.path).is_ok_and(|path| self.files.excludes(path)) {
+            return Ok(Some(Accepted::Excluded));
+        }
+        Ok(self.listed(&entry.digest).then_some(Accepted::Untyped))
     }
 
     fn listed(&self, digest: &FileDigest<'_>) -> bool {

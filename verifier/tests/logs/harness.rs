@@ -256,9 +256,10 @@ pub fn kernel(name: &str, file: &[u8], initramfs: &[u8]) -> KernelReference {
 
 /// The same, and the files of [`Guest::with_ima`].
 pub fn references_with_ima() -> LogReferences {
-    let files = ["/usr/bin/one", "/usr/bin/two"]
-        .map(|path| (path.to_owned(), vec![format!("sha256:{}", digest(path.as_bytes())).parse().unwrap()]));
-    let ima = ImaReferences { files: files.into(), ..ImaReferences::default() };
+    let mut ima = ImaReferences::default();
+    for path in ["/usr/bin/one", "/usr/bin/two"] {
+        ima.files.insert(path, &format!("sha256:{}", digest(path.as_bytes())).parse().unwrap());
+    }
     LogReferences { ima: Some(ima), ..references() }
 }
 

@@ -1,6 +1,8 @@
 //! Reference values for logs: what an operator expects to have been booted and run, by role and by path.
 
 mod boot;
+mod file_reference;
+mod files;
 mod ima;
 mod import;
 
@@ -10,7 +12,9 @@ use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use boot::{BootReferences, KernelReference};
-pub use ima::{FileReference, ImaReferences, PathPattern};
+pub use file_reference::FileReference;
+pub use files::KnownFiles;
+pub use ima::{ImaReferences, PathPattern};
 pub use import::{ImportError, digest_list};
 
 /// The expectations that belong to one [`crate::RealmReference`]. Documented in `docs/log-appraisal.md`.

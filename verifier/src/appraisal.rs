@@ -8,6 +8,7 @@ use crate::anchor::TrustAnchor;
 use crate::chain::Device;
 use crate::logs::LogReport;
 use crate::reference::RealmReference;
+use crate::rego::Document;
 use crate::verdict::PolicyOutput;
 
 /// Evidence that passed every step.
@@ -16,7 +17,7 @@ pub struct Appraisal {
     /// The kind of trusted execution environment, as in the evidence envelope.
     pub tee: &'static str,
     /// The verified claims, as policies saw them.
-    pub claims: Value,
+    pub claims: Document,
     /// The verified claims under flat, dotted names, for secGear's `tcb_status`.
     pub tcb_status: Map<String, Value>,
     /// What each policy said.

@@ -12,24 +12,30 @@ const SHOWN_AS_THEY_ARE: [&str; 2] = ["vcca.is_platform", "vcca.platform.measure
 /// The input document for evidence of kind `tee`.
 ///
 /// Every claim of `tcb_status` is there under its name, with its value if exactly this value is registered under this
-/// name, or expected by the `reference` that was matched, and null otherwise. `claims` are the verified claims as they are.
+/// name, or expected by the `reference` that was matched, and null otherwise. `claims` are the verified claims as they are;
+/// `converted` are members of `tcb_status` that need no conversion any more.
 pub fn document(
     tee: &str,
-    claims: &Value,
+    claims: Document,
     tcb_status: &Map<String, Value>,
+    converted: &[(&str, Document)],
     reference: &RealmReference,
     references: &dyn ReferenceValues,
 ) -> Result<Document, StoreError> {
     let registered = references.registered(tcb_status)?;
-    let tee = Value::from(tee);
     // What is not shown is not converted either, which is most of it.
     let status = tcb_status.iter().map(|(name, value)| {
         let shown = SHOWN_AS_THEY_ARE.contains(&name.as_str())
             || registered.contains(name)
             || expects(reference, name, value);
-        (name.as_str(), if shown { value } else { &Value::Null })
+        let converted = || converted.iter().find(|(known, _)| known == name).map(|(_, document)| document);
+        let document = match shown {
+            true => converted().cloned().unwrap_or_else(|| Document::from(value)),
+            false => Document::null(),
+        };
+        (name.as_str(), document)
     });
-    Ok(status.chain([("tee", &tee), ("claims", claims)]).collect())
+    Ok(status.chain([("tee", Document::from(Value::from(tee))), ("claims", claims)]).collect())
 }
 
 /// Whether `reference` names this very value for this measurement.

@@ -56,10 +56,31 @@ fn set(expected: &Value) -> Value {
 #[test]
 fn t12_a_platform_that_is_as_expected_is_verified_component_by_component() {
     let appraisal = Platform::new().run(&set(&Platform::expected())).unwrap();
-    for component in appraisal.claims["platform"]["software_components"].as_array().unwrap() {
+    let claims = serde_json::to_value(&appraisal.claims).unwrap();
+    for component in claims["platform"]["software_components"].as_array().unwrap() {
         assert_eq!(component["result"], "accepted");
     }
     assert_eq!(appraisal.policies[0].output["vcca.platform.verify"], "Verified");
+}
+
+/// What is remembered of a platform is not what another policy said of it.
+#[test]
+fn t12_a_known_platform_is_told_as_this_policy_sees_it() {
+    let platform = Platform::new();
+    let (strict, lenient) = (set(&Platform::expected()), json!({}));
+    for (rules, result, verified) in [
+        (&lenient, "unchecked", "Not Verified"),
+        (&strict, "accepted", "Verified"),
+        (&strict, "accepted", "Verified"),
+        (&lenient, "unchecked", "Not Verified"),
+    ] {
+        let appraisal = platform.run(rules).unwrap();
+        let claims = serde_json::to_value(&appraisal.claims).unwrap();
+        assert_eq!(claims["platform"]["software_components"][0]["result"], result);
+        let status = &appraisal.tcb_status["vcca.platform.software_components"];
+        assert_eq!(status, &claims["platform"]["software_components"]);
+        assert_eq!(appraisal.policies[0].output["vcca.platform.verify"], verified);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::appraisal::{Appraisal, PlatformTrust};
 use crate::guest::reference_values::Matched;
 use crate::guest::{nonce, reference_values};
 use crate::refusal::{Code, Refusal, Step};
+use crate::rego::Document;
 use crate::{Context, input, verdict};
 
 const TEE: &str = "cca";
@@ -38,7 +39,7 @@ pub fn appraise(
     let references = claims::References { realm: &reference, platform: expected.as_ref() };
     let claims =
         claims::Claims::new(realm.0, platform.claims, lifecycle, &platform.anchor, references, &logs);
-    let typed = serde_json::to_value(&claims).map_err(|error| {
+    let typed = serde_json::to_value(&claims).map(Document::from).map_err(|error| {
         Refusal::new(
             Step::Policy,
             Code::PolicyError,
@@ -46,7 +47,7 @@ pub fn appraise(
         )
     })?;
     let tcb_status = claims.tcb_status();
-    let input = input::document(TEE, &typed, &tcb_status, &reference, context.references)
+    let input = input::document(TEE, typed.clone(), &tcb_status, &[], &reference, context.references)
         .map_err(|error| Refusal::unavailable(Step::Policy, &error))?;
     let policies = verdict::verify(&input, Some(&platform.anchor), context.policies)?;
     let trust = PlatformTrust::Anchor(platform.anchor);

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use evidence::token::Signed;
-use evidence::virtcca::PlatformClaims;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{
@@ -16,6 +14,7 @@ use super::cache::Cache;
 use super::certificate::{Parsed, is_pem};
 use super::path::{ALGORITHMS, Device};
 use super::pins::{self, Fingerprint, PinMismatch};
+use crate::virtcca::DecodedPlatform;
 
 /// A file of a trust bundle that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,7 +101,7 @@ pub struct TrustBundle {
     authorities: Vec<Authority>,
     pub(super) devices: Cache<Arc<Device>>,
     signatures: Cache<()>,
-    platform_tokens: Cache<Arc<Signed<PlatformClaims>>>,
+    platform_tokens: Cache<Arc<DecodedPlatform>>,
 }
 
 impl TrustBundle {
@@ -162,12 +161,12 @@ impl TrustBundle {
     }
 
     /// The Platform Token whose bytes have the SHA-256 `key`, if it is kept decoded. That says nothing about its signature.
-    pub(crate) fn platform_token(&self, key: &[u8; 32]) -> Option<Arc<Signed<PlatformClaims>>> {
+    pub(crate) fn platform_token(&self, key: &[u8; 32]) -> Option<Arc<DecodedPlatform>> {
         self.platform_tokens.get(key)
     }
 
     /// Keeps a decoded Platform Token.
-    pub(crate) fn keep_platform_token(&self, key: [u8; 32], token: Arc<Signed<PlatformClaims>>) {
+    pub(crate) fn keep_platform_token(&self, key: [u8; 32], token: Arc<DecodedPlatform>) {
         self.platform_tokens.put(key, token);
     }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use regorus::Value;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json};
 
 /// Deeper results are no use to anybody; without the bound a policy chooses how deep the stack gets.
 const MAX_DEPTH: usize = 64;
 
-/// A JSON document in the interpreter's form, converted once for any number of policies.
-#[derive(Clone, Debug)]
+/// A JSON document in the interpreter's form, converted once for any number of policies. Clones share it.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Document(pub(super) Value);
 
 impl From<&Json> for Document {
@@ -24,10 +25,44 @@ impl From<Json> for Document {
     }
 }
 
-impl<'a> FromIterator<(&'a str, &'a Json)> for Document {
+impl Document {
+    /// The document `null`.
+    #[must_use]
+    pub const fn null() -> Self {
+        Self(Value::Null)
+    }
+
+    /// The member at `path`, such as `["platform", "lifecycle"]`.
+    #[must_use]
+    pub fn at<const N: usize>(&self, path: [&str; N]) -> Option<Self> {
+        let found = path.into_iter().try_fold(&self.0, |value, name| match &value[name] {
+            Value::Undefined => None,
+            member => Some(member),
+        });
+        found.cloned().map(Self)
+    }
+
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.0 {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// As JSON.
+impl Serialize for Document {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Document)> for Document {
     /// An object with these members.
-    fn from_iter<T: IntoIterator<Item = (&'a str, &'a Json)>>(members: T) -> Self {
-        let members = members.into_iter().map(|(name, value)| (Value::from(name), from_json(value)));
+    fn from_iter<T: IntoIterator<Item = (&'a str, Self)>>(members: T) -> Self {
+        let members = members.into_iter().map(|(name, value)| (Value::from(name), value.0));
         Self(Value::from(members.collect::<BTreeMap<_, _>>()))
     }
 }

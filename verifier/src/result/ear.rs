@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::appraisal::Appraisal;
 use crate::logs::Explained;
@@ -181,7 +180,10 @@ fn guest_vector(appraisal: &Appraisal) -> TrustVector {
 /// Platform Token there is none.
 fn secured(appraisal: &Appraisal) -> bool {
     match appraisal.tee {
-        "virtcca" => appraisal.claims.pointer("/platform/lifecycle").is_some(),
-        _ => appraisal.claims.pointer("/platform/lifecycle/state").and_then(Value::as_str) == Some("secured"),
+        "virtcca" => appraisal.claims.at(["platform", "lifecycle"]).is_some(),
+        _ => {
+            let state = appraisal.claims.at(["platform", "lifecycle", "state"]);
+            state.is_some_and(|state| state.as_str() == Some("secured"))
+        }
     }
 }

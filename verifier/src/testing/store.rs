@@ -88,7 +88,10 @@ impl TrustAnchors for Registered {
 
 impl ReferenceValues for Registered {
     fn realm(&self, rim: &Digest) -> Result<Vec<RealmReference>, StoreError> {
-        Ok(self.references.iter().filter(|reference| reference.rim == *rim).cloned().collect())
+        let known = || self.references.iter().filter(|reference| reference.rim == *rim);
+        let mut found = Vec::with_capacity(known().count());
+        found.extend(known().cloned());
+        Ok(found)
     }
 
     fn platforms(&self, _: &[u8; 32]) -> Result<Vec<PlatformReference>, StoreError> {

@@ -38,7 +38,7 @@ pub fn verify<'a>(
         return Ok(Bound::DeviceCertificate(key));
     };
     let expected = claims.key_hash.digest(key.claim_bytes());
-    if !bool::from(expected.as_bytes().ct_eq(platform.signed.claims.challenge.as_bytes())) {
+    if !bool::from(expected.as_bytes().ct_eq(platform.decoded.signed.claims.challenge.as_bytes())) {
         let detail = "the Platform Token's challenge is not the hash of the CVM token's key: the two halves of the \
                       token do not belong together";
         return Err(mismatch(key, detail));

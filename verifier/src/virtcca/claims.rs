@@ -7,19 +7,25 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::cvm_signature::TrustedCvm;
-use super::platform_signature::VouchedKey;
 use super::platform_software::ComponentResult;
 use crate::anchor::Provenance;
 use crate::chain::Device;
 use crate::logs::LogReport;
 use crate::reference::RealmReference;
+use crate::rego::Document;
+
+/// The member of `tcb_status` that has the components as secGear spells them.
+pub const MEASURED: &str = "vcca.platform.measure_value";
+
+const REMS: [&str; 4] = ["vcca.cvm.rem.0", "vcca.cvm.rem.1", "vcca.cvm.rem.2", "vcca.cvm.rem.3"];
 
 /// Everything that the pipeline established, under names that do not change. Byte strings are lower-case hexadecimal.
 #[derive(Debug, Serialize)]
 pub struct Claims<'a> {
     cvm: Cvm<'a>,
-    /// `null` without a Platform Token.
-    platform: Option<Platform<'a>>,
+    /// `platform`, which is `null` without a Platform Token.
+    #[serde(skip)]
+    platform: Option<&'a PlatformView>,
     /// What names the key that signs the CVM token.
     key_binding: KeyBinding,
     device: DeviceClaims<'a>,
@@ -95,8 +101,7 @@ struct Reference<'a> {
 impl<'a> Claims<'a> {
     pub fn new(
         cvm: &TrustedCvm<'a>,
-        vouched: &VouchedKey<'a>,
-        components: &[ComponentResult],
+        platform: Option<&'a PlatformView>,
         device: &'a Device,
         reference: &'a RealmReference,
         logs: &'a LogReport,
@@ -112,8 +117,8 @@ impl<'a> Claims<'a> {
                 key_type: cvm.key.kind(),
                 public_key_hash_algorithm: cvm.key_hash.name(),
             },
-            platform: vouched.platform.map(|platform| Platform::new(platform, components)),
-            key_binding: match vouched.platform {
+            platform,
+            key_binding: match platform {
                 Some(_) => KeyBinding::Platform,
                 None => KeyBinding::DeviceCertificate,
             },
@@ -132,35 +137,87 @@ impl<'a> Claims<'a> {
         }
     }
 
+    /// The claims in every form in which they are told.
+    pub fn show(&self) -> Result<Shown, serde_json::Error> {
+        let typed: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
+        let typed = typed.iter().map(|(name, value)| (name.as_str(), Document::from(value)));
+        let platform = self.platform.map_or_else(Document::null, |view| view.typed.clone());
+        let measured = self.platform.map_or_else(|| Document::from(json!([])), |view| view.measured.clone());
+        let typed = typed.chain([("platform", platform)]).collect();
+        Ok(Shown { typed, tcb_status: self.tcb_status(), measured })
+    }
+
     /// secGear's `tcb_status`, spelt as secGear spells it, and more under names of ours.
-    pub fn tcb_status(&self) -> Map<String, Value> {
+    fn tcb_status(&self) -> Map<String, Value> {
         let cvm = &self.cvm;
-        let mut status = Map::new();
+        let mut status = self.platform.map(|view| view.tcb_status.clone()).unwrap_or_default();
         let mut put = |name: &str, value: Value| {
             status.insert(name.to_owned(), value);
         };
         put("vcca.cvm.challenge", json!(cvm.challenge));
         put("vcca.cvm.rpv", json!(cvm.personalization_value));
         put("vcca.cvm.rim", json!(cvm.initial_measurement));
-        for (index, rem) in cvm.extensible_measurements.iter().enumerate() {
-            put(&format!("vcca.cvm.rem.{index}"), json!(rem));
+        for (name, rem) in REMS.into_iter().zip(&cvm.extensible_measurements) {
+            put(name, json!(rem));
         }
         put("vcca.cvm.hash_algorithm", json!(cvm.hash_algorithm));
         put("vcca.is_platform", json!(self.platform.is_some()));
-        let components = self.platform.as_ref().map_or(&[][..], |platform| &platform.software_components);
-        let measured: Vec<Value> = components.iter().map(Component::as_secgear_spells_it).collect();
-        put("vcca.platform.measure_value", json!(measured));
-        if let Some(platform) = &self.platform {
-            put("vcca.platform.implementation_id", json!(platform.implementation_id));
-            put("vcca.platform.instance_id", json!(platform.instance_id));
-            put("vcca.platform.config", json!(platform.config));
-            put("vcca.platform.lifecycle", json!(platform.lifecycle));
-            put("vcca.platform.software_components", json!(platform.software_components));
+        if self.platform.is_none() {
+            put(MEASURED, json!([]));
         }
         put("vcca.key_binding", json!(self.key_binding));
         put("vcca.device", json!(self.device));
         put("vcca.reference", json!(self.reference));
         status
+    }
+}
+
+/// The claims as they are told.
+pub struct Shown {
+    /// Under names of ours.
+    pub typed: Document,
+    /// secGear's `tcb_status`.
+    pub tcb_status: Map<String, Value>,
+    /// Its member [`MEASURED`] for policies.
+    pub measured: Document,
+}
+
+/// What is told of a platform, in every form. It depends on the Platform Token and the results for its components only.
+#[derive(Debug)]
+pub struct PlatformView {
+    results: Vec<ComponentResult>,
+    typed: Document,
+    /// secGear's names and ours.
+    tcb_status: Map<String, Value>,
+    measured: Document,
+}
+
+impl PlatformView {
+    /// A view of `claims`; `results` are in the order of the components.
+    pub fn new(claims: &PlatformClaims, results: &[ComponentResult]) -> Result<Self, serde_json::Error> {
+        let platform = Platform::new(claims, results);
+        let components = &platform.software_components;
+        let measured: Value = components.iter().map(Component::as_secgear_spells_it).collect();
+        let measured_document = Document::from(&measured);
+        let status = [
+            ("vcca.platform.implementation_id", json!(platform.implementation_id)),
+            ("vcca.platform.instance_id", json!(platform.instance_id)),
+            ("vcca.platform.config", json!(platform.config)),
+            ("vcca.platform.lifecycle", serde_json::to_value(&platform.lifecycle)?),
+            ("vcca.platform.software_components", serde_json::to_value(components)?),
+            (MEASURED, measured),
+        ];
+        Ok(Self {
+            results: results.to_vec(),
+            typed: Document::from(serde_json::to_value(&platform)?),
+            tcb_status: status.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            measured: measured_document,
+        })
+    }
+
+    /// The results for the components.
+    pub fn results(&self) -> &[ComponentResult] {
+        &self.results
     }
 }
 

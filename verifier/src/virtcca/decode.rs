@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use evidence::token::{DecodeError, Signed};
-use evidence::virtcca::{CvmClaims, Halves, PlatformClaims};
+use evidence::virtcca::{CvmClaims, Halves};
 
+use super::platform::DecodedPlatform;
 use crate::chain::TrustBundle;
 use crate::refusal::{Code, Refusal, Step, sentence};
 
@@ -21,7 +22,7 @@ pub struct Token {
 
 /// A decoded Platform Token, not yet verified in this appraisal, wherever it came from.
 pub struct PlatformToken {
-    pub signed: Arc<Signed<PlatformClaims>>,
+    pub decoded: Arc<DecodedPlatform>,
     /// SHA-256 of the bytes, if they were decoded just now and are worth keeping.
     fresh: Option<[u8; 32]>,
 }
@@ -30,20 +31,20 @@ impl PlatformToken {
     /// Bytes that were decoded before are not decoded again: decoding depends on nothing but them.
     fn decode(bytes: &[u8], bundle: Option<&TrustBundle>) -> Result<Self, DecodeError> {
         let Some(bundle) = bundle.filter(|_| bytes.len() <= MAX_KEPT) else {
-            return Ok(Self { signed: Arc::new(PlatformClaims::decode_signed(bytes)?), fresh: None });
+            return Ok(Self { decoded: Arc::new(DecodedPlatform::decode(bytes)?), fresh: None });
         };
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, bytes).as_ref());
-        if let Some(signed) = bundle.platform_token(&key) {
-            return Ok(Self { signed, fresh: None });
+        if let Some(decoded) = bundle.platform_token(&key) {
+            return Ok(Self { decoded, fresh: None });
         }
-        Ok(Self { signed: Arc::new(PlatformClaims::decode_signed(bytes)?), fresh: Some(key) })
+        Ok(Self { decoded: Arc::new(DecodedPlatform::decode(bytes)?), fresh: Some(key) })
     }
 
     /// Keeps the token decoded. Only for one that verifies: otherwise anybody could drive out those of real platforms.
     pub fn keep(&self, bundle: &TrustBundle) {
         if let Some(key) = self.fresh {
-            bundle.keep_platform_token(key, Arc::clone(&self.signed));
+            bundle.keep_platform_token(key, Arc::clone(&self.decoded));
         }
     }
 }
@@ -67,7 +68,7 @@ mod tests {
 
     use evidence::hash::{Digest, HashAlgorithm};
     use evidence::token::{Lifecycle, SignatureAlgorithm, sign};
-    use evidence::virtcca::SoftwareComponent;
+    use evidence::virtcca::{PlatformClaims, SoftwareComponent};
 
     use super::*;
 
@@ -106,12 +107,12 @@ mod tests {
         let decode = |bytes: &[u8]| PlatformToken::decode(bytes, Some(&bundle)).unwrap();
         let bytes = token(32);
         let first = decode(&bytes);
-        assert!(!Arc::ptr_eq(&first.signed, &decode(&bytes).signed));
+        assert!(!Arc::ptr_eq(&first.decoded, &decode(&bytes).decoded));
         first.keep(&bundle);
-        assert!(Arc::ptr_eq(&first.signed, &decode(&bytes).signed));
+        assert!(Arc::ptr_eq(&first.decoded, &decode(&bytes).decoded));
         let other = decode(&token(33));
-        assert_eq!(other.signed.claims, claims(33));
-        assert!(!Arc::ptr_eq(&first.signed, &PlatformToken::decode(&bytes, None).unwrap().signed));
+        assert_eq!(other.decoded.signed.claims, claims(33));
+        assert!(!Arc::ptr_eq(&first.decoded, &PlatformToken::decode(&bytes, None).unwrap().decoded));
     }
 
     #[test]
@@ -120,6 +121,6 @@ mod tests {
         let bytes = token(MAX_KEPT);
         let first = PlatformToken::decode(&bytes, Some(&bundle)).unwrap();
         first.keep(&bundle);
-        assert!(!Arc::ptr_eq(&first.signed, &PlatformToken::decode(&bytes, Some(&bundle)).unwrap().signed));
+        assert!(!Arc::ptr_eq(&first.decoded, &PlatformToken::decode(&bytes, Some(&bundle)).unwrap().decoded));
     }
 }

@@ -10,7 +10,7 @@ use crate::refusal::{Code, Refusal, Step};
 /// settled when the key was bound.
 pub fn verify(vouched: &VouchedKey<'_>, policies: &[AppraisalPolicy]) -> Result<(), Refusal> {
     let Some(platform) = vouched.platform else { return Ok(()) };
-    let lifecycle = platform.lifecycle;
+    let lifecycle = platform.signed.claims.lifecycle;
     let allows =
         |policy: &AppraisalPolicy, state: LifecycleState| policy.rules().virtcca.lifecycles.contains(&state);
     let objecting = policies

@@ -7,16 +7,20 @@ mod claims;
 mod cvm_signature;
 mod decode;
 mod lifecycle;
+mod platform;
 mod platform_signature;
 mod platform_software;
 
 use evidence::envelope::VirtccaEvidence;
+
+pub(crate) use platform::DecodedPlatform;
 
 use crate::appraisal::{Appraisal, PlatformTrust};
 use crate::guest::reference_values::Matched;
 use crate::guest::{nonce, reference_values};
 use crate::refusal::{Code, Refusal, Step};
 use crate::{Context, input, verdict};
+use claims::Shown;
 
 const TEE: &str = "virtcca";
 
@@ -39,13 +43,16 @@ pub fn appraise(
     let components = platform_software::verify(&vouched, context.policies)?;
     let Matched { reference, logs } = reference_values::verify(&guest, &evidence.logs, context)?;
 
-    let claims = claims::Claims::new(&cvm, &vouched, &components, &device.device, &reference, &logs);
-    let typed = serde_json::to_value(&claims).map_err(|error| {
+    let shown = || {
+        let platform = vouched.platform.map(|platform| platform.view(&components)).transpose()?;
+        claims::Claims::new(&cvm, platform.as_deref(), &device.device, &reference, &logs).show()
+    };
+    let Shown { typed, tcb_status, measured } = shown().map_err(|error| {
         let detail = format!("the claims cannot be shown to policies: {error}");
         Refusal::new(Step::Policy, Code::PolicyError, detail)
     })?;
-    let tcb_status = claims.tcb_status();
-    let input = input::document(TEE, &typed, &tcb_status, &reference, context.references)
+    let converted = [(claims::MEASURED, measured)];
+    let input = input::document(TEE, typed.clone(), &tcb_status, &converted, &reference, context.references)
         .map_err(|error| Refusal::unavailable(Step::Policy, &error))?;
     let policies = verdict::verify(&input, None, context.policies)?;
     let trust = PlatformTrust::Certificates(device.device);

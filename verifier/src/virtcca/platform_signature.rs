@@ -6,6 +6,7 @@ use evidence::virtcca::{CvmKey, PlatformClaims};
 
 use super::binding::Bound;
 use super::certificate_chain::TrustedDevice;
+use super::platform::DecodedPlatform;
 use crate::chain::DeviceKey;
 use crate::refusal::{Code, Refusal, Step};
 use crate::signature::SignatureVerifier;
@@ -14,7 +15,7 @@ use crate::signature::SignatureVerifier;
 pub struct VouchedKey<'a> {
     pub key: &'a CvmKey,
     /// What the device says; `None` if it is the device certificate itself that names the key.
-    pub platform: Option<&'a PlatformClaims>,
+    pub platform: Option<&'a DecodedPlatform>,
 }
 
 /// Verifies the Platform Token, if the key is bound by one. One that was verified before is not verified again: it has no
@@ -28,7 +29,7 @@ pub fn verify<'a>(
         Bound::DeviceCertificate(key) => return Ok(VouchedKey { key, platform: None }),
         Bound::Platform(key, token) => (key, token),
     };
-    let platform = &*token.signed;
+    let platform = &token.decoded.signed;
     let device_key = match &trusted.device.key {
         DeviceKey::Ec { point, .. } => point,
         DeviceKey::Rsa { spki } => spki,
@@ -47,7 +48,7 @@ pub fn verify<'a>(
         trusted.bundle.remember(fact);
     }
     token.keep(&trusted.bundle);
-    Ok(VouchedKey { key, platform: Some(&platform.claims) })
+    Ok(VouchedKey { key, platform: Some(&token.decoded) })
 }
 
 /// Everything that the signature's validity depends on; the algorithm is among the signed bytes.

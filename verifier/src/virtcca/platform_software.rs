@@ -26,7 +26,9 @@ pub fn verify(
     vouched: &VouchedKey<'_>,
     policies: &[AppraisalPolicy],
 ) -> Result<Vec<ComponentResult>, Refusal> {
-    let Some(platform) = vouched.platform else { return Ok(Vec::new()) };
+    let Some(platform) = vouched.platform.map(|platform| &platform.signed.claims) else {
+        return Ok(Vec::new());
+    };
     for policy in policies {
         check_implementation(platform, policy)?;
         check_degenerate(platform, policy)?;

@@ -8,7 +8,7 @@ use verifier::{Appraisal, Refusal, Step};
 
 /// Evidence that is known and allowed.
 pub fn accepted(logs: &Logs, appraisal: &Appraisal) -> Value {
-    let claims = &appraisal.claims;
+    let claims = serde_json::to_value(&appraisal.claims).unwrap_or_default();
     let cvm = |name: &str| claims.pointer(&format!("/cvm/{name}")).cloned().unwrap_or_default();
     let mut members = Map::new();
     let mut put = |name: &str, value: Value| drop(members.insert(format!("vcca_{name}"), value));

@@ -76,13 +76,13 @@ fn is_judgement(refusal: &Refusal) -> bool {
 }
 
 fn accepted(evidence: &VirtccaEvidence, appraisal: &Appraisal) -> Appraised {
-    let platform = appraisal.claims.pointer("/platform/instance_id").and_then(|id| id.as_str());
+    let platform = appraisal.claims.at(["platform", "instance_id"]);
     let trust = Trust {
         // Without a Platform Token, the firmware is not known.
         hardware: Some(if platform.is_some() { Trust::RUNNING } else { Trust::WARNING }),
         executables: if appraisal.logs.ima.is_some() { Trust::RUNNING } else { Trust::BOOTED },
     };
-    let ueid = platform.and_then(|id| hex::decode(id).ok()).map(|id| URL_SAFE_NO_PAD.encode(id));
+    let ueid = platform.and_then(|id| hex::decode(id.as_str()?).ok()).map(|id| URL_SAFE_NO_PAD.encode(id));
     let document = document::accepted(&evidence.logs, appraisal);
     Appraised { judged: Judged { document, refused: None, trust }, ueid }
 }

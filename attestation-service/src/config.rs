@@ -10,6 +10,7 @@ use crate::admin::credentials::Grant;
 use crate::serve::limit::Rate;
 use crate::serve::tls::TlsFiles;
 use crate::token::{Algorithm, TokenSettings};
+use crate::vault::MasterKeySource;
 use verifier::result::Spelling;
 
 const EXAMPLES: &str = "\
@@ -64,11 +65,11 @@ pub struct RewrapArgs {
     )]
     pub database: String,
     /// The new master key; created with mode 0600 if absent
-    #[arg(long, value_name = "FILE")]
-    pub master_key: PathBuf,
+    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    pub master_key: MasterKeySource,
     /// A master key of before
-    #[arg(long, value_name = "FILE", required = true)]
-    pub old_master_key: Vec<PathBuf>,
+    #[arg(long, value_name = "FILE|pkcs11:URI", required = true)]
+    pub old_master_key: Vec<MasterKeySource>,
 }
 
 /// Flags of `import-secgear`.
@@ -85,8 +86,8 @@ pub struct ImportArgs {
     )]
     pub database: String,
     /// Key under which secrets in the database are sealed; created with mode 0600 if absent
-    #[arg(long, value_name = "FILE")]
-    pub master_key: PathBuf,
+    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    pub master_key: MasterKeySource,
     /// How to print the report
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub format: ReportFormat,
@@ -159,13 +160,14 @@ pub struct ServeArgs {
     /// Unix socket of the admin plane; serves the user that the service runs as
     #[arg(long, value_name = "PATH")]
     pub admin_socket: PathBuf,
-    /// Key under which secrets in the database are sealed, 32 bytes in hexadecimal; created with mode 0600 if absent.
-    /// Replicas need the same one
-    #[arg(long, value_name = "FILE")]
-    pub master_key: PathBuf,
+    /// Key under which secrets in the database are sealed: a file with 32 bytes in hexadecimal, created with mode 0600 if
+    /// absent, or an AES-256 key that stays in a token, as an RFC 7512 URI with module-path and pin-source. Replicas need
+    /// the same one
+    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    pub master_key: MasterKeySource,
     /// A master key of before, which still opens what was sealed under it
-    #[arg(long, value_name = "FILE")]
-    pub old_master_key: Vec<PathBuf>,
+    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    pub old_master_key: Vec<MasterKeySource>,
     /// Address of the admin listener over TLS, beside the socket; operators need a client certificate or an admin token
     #[arg(long, value_name = "IP:PORT")]
     pub admin_listen: Option<SocketAddr>,

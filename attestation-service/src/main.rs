@@ -4,7 +4,6 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use attestation_service::serve::tls::Tls;
 use attestation_service::service::{Service, Settings};
 use attestation_service::store::Store;
 use attestation_service::token::{TokenSettings, Tokens};
-use attestation_service::vault::{FileKey, MasterKey, Vault};
+use attestation_service::vault::{MasterKeySource, Vault};
 use attestation_service::{admin, public, rewrap, serve};
 use clap::Parser as _;
 use serde_json::json;
@@ -194,13 +193,14 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn vault(current: &Path, old_keys: &[PathBuf], environment: &Environment) -> anyhow::Result<Vault> {
-    let current = FileKey::load_or_create(current, environment).context("--master-key")?;
-    let mut old: Vec<Arc<dyn MasterKey>> = Vec::new();
-    for path in old_keys {
-        old.push(Arc::new(FileKey::load(path).context("--old-master-key")?));
-    }
-    Ok(Vault::new(Arc::new(current), old, environment.clone()))
+fn vault(
+    current: &MasterKeySource,
+    old_keys: &[MasterKeySource],
+    environment: &Environment,
+) -> anyhow::Result<Vault> {
+    let current = current.open_or_create(environment).context("--master-key")?;
+    let old = old_keys.iter().map(MasterKeySource::open).collect::<Result<_, _>>();
+    Ok(Vault::new(current, old.context("--old-master-key")?, environment.clone()))
 }
 
 /// The admin listener over TLS, if there is to be one.

@@ -16,6 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use support::process::{Running, certificate, exchange, request, stop};
 use support::{Database, Home};
+use test_softhsm::SoftHsm;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -248,6 +249,40 @@ async fn a_rewrap_moves_every_secret_to_the_new_master_key() {
     assert_eq!(told["rewrapped"], 2, "the resource and the signing key");
 
     std::fs::remove_file(&old).unwrap();
+    let running = running.restart();
+    let (answer, _) = running.send(request(Method::GET, "/.well-known/jwks.json", &[], &json!(null))).await;
+    assert_eq!(answer.status(), 200);
+}
+
+/// SoftHSM, whose key OpenSC's pkcs11-tool made.
+#[tokio::test]
+async fn a_rewrap_moves_every_secret_from_a_file_to_a_token_and_back() {
+    let hsm = SoftHsm::new().unwrap();
+    hsm.add_key("master", "01", &["--key-type", "AES:32", "--sensitive"]).unwrap();
+    let mut running = Running::start(Home::new());
+    let secret = json!({ "name": "acme/key", "content": "AAAA", "policies": ["oeas/affirming.rego"] });
+    let (added, text) = running.try_admin(request(Method::POST, "/resources", &[], &secret)).await.unwrap();
+    assert_eq!(added.status(), 201, "{text}");
+    stop(&mut running.child, &running.home, rustix::process::Signal::TERM);
+
+    let token = hsm.uri("master");
+    let rewrap = |new: &str, old: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_attestation-service"))
+            .env(test_softhsm::CONFIGURATION, hsm.configuration())
+            .args(["rewrap", "--database", &running.home.url])
+            .args(["--master-key", new, "--old-master-key", old])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let file = running.path("master.key");
+    let told = rewrap(&token, file.to_str().unwrap());
+    assert_eq!(told["rewrapped"], 2, "the resource and the signing key");
+    assert!(told["master_key"].as_str().unwrap().starts_with("pkcs11:"), "{told}");
+    std::fs::remove_file(&file).unwrap();
+    let told = rewrap(file.to_str().unwrap(), &token);
+    assert_eq!(told["rewrapped"], 2);
     let running = running.restart();
     let (answer, _) = running.send(request(Method::GET, "/.well-known/jwks.json", &[], &json!(null))).await;
     assert_eq!(answer.status(), 200);

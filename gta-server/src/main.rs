@@ -22,7 +22,7 @@ use service_kit::environment::Environment;
 use service_kit::serve;
 use service_kit::serve::limit::{Limiter, Rate};
 use service_kit::serve::tls::{Tls, TlsFiles};
-use service_kit::vault::{FileKey, Vault};
+use service_kit::vault::{MasterKeySource, Vault};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -48,9 +48,16 @@ struct Database {
     /// sqlite:PATH or postgres://USER@HOST/DATABASE
     #[arg(long, env = "GTA_DATABASE", global = true, default_value = "sqlite:gta.db")]
     database: String,
-    /// File with the master key, which seals all others: made if absent
-    #[arg(long, env = "GTA_MASTER_KEY", global = true, default_value = "gta-master.key")]
-    master_key: PathBuf,
+    /// The master key, which seals all others: a file, made if absent, or an AES-256 key that stays in a token, as an RFC 7512
+    /// URI with module-path and pin-source
+    #[arg(
+        long,
+        env = "GTA_MASTER_KEY",
+        global = true,
+        value_name = "FILE|pkcs11:URI",
+        default_value = "gta-master.key"
+    )]
+    master_key: MasterKeySource,
 }
 
 #[derive(Subcommand)]
@@ -132,8 +139,8 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let environment = Environment::system();
-    let master = FileKey::load_or_create(&cli.database.master_key, &environment).context("--master-key")?;
-    let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
+    let master = cli.database.master_key.open_or_create(&environment).context("--master-key")?;
+    let vault = Vault::new(master, Vec::new(), environment.clone());
     let store =
         Store::open(&cli.database.database, vault, environment.clone()).await.context("--database")?;
     let settings = match &cli.command {

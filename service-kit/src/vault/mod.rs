@@ -3,6 +3,8 @@
 //! one thing does not open as another. Changing the master key means to wrap the small keys anew, not the contents.
 
 mod file;
+mod pkcs11;
+mod source;
 
 use std::sync::Arc;
 
@@ -12,6 +14,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::file::{FileKey, FileKeyError};
+pub use self::pkcs11::{KeyUri, KeyUriError, TokenKey, TokenKeyError};
+pub use self::source::{MasterKeyError, MasterKeySource};
 use crate::environment::{EntropyError, Environment};
 
 const KEY_LEN: usize = 32;

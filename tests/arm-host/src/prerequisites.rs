@@ -72,6 +72,13 @@ const SWTPM: Tool = Tool {
     packages: &["swtpm", "swtpm-tools"],
 };
 
+/// The token that holds master keys, in the tests of services, and the tool that makes keys in it.
+const SOFTHSM: Tool = Tool {
+    name: "SoftHSM",
+    present: || on_path("softhsm2-util") && on_path("pkcs11-tool"),
+    packages: &["softhsm2", "opensc"],
+};
+
 const CURL: Tool = Tool { name: "curl", present: || on_path("curl"), packages: &["curl"] };
 
 /// Judges our tokens, in the tests of `attestation-service`; they start Debian's Python, whatever else is on PATH.
@@ -135,7 +142,7 @@ pub fn ensure_build(cache: &Path) -> Result<()> {
 
 /// Makes this machine ready for the tests of services.
 pub fn ensure_services(cache: &Path) -> Result<()> {
-    ensure_tools(&[POSTGRESQL, CURL, PYJWT], |packages| install(packages, None, cache))
+    ensure_tools(&[POSTGRESQL, SOFTHSM, CURL, PYJWT], |packages| install(packages, None, cache))
 }
 
 /// Makes this machine ready to build libFuzzer, which is C++.

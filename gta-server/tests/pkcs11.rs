@@ -1,0 +1,154 @@
+//! A master key that stays in a token: SoftHSM, whose keys OpenSC's pkcs11-tool made.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use test_softhsm::{CONFIGURATION, PIN, SoftHsm};
+
+const FIT: [&str; 3] = ["--key-type", "AES:32", "--sensitive"];
+
+struct World {
+    hsm: SoftHsm,
+    directory: TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let hsm = SoftHsm::new().unwrap();
+        hsm.add_key("master", "01", &FIT).unwrap();
+        Self { hsm, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn run(&self, master: &str, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_gta-server"))
+            .current_dir(self.directory.path())
+            .env(CONFIGURATION, self.hsm.configuration())
+            .args(["--master-key", master])
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn done(&self, master: &str, arguments: &[&str]) {
+        let output = self.run(master, arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What the program says about a key that it refuses. It never says the PIN, and leaves no database behind.
+    #[track_caller]
+    fn refused(&self, master: &str) -> String {
+        let output = self.run(master, &["add-tenant", "acme"]);
+        assert!(!output.status.success(), "{master} was accepted");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!said.contains(PIN), "{said}");
+        assert!(!self.directory.path().join("gta.db").exists());
+        said
+    }
+}
+
+#[test]
+fn what_a_key_in_a_token_seals_it_opens_and_no_other_key_does() {
+    let world = World::new();
+    let master = world.hsm.uri("master");
+    world.done(&master, &["add-tenant", "acme"]);
+    world.done(&master, &["add-key", "acme", "admin"]);
+    world.done(&master, &["rotate", "row"]);
+    world.done(&master, &["fsck"]);
+    // The same key by its identifier.
+    world.done(&master.replace("object=master", "id=%01"), &["fsck"]);
+
+    world.hsm.add_key("other", "02", &FIT).unwrap();
+    let other = world.run(&world.hsm.uri("other"), &["fsck"]);
+    assert!(!other.status.success());
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(said.contains("sealed under master key pkcs11:"), "{said}");
+}
+
+#[tokio::test]
+async fn what_was_altered_or_belongs_to_something_else_is_not_opened() {
+    use sqlx::Connection as _;
+    let world = World::new();
+    let master = world.hsm.uri("master");
+    world.done(&master, &["add-tenant", "acme"]);
+    world.done(&master, &["rotate", "row"]);
+    world.done(&master, &["fsck"]);
+    let database = world.directory.path().join("gta.db");
+    let whole = fs::read(&database).unwrap();
+    for statement in [
+        "UPDATE keys SET wrapped_key = CAST(substr(wrapped_key, 1, 59) || x'00' AS BLOB)",
+        "UPDATE keys SET wrapped_key = CAST(substr(wrapped_key, 1, 59) AS BLOB)",
+        "UPDATE keys SET wrapped_key = x''",
+        "UPDATE keys SET wrapped_key =
+         (SELECT other.wrapped_key FROM keys other WHERE other.id <> keys.id)",
+    ] {
+        let mut connection =
+            sqlx::SqliteConnection::connect(&format!("sqlite:{}", database.display())).await.unwrap();
+        assert!(sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected() > 0);
+        connection.close().await.unwrap();
+        let output = world.run(&master, &["fsck"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("altered"), "{statement}: {said}");
+        fs::write(&database, &whole).unwrap();
+        for journal in ["gta.db-wal", "gta.db-shm"] {
+            let _ = fs::remove_file(world.directory.path().join(journal));
+        }
+        world.done(&master, &["fsck"]);
+    }
+}
+
+#[test]
+fn keys_that_could_leave_the_token_or_are_no_master_keys_are_refused() {
+    let world = World::new();
+    let keys: [(&str, &[&str], &str); 4] = [
+        ("short", &["--key-type", "AES:16", "--sensitive"], "256 bits"),
+        ("generic", &["--key-type", "GENERIC:32", "--sensitive"], "not a key for AES"),
+        ("open", &["--key-type", "AES:32"], "not sensitive"),
+        ("loose", &["--key-type", "AES:32", "--sensitive", "--extractable"], "extractable"),
+    ];
+    for (number, (label, options, reason)) in keys.into_iter().enumerate() {
+        world.hsm.add_key(label, &format!("1{number}"), options).unwrap();
+        let said = world.refused(&world.hsm.uri(label));
+        assert!(said.contains(reason), "{label}: {said}");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_told_from_others_or_is_not_there_is_refused() {
+    let world = World::new();
+    let uri = world.hsm.uri("master");
+    let said = world.refused(&world.hsm.uri("absent"));
+    assert!(said.contains("0 secret keys") && said.contains("AES-256"), "{said}");
+    world.hsm.add_key("master", "02", &FIT).unwrap();
+    let said = world.refused(&uri);
+    assert!(said.contains("2 secret keys"), "{said}");
+    world.done(&uri.replace("object=master", "object=master;id=%02"), &["add-tenant", "acme"]);
+}
+
+#[test]
+fn a_token_that_is_not_there_and_a_pin_that_is_not_its_own_are_refused() {
+    let world = World::new();
+    let uri = world.hsm.uri("master");
+    let said = world.refused(&uri.replace("token=redoubt", "token=another"));
+    assert!(said.contains("0 tokens") && said.contains("\"redoubt test\""), "{said}");
+    let said = world.refused(&uri.replace("object", "serial=0;object"));
+    assert!(said.contains("0 tokens"), "{said}");
+    let said = world.refused(&uri.replace("libsofthsm2.so", "absent.so"));
+    assert!(said.contains("cannot load") && said.contains("absent.so"), "{said}");
+
+    let wrong = world.hsm.write_pin("wrong", "314159265").unwrap();
+    let said =
+        world.refused(&uri.replace(&*world.hsm.path("pin").to_string_lossy(), wrong.to_str().unwrap()));
+    assert!(said.contains("does not accept the PIN") && !said.contains("314159265"), "{said}");
+    let said = world.refused(&format!("{uri}-absent"));
+    assert!(said.contains("pin-source") && said.contains("pin-absent"), "{said}");
+    fs::set_permissions(world.hsm.path("pin"), Permissions::from_mode(0o640)).unwrap();
+    let said = world.refused(&uri);
+    assert!(said.contains("chmod 600"), "{said}");
+    let said = world.refused(&format!("pkcs11:token=a;object=b?pin-value={PIN}"));
+    assert!(said.contains("pin-value would show"), "{said}");
+}

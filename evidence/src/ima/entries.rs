@@ -80,6 +80,11 @@ impl<'a> Entries<'a> {
         Self { reader: Reader::new(binary), digest_len, next: 0 }
     }
 
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.reader.rest()
+    }
+
     fn read(&mut self) -> Result<Entry<'a>, ImaError> {
         let entry = self.next;
         self.next += 1;

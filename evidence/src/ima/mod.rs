@@ -66,6 +66,21 @@ impl<'a> Log<'a> {
     pub fn entries(&self) -> Entries<'_> {
         Entries::new(&self.binary, self.digest_len)
     }
+
+    /// The list from its entry number `first`, counted from 0, in binary form; empty if it ends there. `None` if it has
+    /// fewer entries.
+    ///
+    /// # Errors
+    /// An entry before that is not valid.
+    pub fn since(&self, first: u64) -> Result<Option<&[u8]>, ImaError> {
+        let mut entries = self.entries();
+        for _ in 0..first {
+            if entries.next().transpose()?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(entries.rest()))
+    }
 }
 
 /// Lists per algorithm carry digests of its length. The name of a template must come after the first.

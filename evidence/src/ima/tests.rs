@@ -246,6 +246,22 @@ fn lists_of_another_algorithm_are_recognised() {
 }
 
 #[test]
+fn a_list_is_cut_between_its_entries() {
+    let whole = every_template();
+    let log = Log::new(&whole).unwrap();
+    let all = entries(&log);
+    for first in 0..=all.len() {
+        let part = log.since(first as u64).unwrap().unwrap();
+        assert!(whole.ends_with(part));
+        assert_eq!(entries(&Log::new(part).unwrap()), all[first..]);
+    }
+    assert_eq!(log.since(all.len() as u64 + 1), Ok(None));
+    let cut = &whole[..whole.len() - 1];
+    let (last, log) = (all.len() as u64 - 1, Log::new(cut).unwrap());
+    assert!(log.since(last).is_ok() && log.since(last + 1).is_err());
+}
+
+#[test]
 fn refuses_what_is_no_list_and_says_why() {
     let mut writer = LogWriter::default();
     measure(&mut writer, Template::ImaNg, "/a", &[]);

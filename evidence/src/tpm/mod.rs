@@ -17,6 +17,7 @@ mod tests;
 pub use attest::{Attest, Attested, ClockInfo};
 pub use credential::{EncryptedSecret, IdObject};
 pub use error::TpmError;
+pub use fields::{Fields, put_sized};
 pub use pcrs::{PcrSelection, PcrSet, PcrSetError, PcrValues, PcrValuesError};
 pub use public::{AsymmetricKey, Attributes, EccCurve, Name, Public, Scheme, Symmetric};
 pub use signature::{Signature, SignatureScheme, SignatureValue};

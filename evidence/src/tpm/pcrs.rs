@@ -80,7 +80,10 @@ pub struct PcrSelection {
 
 impl PcrSelection {
     /// Reads a `TPML_PCR_SELECTION`. A bank that is there twice is refused: readers could take either entry.
-    pub(super) fn decode_list(fields: &mut Fields<'_>) -> Result<Vec<Self>, TpmError> {
+    ///
+    /// # Errors
+    /// [`TpmError`].
+    pub fn decode_list(fields: &mut Fields<'_>) -> Result<Vec<Self>, TpmError> {
         let count = fields.u32("number of banks")?;
         if count > MAX_BANKS {
             return Err(fields.value("it selects from more than 16 banks"));
@@ -105,7 +108,7 @@ impl PcrSelection {
     }
 
     /// Writes a `TPML_PCR_SELECTION`, with bitmaps of three bytes where they suffice.
-    pub(super) fn encode_list(list: &[Self], bytes: &mut Vec<u8>) {
+    pub fn encode_list(list: &[Self], bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&u32::try_from(list.len()).unwrap_or(u32::MAX).to_be_bytes());
         for selection in list {
             let bits = selection.pcrs.0.to_le_bytes();

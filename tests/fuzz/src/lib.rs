@@ -4,6 +4,7 @@
 
 pub mod driver;
 pub mod guest;
+pub mod tpm;
 
 use std::convert::Infallible;
 

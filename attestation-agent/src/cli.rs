@@ -6,6 +6,8 @@ use attestation_agent::config::{EvidenceFormat, Options};
 use attestation_agent::rest::ListenAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::gta_cli::GtaArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   Fetch a secret through the host's vsock proxy and keep it in a file:
@@ -46,6 +48,8 @@ pub enum Command {
     Evidence(EvidenceArgs),
     /// Serve programs in this guest over local HTTP until SIGTERM or SIGINT
     Daemon(DaemonArgs),
+    /// Attest this machine's TPM with a Global Trust Authority
+    Gta(Box<GtaArgs>),
     /// Print a shell completion script
     #[command(hide = true)]
     Completions {

@@ -260,6 +260,14 @@ pub struct Connection {
 pub(crate) struct Credentials<'a> {
     pub(crate) cookie: Option<&'a str>,
     pub(crate) bearer: Option<&'a str>,
+    pub(crate) tenant_key: Option<TenantKey<'a>>,
+}
+
+/// A tenant of a Global Trust Authority, and its API key.
+#[derive(Clone, Copy)]
+pub(crate) struct TenantKey<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) key: &'a str,
 }
 
 /// A successful answer of the service.
@@ -278,6 +286,16 @@ impl Connection {
         body: &serde_json::Value,
     ) -> Result<Answer> {
         self.ask(endpoint, credentials, body.to_string()).await
+    }
+
+    /// As [`Self::post`], of JSON that is written already.
+    pub(crate) async fn post_text(
+        &mut self,
+        endpoint: &'static str,
+        credentials: Credentials<'_>,
+        body: String,
+    ) -> Result<Answer> {
+        self.ask(endpoint, credentials, body).await
     }
 
     /// Gets something that is public.
@@ -331,6 +349,11 @@ impl Connection {
         }
         if let Some(token) = credentials.bearer {
             secret(headers, AUTHORIZATION, format!("Bearer {token}"))?;
+        }
+        if let Some(TenantKey { tenant, key }) = credentials.tenant_key {
+            let tenant = HeaderValue::try_from(tenant).map_err(|error| failed(error.into()))?;
+            headers.insert("user-id", tenant);
+            secret(headers, HeaderName::from_static("api-key"), key.to_owned())?;
         }
         Ok(request)
     }

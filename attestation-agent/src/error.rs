@@ -36,6 +36,9 @@ pub enum Error {
     /// The kernel gave no evidence.
     #[error("cannot collect evidence")]
     Collect(#[from] CollectError),
+    /// The TPM gave no evidence.
+    #[error("the TPM cannot be used")]
+    Tpm(#[from] tpm::Error),
     /// There is no connection to the service.
     #[error("cannot reach the attestation service at {address}: does it listen there (option --service)?")]
     Connect {

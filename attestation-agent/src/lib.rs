@@ -8,8 +8,9 @@
 //! - [`client`]: TLS to the service, over vsock or TCP; [`service`]: the service's REST interface
 //! - [`agent`]: what the agent does for programs; [`rest`]: the interface through which they ask
 //! - [`fetch`]: one secret, once; [`report`]: what is said about it
+//! - [`gta`]: this machine's TPM, attested by a Global Trust Authority
 //! - `local`: evidence judged without a service (feature `local-verify`)
-//! - [`config`]: options and configuration files; [`environment`]: time and randomness
+//! - [`config`]: options and configuration files; [`environment`]: time and randomness; [`whole_file`]: secrets and state on disk
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -20,6 +21,7 @@ pub mod config;
 pub mod environment;
 mod error;
 pub mod fetch;
+pub mod gta;
 #[cfg(feature = "local-verify")]
 pub mod local;
 pub mod report;
@@ -27,5 +29,6 @@ pub mod rest;
 pub mod service;
 #[cfg(test)]
 mod testing;
+pub mod whole_file;
 
 pub use error::{Error, Refusal, Result};

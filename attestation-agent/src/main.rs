@@ -2,11 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod gta_cli;
 mod secgear_cli;
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use attestation_agent::fetch::fetch;
 use attestation_agent::report::{Report, SecretText};
 use attestation_agent::rest::{self, ListenAddress, Listener};
 use attestation_agent::service::{Challenge, ResourcePath};
+use attestation_agent::whole_file::write_private;
 use clap::{CommandFactory as _, Parser as _};
 use cli::{Cli, Command, DaemonArgs, EvidenceArgs, FetchArgs, LogLevel, ReportFormat};
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,6 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fetch(args) => block_on(run_fetch(args)),
         Command::Evidence(args) => print_evidence(args),
         Command::Daemon(args) => block_on(run_daemon(args)),
+        Command::Gta(args) => block_on(gta_cli::run(*args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "attestation-agent", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -136,26 +137,8 @@ async fn run_fetch(args: FetchArgs) -> Result<ExitCode> {
     Ok(ExitCode::from(report.exit_code()))
 }
 
-/// Writes the secret under a temporary name first, so that no reader sees half of it or one with other permissions.
 fn write_secret(path: &Path, secret: &[u8]) -> Result<()> {
-    let name =
-        path.file_name().with_context(|| format!("option --secret-file: {} is no file", path.display()))?;
-    let mut temporary_name = name.to_owned();
-    temporary_name.push(format!(".{}.new", std::process::id()));
-    let temporary = path.with_file_name(temporary_name);
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(secret)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write()
-        .inspect_err(|error| {
-            // One that was there before is not ours.
-            if error.kind() != io::ErrorKind::AlreadyExists {
-                let _ = fs::remove_file(&temporary);
-            }
-        })
+    write_private(path, secret)
         .with_context(|| format!("option --secret-file: cannot write {}", path.display()))
 }
 
@@ -210,24 +193,11 @@ async fn listen(options: &Options, allow_remote: bool) -> Result<Vec<Listener>> 
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_secret_file_is_whole_and_for_its_owner_only() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("secret");
-        fs::write(&path, "an older and longer secret").unwrap();
-        write_secret(&path, b"new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

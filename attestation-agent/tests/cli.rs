@@ -62,9 +62,15 @@ fn does_not_listen_for_others_unless_told_to() {
 
 #[test]
 fn prints_help_completions_and_manual() {
-    for arguments in
-        [&["--help"][..], &["fetch", "--help"], &["completions", "bash"], &["man"], &["--version"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["fetch", "--help"],
+        &["gta", "--help"],
+        &["gta", "attest", "--help"],
+        &["completions", "bash"],
+        &["man"],
+        &["--version"],
+    ] {
         let output = agent(arguments);
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }
@@ -101,4 +107,20 @@ fn an_agent_whose_log_nobody_reads_serves_on() {
     assert!(child.try_wait().unwrap().is_none());
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_machine_without_a_tpm_or_an_authority_is_told_what_is_missing() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(config.path(), r#"{"gta": {"node_id": "n", "tpm": "device:/nonexistent/tpm"}}"#).unwrap();
+    let config = config.path().to_str().unwrap();
+    let gta = |command: &str, more: &[&str]| failure(&[&["gta", command, "--config", config], more].concat());
+    assert!(gta("enroll", &[]).contains("gta.service"));
+    assert!(gta("attest", &["--service", "http://127.0.0.1:1"]).contains("gta.tenant"));
+    assert!(gta("attest", &["--attester-data", "{"]).contains("--attester-data"));
+    assert!(gta("run", &["--tpm", "nonsense"]).contains("gta.service"));
+    assert!(gta("evidence", &["--nonce", "AA=="]).contains("no TPM 2.0"));
+    assert!(gta("evidence", &["--nonce", ""]).contains("--nonce"));
+    assert!(gta("evidence", &["--nonce", "%"]).contains("--nonce"));
+    assert!(gta("evidence", &["--nonce", "AA==", "--tpm", "/dev/tpm0"]).contains("--tpm"));
 }

@@ -40,15 +40,9 @@ pub(super) struct Ccel {
 impl LogFiles {
     /// IMA's log, at most `limit` bytes of it.
     pub(super) fn ima(&self, limit: usize) -> Result<Vec<u8>, CollectError> {
-        read("the IMA log", &self.ima, limit)?.ok_or_else(|| {
-            file(
-                "the IMA log",
-                &self.ima,
-                "mount securityfs (mount -t securityfs securityfs /sys/kernel/security), and boot a kernel with \
-                 CONFIG_IMA and an IMA policy",
-                io::ErrorKind::NotFound.into(),
-            )
-        })
+        let advice = "mount securityfs (mount -t securityfs securityfs /sys/kernel/security), and boot a kernel with \
+                      CONFIG_IMA and an IMA policy";
+        read_file("the IMA log", &self.ima, limit, advice)
     }
 
     /// The boot log; none if the firmware left none. A table without its log is an error: who took the log away could
@@ -60,8 +54,7 @@ impl LogFiles {
         };
         let advice = "the firmware announces the log in its CCEL table, but the kernel does not show it: boot a \
                       kernel of 6.3 or newer";
-        let data = read(DATA, &self.ccel_data, limit)?
-            .ok_or_else(|| file(DATA, &self.ccel_data, advice, io::ErrorKind::NotFound.into()))?;
+        let data = read_file(DATA, &self.ccel_data, limit, advice)?;
         Ok(Some(Ccel { table, data }))
     }
 }
@@ -81,6 +74,16 @@ pub(super) fn read(what: &'static str, path: &Path, limit: usize) -> Result<Opti
         return Err(CollectError::FileTooLong { what, path: path.to_owned(), limit });
     }
     Ok(Some(bytes))
+}
+
+/// As [`read`], of a file that must be there; `advice` says what to do if it is not.
+pub(crate) fn read_file(
+    what: &'static str,
+    path: &Path,
+    limit: usize,
+    advice: &'static str,
+) -> Result<Vec<u8>, CollectError> {
+    read(what, path, limit)?.ok_or_else(|| file(what, path, advice, io::ErrorKind::NotFound.into()))
 }
 
 fn file(what: &'static str, path: &Path, advice: &'static str, source: io::Error) -> CollectError {

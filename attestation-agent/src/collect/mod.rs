@@ -20,6 +20,7 @@ use evidence::envelope::Evidence;
 pub use error::{CollectError, LookedFor};
 pub use guest::{Guest, Places};
 pub use logs::LogFiles;
+pub(crate) use logs::read_file;
 
 /// What evidence is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

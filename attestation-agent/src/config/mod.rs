@@ -18,7 +18,7 @@ use crate::agent::{App, Judge, KeySource, TokenRules};
 use crate::client::{Client, ServiceAddress};
 use crate::collect::Places;
 use crate::rest::ListenAddress;
-use crate::{Error, Result};
+use crate::{Error, Result, gta};
 
 /// The configuration file that is read if it exists.
 pub const DEFAULT_PATH: &str = "/etc/attestation-agent.json";
@@ -68,6 +68,8 @@ pub struct Options {
     pub local_verify: Option<PathBuf>,
     /// Applications for which a token is kept at hand.
     pub app_list: Option<Vec<App>>,
+    /// A Global Trust Authority that attests this machine's TPM.
+    pub gta: Option<gta::Options>,
     /// Those of a file of secGear that does not enable them.
     #[serde(skip)]
     pub idle_apps: Option<Vec<App>>,
@@ -192,6 +194,7 @@ impl Options {
             evidence_format: self.evidence_format.or(other.evidence_format),
             local_verify: self.local_verify.or(other.local_verify),
             app_list: self.app_list.or(other.app_list),
+            gta: self.gta.or(other.gta),
             idle_apps: self.idle_apps.or(other.idle_apps),
         }
     }

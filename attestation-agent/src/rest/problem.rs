@@ -111,7 +111,7 @@ impl From<Error> for Problem {
             Error::NoTokenYet => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no_token_available", "There is no valid token yet")
             }
-            Error::Collect(_) => {
+            Error::Collect(_) | Error::Tpm(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "tee_unavailable", "This guest gives no evidence")
             }
             Error::SecretNotText => (StatusCode::BAD_GATEWAY, "secret_not_text", "The secret is not text"),

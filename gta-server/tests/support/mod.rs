@@ -139,6 +139,15 @@ impl Answer {
 }
 
 impl Instance {
+    /// Listens on a port of this machine, without TLS, until the test ends.
+    pub async fn listen(&self) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let router = self.router.clone();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        port
+    }
+
     pub async fn send(&self, headers: &[(&str, &str)], method: Method, path: &str, body: &Value) -> Answer {
         let mut request = Request::builder()
             .method(method)

@@ -122,6 +122,17 @@ impl Swtpm {
         output
     }
 
+    /// Resets the TPM, as a machine does when it is started anew.
+    ///
+    /// # Errors
+    /// [`Error::Program`].
+    pub fn reset(&self) -> Result<(), Error> {
+        self.tool("tpm2_shutdown", ["--clear"])?;
+        let mut init = Command::new("swtpm_ioctl");
+        run(init.arg("--unix").arg(self.directory.path().join("socket.ctrl")).arg("-i"))?;
+        self.tool("tpm2_startup", ["--clear"]).map(drop)
+    }
+
     /// Reads a file that a tool wrote.
     ///
     /// # Errors

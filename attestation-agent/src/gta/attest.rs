@@ -1,0 +1,181 @@
+//! Enrolment and attestation.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::authority::{Answer, Authority, Session};
+use super::machine::{Challenge, Identity, Machine};
+use super::measurement::NonceType;
+use super::state::{ImaMark, State};
+use super::verdict::{Reason, reasons};
+use crate::collect::CollectError;
+use crate::{Error, Result, whole_file};
+
+/// The code by which an authority says that a log does not lead to the registers.
+const LOG_MISMATCH: &str = "log_mismatch";
+/// The code by which it says that a node of this name is there.
+const NODE_EXISTS: &str = "node_exists";
+
+/// Attests this machine to an authority.
+#[derive(Clone)]
+pub struct Attester {
+    /// The authority.
+    pub authority: Authority,
+    /// The machine.
+    pub machine: Machine,
+    /// The file of what is remembered.
+    pub state: PathBuf,
+    /// The file for tokens.
+    pub token_file: Option<PathBuf>,
+}
+
+/// What came of an attestation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The machine's name.
+    pub node_id: String,
+    /// Whether the authority accepts it.
+    pub accepted: bool,
+    /// Why not.
+    pub reasons: Vec<Reason>,
+    /// The number of the first entry that was sent of the IMA log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ima_first_entry: Option<u64>,
+    /// The number of the first entry that the authority does not know yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ima_next_entry: Option<u64>,
+    /// The token.
+    pub token: String,
+}
+
+impl Attester {
+    /// Enrols this machine, if it was not enrolled with its present attestation key. Gives that key's name.
+    ///
+    /// # Errors
+    /// If the TPM or the authority cannot be used, or the authority refuses.
+    pub async fn enrol(&self) -> Result<String> {
+        let identity = self.on_machine(Machine::identity).await?;
+        let mut state = self.remembered()?;
+        if state.enrolled.as_ref() == Some(&identity.ak_name) {
+            return Ok(identity.ak_name);
+        }
+        self.prove(&identity).await?;
+        state = State { enrolled: Some(identity.ak_name.clone()), ima: None };
+        self.remember(&state)?;
+        Ok(identity.ak_name)
+    }
+
+    async fn prove(&self, identity: &Identity) -> Result<()> {
+        let node_id = &self.machine.node_id;
+        let mut session = self.authority.connect().await?;
+        let enrolment = session.enrol(node_id, identity).await?;
+        let (credential, secret) = (enrolment.credential.clone(), enrolment.secret.clone());
+        let opened = self.on_machine(move |machine| machine.open(&credential, &secret)).await?;
+        session.activate(&enrolment, &opened).await
+    }
+
+    /// Enrols the machine unless the authority knows a node of its name: then that is either this one, whose evidence it will
+    /// take, or another, and it will not.
+    ///
+    /// # Errors
+    /// As [`Self::enrol`].
+    pub async fn ensure_enrolled(&self) -> Result<()> {
+        match self.enrol().await {
+            Err(Error::Refused(reason)) if reason.code == NODE_EXISTS => {
+                tracing::info!(node_id = self.machine.node_id, "the authority has a node of this name");
+                Ok(())
+            }
+            enrolled => enrolled.map(drop),
+        }
+    }
+
+    /// Attests the machine. The quotes are bound to `attester_data`, too. Of the IMA
+    /// log only what the authority does not know yet is sent; all of it if that is not taken.
+    ///
+    /// # Errors
+    /// If the TPM or the authority cannot be used, or the evidence is not taken. That the machine is refused is no error.
+    pub async fn attest(&self, attester_data: Option<&Value>) -> Result<Outcome> {
+        let mut state = self.remembered()?;
+        let mut session = self.authority.connect().await?;
+        let (mut sent, mut answer) = self.attest_once(&mut session, attester_data, state.ima).await?;
+        let was_a_part = sent.is_some_and(|mark| mark.next_entry > 0);
+        let mut found = reasons(&answer.token);
+        if was_a_part && found.iter().any(|reason| reason.code == LOG_MISMATCH) {
+            tracing::info!("the authority does not know this IMA log so far: sending all of it");
+            (sent, answer) = self.attest_once(&mut session, attester_data, None).await?;
+            found = reasons(&answer.token);
+        }
+        let accepted = answer.attestation_status == "pass";
+        let reset_count = sent.map(|mark| mark.reset_count);
+        let known = reset_count.zip(answer.ima_next_entry);
+        let ima = known.map(|(reset_count, next_entry)| ImaMark { reset_count, next_entry });
+        if state.ima != ima {
+            state.ima = ima;
+            self.remember(&state)?;
+        }
+        let outcome = Outcome {
+            node_id: self.machine.node_id.clone(),
+            accepted,
+            reasons: found,
+            ima_first_entry: sent.map(|mark| mark.next_entry),
+            ima_next_entry: answer.ima_next_entry,
+            token: answer.token,
+        };
+        self.keep_token(&outcome)?;
+        Ok(outcome)
+    }
+
+    async fn attest_once(
+        &self,
+        session: &mut Session<'_>,
+        attester_data: Option<&Value>,
+        known: Option<ImaMark>,
+    ) -> Result<(Option<ImaMark>, Answer)> {
+        let nonce = session.nonce(&self.machine.node_id, &self.machine.attesters).await?;
+        let challenge =
+            Challenge { nonce_type: NonceType::Verifier, nonce, attester_data: attester_data.cloned() };
+        let collected = self.on_machine(move |machine| machine.answer(&challenge, known.as_ref())).await?;
+        let answer = session.attest(&collected.request).await?;
+        Ok((collected.ima, answer))
+    }
+
+    async fn on_machine<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Machine) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let machine = self.machine.clone();
+        // A TPM takes its time.
+        tokio::task::spawn_blocking(move || work(&machine)).await.map_err(CollectError::Interrupted)?
+    }
+
+    fn remembered(&self) -> Result<State> {
+        State::read(&self.state, &self.machine.node_id)
+    }
+
+    fn remember(&self, state: &State) -> Result<()> {
+        state.write(&self.state, &self.machine.node_id)
+    }
+
+    /// A token of before is no longer true when the machine is refused.
+    fn keep_token(&self, outcome: &Outcome) -> Result<()> {
+        let Some(path) = &self.token_file else { return Ok(()) };
+        let kept = if outcome.accepted {
+            whole_file::write_private(path, outcome.token.as_bytes())
+        } else {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            }
+        };
+        kept.map_err(|error| Error::File {
+            option: "--token-file",
+            action: "write",
+            path: path.clone(),
+            source: error.into(),
+        })
+    }
+}

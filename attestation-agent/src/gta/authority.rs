@@ -1,0 +1,210 @@
+//! The REST interface of a Global Trust Authority, under `/global-trust-authority/service/v1`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use evidence::tpm::{EncryptedSecret, IdObject};
+use hyper::body::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::machine::Identity;
+use super::measurement::{AttestRequest, AttesterType};
+use crate::client::{Client, Connection, Credentials, TenantKey};
+use crate::{Error, Result};
+
+const CHALLENGE: &str = "POST /global-trust-authority/service/v1/challenge";
+const ENROLL: &str = "POST /global-trust-authority/service/v1/enroll";
+const ACTIVATE: &str = "POST /global-trust-authority/service/v1/enroll/activate";
+const ATTEST: &str = "POST /global-trust-authority/service/v1/attest";
+/// Longest nonce taken, in bytes: it goes into a hash and back.
+const MAX_NONCE: usize = 4096;
+/// Longest API key.
+const MAX_KEY: usize = 128;
+
+/// A key of a tenant. It is sent with every request and shown nowhere.
+#[derive(Clone)]
+pub struct ApiKey {
+    tenant: String,
+    key: Zeroizing<String>,
+}
+
+impl ApiKey {
+    /// A key as it was issued.
+    ///
+    /// # Errors
+    /// If it is not one line of printable characters.
+    pub fn new(tenant: String, key: &[u8]) -> Result<Self> {
+        let good = (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+        match std::str::from_utf8(key) {
+            Ok(text) if good => Ok(Self { tenant, key: Zeroizing::new(text.to_owned()) }),
+            _ => Err(Error::Option {
+                option: "--api-key-file",
+                problem: "the file has not one API key and nothing else: gta-server add-key prints one"
+                    .to_owned(),
+            }),
+        }
+    }
+}
+
+/// An authority, and who asks it.
+#[derive(Clone)]
+pub struct Authority {
+    client: Client,
+    key: ApiKey,
+}
+
+/// A conversation with an authority.
+pub struct Session<'a> {
+    connection: Connection,
+    key: &'a ApiKey,
+}
+
+/// An enrolment that was begun.
+pub struct Enrolment {
+    id: String,
+    /// What the TPM must open.
+    pub credential: IdObject,
+    /// What it needs for that.
+    pub secret: EncryptedSecret,
+}
+
+/// What came of evidence.
+#[derive(Debug, Deserialize)]
+pub struct Answer {
+    /// The result, signed: a JWT.
+    pub token: String,
+    /// `pass` or `fail`.
+    pub attestation_status: String,
+    /// The first entry of the IMA log that the authority does not know yet.
+    pub ima_next_entry: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Nonce {
+    nonce: String,
+}
+
+#[derive(Deserialize)]
+struct Begun {
+    enrollment_id: String,
+    credential_blob: String,
+    encrypted_secret: String,
+}
+
+#[derive(Deserialize)]
+struct Answers {
+    tokens: Vec<Answer>,
+}
+
+impl Authority {
+    /// The authority that `client` reaches, asked with `key`.
+    #[must_use]
+    pub const fn new(client: Client, key: ApiKey) -> Self {
+        Self { client, key }
+    }
+
+    /// Connects to it.
+    ///
+    /// # Errors
+    /// If it cannot be reached, or is not the trusted one.
+    pub async fn connect(&self) -> Result<Session<'_>> {
+        Ok(Session { connection: self.client.connect().await?, key: &self.key })
+    }
+}
+
+impl Session<'_> {
+    async fn post(&mut self, endpoint: &'static str, body: &Value) -> Result<Bytes> {
+        self.post_text(endpoint, body.to_string()).await
+    }
+
+    async fn post_text(&mut self, endpoint: &'static str, body: String) -> Result<Bytes> {
+        let key = TenantKey { tenant: &self.key.tenant, key: &self.key.key };
+        let credentials = Credentials { tenant_key: Some(key), ..Credentials::default() };
+        Ok(self.connection.post_text(endpoint, credentials, body).await?.body)
+    }
+
+    /// A nonce for evidence of this node.
+    ///
+    /// # Errors
+    /// If the authority refuses, or cannot be asked.
+    pub async fn nonce(&mut self, node_id: &str, attesters: &[AttesterType]) -> Result<Vec<u8>> {
+        let names: Vec<&str> = attesters.iter().map(|kind| kind.name()).collect();
+        let answer = self.post(CHALLENGE, &json!({ "attester_type": names, "node_id": node_id })).await?;
+        let Nonce { nonce } = parse(CHALLENGE, &answer)?;
+        match STANDARD.decode(nonce) {
+            Ok(bytes) if (1..=MAX_NONCE).contains(&bytes.len()) => Ok(bytes),
+            _ => Err(broken(CHALLENGE, "the nonce is not a short text in base64")),
+        }
+    }
+
+    /// Begins to enrol a node.
+    ///
+    /// # Errors
+    /// If the authority refuses, or cannot be asked.
+    pub async fn enrol(&mut self, node_id: &str, identity: &Identity) -> Result<Enrolment> {
+        let body = json!({
+            "node_id": node_id,
+            "ek_certificate": identity.ek_certificate,
+            "ek_public": identity.ek_public,
+            "ak_public": identity.ak_public,
+        });
+        let begun: Begun = parse(ENROLL, &self.post(ENROLL, &body).await?)?;
+        let decode =
+            |text: &str| STANDARD.decode(text).map_err(|_| broken(ENROLL, "the credential is not in base64"));
+        let credential = IdObject::decode(&decode(&begun.credential_blob)?);
+        let secret = EncryptedSecret::decode(&decode(&begun.encrypted_secret)?);
+        match (credential, secret) {
+            (Ok(credential), Ok(secret)) => Ok(Enrolment { id: begun.enrollment_id, credential, secret }),
+            _ => Err(broken(ENROLL, "the credential is not one for a TPM")),
+        }
+    }
+
+    /// Ends an enrolment with what was in the credential.
+    ///
+    /// # Errors
+    /// If the authority refuses, or cannot be asked.
+    pub async fn activate(&mut self, enrolment: &Enrolment, opened: &[u8]) -> Result<()> {
+        let body = json!({ "enrollment_id": enrolment.id, "credential": STANDARD.encode(opened) });
+        self.post(ACTIVATE, &body).await.map(drop)
+    }
+
+    /// Hands in evidence.
+    ///
+    /// # Errors
+    /// If the authority does not take the evidence, or cannot be asked. That it refuses the machine is no error.
+    pub async fn attest(&mut self, request: &AttestRequest) -> Result<Answer> {
+        let body = serde_json::to_string(request).map_err(|error| Error::Request(error.to_string()))?;
+        let Answers { tokens } = parse(ATTEST, &self.post_text(ATTEST, body).await?)?;
+        let mut tokens = tokens.into_iter();
+        match (tokens.next(), tokens.next()) {
+            (Some(answer), None) if ["pass", "fail"].contains(&answer.attestation_status.as_str()) => {
+                Ok(answer)
+            }
+            _ => Err(broken(ATTEST, "it has not one token with a status of pass or fail")),
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(endpoint: &'static str, answer: &[u8]) -> Result<T> {
+    serde_json::from_slice(answer).map_err(|error| broken(endpoint, &error.to_string()))
+}
+
+fn broken(endpoint: &'static str, problem: &str) -> Error {
+    Error::Interface { endpoint, problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_key_is_one_line() {
+        let key = |text: &[u8]| ApiKey::new("acme".to_owned(), text).is_ok();
+        assert!(key(b"0123456789abcdefghijABCDEFGHIJxy"));
+        for wrong in [&b""[..], b"a b", b"a\nb", "\u{e9}".as_bytes(), &[b'a'; MAX_KEY + 1]] {
+            assert!(!key(wrong), "{wrong:?}");
+        }
+    }
+}

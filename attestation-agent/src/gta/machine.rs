@@ -1,0 +1,242 @@
+//! This machine: what its TPM proves, and the logs that explain it.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use evidence::bank::Bank;
+use evidence::ima;
+use evidence::tcg;
+use evidence::tpm::{EncryptedSecret, IdObject, PcrSet};
+use serde_json::Value;
+use tpm::{
+    AkAlgorithm, AttestationKey, Auth, EkKind, EndorsementKey, Handle, Tcti, Tpm, activate,
+    endorsement_certificate, ensure_attestation_key, quote,
+};
+use zeroize::Zeroizing;
+
+use super::measurement::{
+    AttestRequest, AttesterType, EvidenceItem, Measurement, NonceType, TokenFormat, qualifying_data,
+};
+use super::state::ImaMark;
+use crate::collect::{CollectError, read_file};
+use crate::{Error, Result};
+
+/// The register that Linux measures files into, after those of the boot, which `boot_aggregate` takes.
+const IMA_PCRS: std::ops::RangeInclusive<u32> = 0..=10;
+
+/// This machine, as its options describe it.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its name.
+    pub node_id: String,
+    /// Where its TPM is.
+    pub tcti: Tcti,
+    /// Where its attestation key is.
+    pub ak_handle: Handle,
+    /// What that key is if it must be made.
+    pub ak_algorithm: AkAlgorithm,
+    /// The endorsement key by which it is enrolled.
+    pub endorsement_key: EkKind,
+    /// The certificate of that key, if it is not in the TPM.
+    pub endorsement_certificate: Option<PathBuf>,
+    /// Passwords of the TPM's hierarchies.
+    pub secrets: Secrets,
+    /// The bank that is quoted.
+    pub bank: Bank,
+    /// What is attested.
+    pub attesters: Vec<AttesterType>,
+    /// The boot.
+    pub boot: BootLog,
+    /// IMA's log.
+    pub ima_log: PathBuf,
+    /// Policies that must accept the machine beside those of the tenant.
+    pub policy_ids: Vec<String>,
+    /// The form of tokens.
+    pub token_format: TokenFormat,
+}
+
+/// The boot: registers, and the log that explains them.
+#[derive(Clone, Debug)]
+pub struct BootLog {
+    /// The registers.
+    pub pcrs: PcrSet,
+    /// The firmware's log.
+    pub path: PathBuf,
+}
+
+/// Passwords of hierarchies; most are empty.
+#[derive(Clone)]
+pub struct Secrets {
+    /// Of the endorsement hierarchy.
+    pub endorsement: Zeroizing<Vec<u8>>,
+    /// Of the owner hierarchy.
+    pub owner: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets")
+    }
+}
+
+/// What a machine is enrolled by, each as the authority takes it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// In PEM, or DER in base64.
+    pub ek_certificate: String,
+    /// `TPMT_PUBLIC` in base64.
+    pub ek_public: String,
+    /// The same.
+    pub ak_public: String,
+    /// The attestation key's name, in hexadecimal.
+    pub ak_name: String,
+}
+
+/// What evidence must answer.
+#[derive(Clone, Debug)]
+pub struct Challenge {
+    /// Who made the nonce.
+    pub nonce_type: NonceType,
+    /// The nonce.
+    pub nonce: Vec<u8>,
+    /// Any data of whoever wants the result, which the quotes are bound to.
+    pub attester_data: Option<Value>,
+}
+
+/// Evidence, and where its IMA log begins.
+#[derive(Debug)]
+pub struct Collected {
+    /// What the authority takes.
+    pub request: AttestRequest,
+    /// The first entry of the IMA log that is in it.
+    pub ima: Option<ImaMark>,
+}
+
+impl Machine {
+    fn auths(&self) -> (Auth, Auth) {
+        (Auth::new(self.secrets.endorsement.clone()), Auth::new(self.secrets.owner.clone()))
+    }
+
+    fn attestation_key(&self, tpm: &mut Tpm) -> Result<AttestationKey> {
+        let (endorsement, owner) = self.auths();
+        Ok(ensure_attestation_key(tpm, self.ak_handle, self.ak_algorithm, &endorsement, &owner)?)
+    }
+
+    /// The keys of this machine, and the certificate that says who made its TPM.
+    ///
+    /// # Errors
+    /// If the TPM cannot be used, or there is no certificate.
+    pub fn identity(&self) -> Result<Identity> {
+        let mut tpm = Tpm::open(&self.tcti)?;
+        let (endorsement, owner) = self.auths();
+        let attestation = self.attestation_key(&mut tpm)?;
+        let ek_certificate = match &self.endorsement_certificate {
+            Some(path) => fs::read_to_string(path).map_err(|error| Error::File {
+                option: "--endorsement-certificate",
+                action: "read",
+                path: path.clone(),
+                source: error.into(),
+            })?,
+            None => STANDARD.encode(endorsement_certificate(&mut tpm, self.endorsement_key, &owner)?),
+        };
+        let key = EndorsementKey::create(&mut tpm, self.endorsement_key, &endorsement, &owner)?;
+        let ek_public = STANDARD.encode(key.public().encode());
+        key.flush(&mut tpm)?;
+        Ok(Identity {
+            ek_certificate,
+            ek_public,
+            ak_public: STANDARD.encode(attestation.public.encode()),
+            ak_name: attestation.public.name().to_string(),
+        })
+    }
+
+    /// Opens a credential that was made for the keys of this machine.
+    ///
+    /// # Errors
+    /// If the TPM cannot be used, or the credential was made for others.
+    pub fn open(&self, credential: &IdObject, secret: &EncryptedSecret) -> Result<Zeroizing<Vec<u8>>> {
+        let mut tpm = Tpm::open(&self.tcti)?;
+        let (endorsement, owner) = self.auths();
+        let attestation = self.attestation_key(&mut tpm)?;
+        let key = EndorsementKey::create(&mut tpm, self.endorsement_key, &endorsement, &owner)?;
+        let opened = activate(&mut tpm, &attestation, &key, &endorsement, credential, secret);
+        let flushed = key.flush(&mut tpm);
+        let opened = opened?;
+        flushed?;
+        Ok(opened)
+    }
+
+    /// Evidence of everything that is attested. `known` is how far the authority knows the IMA log: only what follows is sent,
+    /// if the machine was not started anew.
+    ///
+    /// # Errors
+    /// If the TPM cannot be used, or a log cannot be read.
+    pub fn answer(&self, challenge: &Challenge, known: Option<&ImaMark>) -> Result<Collected> {
+        let qualifying = qualifying_data(&challenge.nonce, challenge.attester_data.as_ref());
+        let mut tpm = Tpm::open(&self.tcti)?;
+        let key = self.attestation_key(&mut tpm)?;
+        let mut evidences = Vec::new();
+        let mut ima = None;
+        for kind in &self.attesters {
+            evidences.push(match kind {
+                AttesterType::TpmBoot => self.boot(&mut tpm, &key, &qualifying)?,
+                AttesterType::TpmIma => {
+                    let (item, mark) = self.files(&mut tpm, &key, &qualifying, known)?;
+                    ima = Some(mark);
+                    item
+                }
+            });
+        }
+        let request = AttestRequest::new(Measurement {
+            node_id: self.node_id.clone(),
+            nonce_type: challenge.nonce_type,
+            nonce: STANDARD.encode(&challenge.nonce),
+            token_fmt: self.token_format,
+            attester_data: challenge.attester_data.clone(),
+            evidences,
+        });
+        Ok(Collected { request, ima })
+    }
+
+    fn boot(&self, tpm: &mut Tpm, key: &AttestationKey, qualifying: &[u8]) -> Result<EvidenceItem> {
+        let quoted = quote(tpm, key, self.bank, self.boot.pcrs, qualifying)?;
+        let advice = "mount securityfs (mount -t securityfs securityfs /sys/kernel/security) and start from firmware that \
+                      measures and leaves a log, or attest files only (--attesters tpm_ima)";
+        let log = read_file("the boot log", &self.boot.path, tcg::MAX_LOG_SIZE, advice)?;
+        Ok(EvidenceItem::boot(&quoted, &log, &self.policy_ids))
+    }
+
+    /// The log is read after the quote, so that it has at least what was quoted.
+    fn files(
+        &self,
+        tpm: &mut Tpm,
+        key: &AttestationKey,
+        qualifying: &[u8],
+        known: Option<&ImaMark>,
+    ) -> Result<(EvidenceItem, ImaMark)> {
+        let pcrs = PcrSet::new(IMA_PCRS).map_err(|error| Error::Request(error.to_string()))?;
+        let quoted = quote(tpm, key, self.bank, pcrs, qualifying)?;
+        let advice = "mount securityfs (mount -t securityfs securityfs /sys/kernel/security), and boot a kernel with CONFIG_IMA \
+                      and an IMA policy (ima_policy=tcb), or attest the boot only (--attesters tpm_boot)";
+        let bytes = read_file("the IMA log", &self.ima_log, ima::MAX_LOG_SIZE, advice)?;
+        let reset_count = quoted.clock.reset_count;
+        let first = known.filter(|mark| mark.reset_count == reset_count).map_or(0, |mark| mark.next_entry);
+        let unreadable = |error: ima::ImaError| CollectError::File {
+            what: "the IMA log",
+            path: self.ima_log.clone(),
+            advice: "the file is not a measurement list: name binary_runtime_measurements with --ima-log",
+            source: io::Error::new(io::ErrorKind::InvalidData, error),
+        };
+        let log = ima::Log::new(&bytes).map_err(unreadable)?;
+        // A list that is shorter than what is known of it is another one.
+        let (first, part) = match log.since(first).map_err(unreadable)? {
+            Some(part) if first > 0 => (first, part),
+            _ => (0, &bytes[..]),
+        };
+        let item = EvidenceItem::ima(&quoted, part, first, &self.policy_ids);
+        Ok((item, ImaMark { reset_count, next_entry: first }))
+    }
+}

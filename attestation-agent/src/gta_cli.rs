@@ -1,0 +1,207 @@
+//! `attestation-agent gta`: this machine's TPM, attested by a Global Trust Authority.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use attestation_agent::config::Options;
+use attestation_agent::environment::System;
+use attestation_agent::gta::machine::{Challenge, Machine};
+use attestation_agent::gta::measurement::NonceType;
+use attestation_agent::gta::{self, Outcome, schedule};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ReportFormat;
+
+const EXAMPLES: &str = "\
+Examples:
+  Enrol this machine and attest it once:
+    attestation-agent gta attest --service https://gta.example:8443 --service-cert /etc/gta.pem \\
+      --tenant acme --api-key-file /etc/attestation-agent/gta.key
+
+  With these options in the section gta of /etc/attestation-agent.json, attest it from now on:
+    attestation-agent gta run
+
+  Evidence for a relying party, who gave a nonce of the authority and hands it in at /attest:
+    attestation-agent gta evidence --nonce BASE64 > evidence.json
+
+Exit codes: 0 accepted, 1 error, 2 refused by the authority.";
+
+/// Attest this machine's TPM with a Global Trust Authority.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct GtaArgs {
+    #[command(subcommand)]
+    command: GtaCommand,
+}
+
+#[derive(Subcommand)]
+enum GtaCommand {
+    /// Enrol this machine: prove that its attestation key is in its TPM
+    Enroll {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Attest once, and enrol before that if need be; print a report with the token
+    Attest {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        data: Data,
+        /// Report for programs (one JSON line on standard output, text on standard error) or for people (text only)
+        #[arg(long, value_name = "FORMAT", value_enum, default_value = "json")]
+        report: ReportFormat,
+    },
+    /// Print evidence for a nonce, as POST /attest of the authority takes it
+    Evidence {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        data: Data,
+        /// The nonce in base64, as the authority's /challenge gave it
+        #[arg(long, value_name = "BASE64")]
+        nonce: String,
+        /// Who made the nonce
+        #[arg(long, value_enum, default_value = "verifier")]
+        nonce_type: NonceType,
+    },
+    /// Attest again and again until SIGTERM or SIGINT; print a report of each time
+    Run {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Args)]
+struct Common {
+    /// Configuration file with a section gta; options on the command line go before it [default:
+    /// /etc/attestation-agent.json, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: gta::Options,
+}
+
+#[derive(Args)]
+struct Data {
+    /// Any JSON that the quotes are bound to, and that goes into the token
+    #[arg(long, value_name = "JSON", value_parser = json_value)]
+    attester_data: Option<Value>,
+}
+
+fn json_value(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+impl Common {
+    fn resolve(self) -> Result<gta::Options> {
+        let file = Options::from_file(self.config.as_deref())?;
+        Ok(self.options.or(file.gta.unwrap_or_default()))
+    }
+}
+
+pub async fn run(args: GtaArgs) -> Result<ExitCode> {
+    match args.command {
+        GtaCommand::Enroll { common } => {
+            let attester = common.resolve()?.attester()?;
+            let ak_name = attester.enrol().await?;
+            println!("{}", json!({ "node_id": attester.machine.node_id, "ak_name": ak_name }));
+            Ok(ExitCode::SUCCESS)
+        }
+        GtaCommand::Attest { common, data, report } => {
+            let attester = common.resolve()?.attester()?;
+            attester.ensure_enrolled().await?;
+            let outcome = attester.attest(data.attester_data.as_ref()).await?;
+            match report {
+                ReportFormat::Json => {
+                    println!("{}", serde_json::to_string(&outcome)?);
+                    eprint!("{}", text(&outcome));
+                }
+                ReportFormat::Text => print!("{}", text(&outcome)),
+            }
+            Ok(if outcome.accepted { ExitCode::SUCCESS } else { ExitCode::from(2) })
+        }
+        GtaCommand::Evidence { common, data, nonce, nonce_type } => {
+            let machine = common.resolve()?.machine()?;
+            let nonce = STANDARD.decode(nonce).context("option --nonce: not standard base64")?;
+            if nonce.is_empty() {
+                bail!("option --nonce: evidence without a nonce may be of any age");
+            }
+            let challenge = Challenge { nonce_type, nonce, attester_data: data.attester_data };
+            println!("{}", serde_json::to_string(&Machine::answer(&machine, &challenge, None)?.request)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        GtaCommand::Run { common } => attest_until_told(&common.resolve()?).await,
+    }
+}
+
+async fn attest_until_told(options: &gta::Options) -> Result<ExitCode> {
+    let (attester, times) = (options.attester()?, options.schedule()?);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut report = |result: &attestation_agent::Result<Outcome>| {
+        let line = match result {
+            Ok(outcome) => serde_json::to_value(outcome).map(|mut line| {
+                // Logs keep standard output; a token in them could be taken for this machine.
+                if let Some(members) = line.as_object_mut() {
+                    members.remove("token");
+                }
+                line
+            }),
+            Err(error) => Ok(schedule::failure(error)),
+        };
+        match line {
+            Ok(line) => println!("{line}"),
+            Err(error) => tracing::error!(%error, "cannot write a report"),
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = schedule::run(&attester, times, &System, &mut report) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report for people.
+fn text(outcome: &Outcome) -> String {
+    let verdict = if outcome.accepted { "accepted" } else { "refused" };
+    let mut text = format!("{}: {verdict}\n", outcome.node_id);
+    for reason in &outcome.reasons {
+        text += &format!("  {} {}: {}\n", reason.attester_type, reason.code, reason.detail);
+    }
+    if let (Some(first), Some(next)) = (outcome.ima_first_entry, outcome.ima_next_entry) {
+        text += &format!("  the IMA log was sent from entry {first}; entries before {next} are accepted\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use attestation_agent::gta::verdict::Reason;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why() {
+        let reason = Reason {
+            attester_type: "tpm_ima",
+            code: "file_unknown".to_owned(),
+            detail: "/usr/bin/evil".to_owned(),
+        };
+        let outcome = Outcome {
+            node_id: "web-7".to_owned(),
+            accepted: false,
+            reasons: vec![reason],
+            ima_first_entry: Some(3),
+            ima_next_entry: Some(5),
+            token: "secret".to_owned(),
+        };
+        let text = text(&outcome);
+        assert!(text.starts_with("web-7: refused\n  tpm_ima file_unknown: /usr/bin/evil\n"), "{text}");
+        assert!(!text.contains("secret"));
+    }
+}

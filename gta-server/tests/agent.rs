@@ -1,0 +1,323 @@
+//! The agent of this project on machines with swtpm: enrolled, attested, refused, and sending only what is new.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use attestation_agent::Error;
+use attestation_agent::environment::System;
+use attestation_agent::gta::machine::Challenge;
+use attestation_agent::gta::measurement::NonceType;
+use attestation_agent::gta::options::KeyAlgorithm;
+use attestation_agent::gta::schedule::{self, Schedule};
+use attestation_agent::gta::{Attester, Options, Outcome};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use evidence::bank::Bank;
+use evidence::ima::{ExtendRule, FileDigest, Log, LogWriter, Template};
+use evidence::tcg::{EventLog, EventType, Variable};
+use serde_json::{Value, json};
+use support::{Signer, World};
+use test_swtpm::Swtpm;
+use verifier::testing::NOW;
+
+const DATABASE: support::Database = support::Database::Sqlite;
+const NODE: &str = "web-7";
+
+/// A machine with this TPM: what is in its logs is in the registers.
+struct Machine {
+    tpm: Swtpm,
+    files: LogWriter,
+}
+
+impl Machine {
+    fn start() -> Self {
+        let mut machine = Self { tpm: Swtpm::start().unwrap(), files: LogWriter::default() };
+        machine.boot();
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.tpm.directory().join(name)
+    }
+
+    fn extend(&self, pcr: u32, digest: &[u8]) {
+        self.tpm.tool("tpm2_pcrextend", [format!("{pcr}:sha256={}", hex::encode(digest))]).unwrap();
+    }
+
+    /// Firmware measures, then Linux measures what that adds up to.
+    fn boot(&mut self) {
+        let mut boot = EventLog::crypto_agile(0, &[Bank::Sha256]);
+        let secure =
+            Variable { vendor: Variable::GLOBAL, name: "SecureBoot".to_owned(), value: &[1] }.encode();
+        boot.measure(7, EventType::EFI_VARIABLE_DRIVER_CONFIG, &secure, secure.clone());
+        boot.measure(4, EventType::SEPARATOR, &[0; 4], &[0; 4][..]);
+        for event in &boot.events {
+            self.extend(event.register, event.digest(Bank::Sha256).unwrap());
+        }
+        self.tpm.write("boot.log", &boot.encode()).unwrap();
+        self.tpm.tool("tpm2_pcrread", ["sha256:0,1,2,3,4,5,6,7,8,9", "-o", "registers"]).unwrap();
+        let registers = self.tpm.read("registers").unwrap();
+        self.files = LogWriter::default();
+        let aggregate = Bank::Sha256.hash([&registers[..]]);
+        self.measure("boot_aggregate", aggregate.as_bytes());
+    }
+
+    /// Linux uses a file.
+    fn measure(&mut self, path: &str, digest: &[u8]) {
+        let digest = FileDigest { verity: false, algorithm: "sha256", value: digest };
+        let mut one = LogWriter::default();
+        for log in [&mut one, &mut self.files] {
+            log.measure(10, Template::ImaNg, digest, path.as_bytes(), &[]);
+        }
+        let bytes = one.finish();
+        let list = Log::new(&bytes).unwrap();
+        let entry = list.entries().next().unwrap().unwrap();
+        self.extend(10, entry.extension(Bank::Sha256, ExtendRule::PerBank).as_bytes());
+        self.tpm.write("ima.log", &self.files.clone().finish()).unwrap();
+    }
+
+    /// The options of its agent.
+    fn options(&self, world: &World, port: u16) -> Options {
+        self.tpm.write("key", format!("{}\n", world.agent.key).as_bytes()).unwrap();
+        Options {
+            service: Some(format!("http://127.0.0.1:{port}")),
+            tenant: Some(world.agent.tenant.clone()),
+            api_key_file: Some(self.path("key")),
+            node_id: Some(NODE.to_owned()),
+            tpm: Some(format!("swtpm:path={}", self.tpm.socket().display())),
+            boot_log: Some(self.path("boot.log")),
+            ima_log: Some(self.path("ima.log")),
+            state: Some(self.path("state.json")),
+            token_file: Some(self.path("token")),
+            ..Options::default()
+        }
+    }
+}
+
+/// A world whose tenant believes the machine's manufacturer and knows these files.
+async fn world(machine: &Machine, files: &[(&str, u8)]) -> World {
+    let world = World::new().await;
+    // Its certificates were issued a moment ago, by the machine's clock.
+    let now: i64 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
+    world.home.clock.advance((now - NOW).max(0));
+    trust(&world, "swtpm", &machine.tpm).await;
+    let signer = Signer::new();
+    let certificate = json!({ "name": "signer", "type": ["refvalue"], "content": signer.pem });
+    world.admin.post(&world.instance, "/cert", &certificate).await.ok();
+    let known: Vec<Value> = files
+        .iter()
+        .map(|(path, digest)| json!({ "fileName": path, "sha256": hex::encode([*digest; 32]) }))
+        .collect();
+    let content = signer.sign(&json!({ "referenceValues": known }));
+    let values = json!({ "name": "files", "attester_type": "tpm_ima", "content": content });
+    world.admin.post(&world.instance, "/ref_value", &values).await.ok();
+    world
+}
+
+async fn trust(world: &World, name: &str, tpm: &Swtpm) {
+    let certificates = json!({ "name": name, "type": ["tpm_ek"], "content": tpm.manufacturer().unwrap() });
+    world.admin.post(&world.instance, "/cert", &certificates).await.ok();
+}
+
+/// First and next entry of the IMA log.
+const fn entries(outcome: &Outcome) -> (Option<u64>, Option<u64>) {
+    (outcome.ima_first_entry, outcome.ima_next_entry)
+}
+
+#[track_caller]
+fn refused(outcome: &Outcome) -> (&str, &str, &str) {
+    assert!(!outcome.accepted);
+    let reason = &outcome.reasons[0];
+    (reason.attester_type, &reason.code, &reason.detail)
+}
+
+async fn attest(attester: &Attester) -> Outcome {
+    attester.attest(None).await.unwrap()
+}
+
+#[track_caller]
+fn code<T>(result: Result<T, Error>) -> String {
+    result.err().expect("refused").reason().expect("by the authority").code.clone()
+}
+
+#[tokio::test]
+async fn a_machine_is_enrolled_attested_and_refused_by_name_of_the_file() {
+    let mut machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1), ("/usr/bin/my tool", 2)]).await;
+    let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
+    machine.measure("/usr/bin/web", &[1; 32]);
+
+    let unknown = attester.attest(None).await;
+    assert_eq!(code(unknown), "node_unknown");
+    let ak = attester.enrol().await.unwrap();
+    let nodes = world.admin.get(&world.instance, &format!("/node?ids={NODE}")).await.ok();
+    assert_eq!(nodes["nodes"][0]["provenance"]["kind"], "activated");
+    let said = machine.tpm.tool("tpm2_readpublic", ["-c", "0x81010020"]).unwrap();
+    assert!(said.contains(&format!("name: {ak}")), "{said}");
+    // What is done is done.
+    assert_eq!(attester.enrol().await.unwrap(), ak);
+
+    let outcome = attest(&attester).await;
+    assert!(outcome.accepted, "{:?}", outcome.reasons);
+    assert_eq!(entries(&outcome), (Some(0), Some(2)));
+    assert_eq!(std::fs::read_to_string(machine.path("token")).unwrap(), outcome.token);
+    let verified = json!({ "token": outcome.token });
+    let verified = world.agent.post(&world.instance, "/token/verify", &verified).await.ok();
+    assert_eq!(verified["token_body"]["tpm_boot"]["policy_info"][0]["custom_data"]["secure_boot"], true);
+
+    // Only what is new is sent; also by an agent that was started anew.
+    machine.measure("/usr/bin/my tool", &[2; 32]);
+    let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
+    assert_eq!(entries(&attest(&attester).await), (Some(2), Some(3)));
+    let outcome = attest(&attester).await;
+    assert!(outcome.accepted && entries(&outcome) == (Some(3), Some(3)));
+
+    // Somebody changes a program and starts it.
+    machine.measure("/usr/bin/web", &[9; 32]);
+    for _ in 0..2 {
+        let outcome = attest(&attester).await;
+        let (kind, code, detail) = refused(&outcome);
+        assert_eq!((kind, code), ("tpm_ima", "ima_entry_unknown"));
+        assert!(detail.contains("/usr/bin/web"), "{detail}");
+        // It is judged again each time.
+        assert_eq!(entries(&outcome), (Some(3), Some(3)));
+        assert!(!machine.path("token").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_the_log_does_not_explain_is_refused_until_the_machine_is_started_anew() {
+    let mut machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let options = Options {
+        ak_algorithm: Some(KeyAlgorithm::Rsapss),
+        ..machine.options(&world, world.instance.listen().await)
+    };
+    let attester = options.attester().unwrap();
+    attester.ensure_enrolled().await.unwrap();
+    machine.measure("/usr/bin/web", &[1; 32]);
+    assert!(attest(&attester).await.accepted);
+
+    machine.extend(4, &[0x11; 32]);
+    let outcome = attest(&attester).await;
+    assert_eq!(refused(&outcome).0, "tpm_boot");
+    assert_eq!(refused(&outcome).1, "log_mismatch");
+
+    // Linux measured what is not in its log.
+    machine.extend(10, &[0x22; 32]);
+    let outcome = attest(&attester).await;
+    assert!(outcome.reasons.iter().any(|r| r.attester_type == "tpm_ima" && r.code == "log_mismatch"));
+
+    machine.tpm.reset().unwrap();
+    machine.boot();
+    let outcome = attest(&attester).await;
+    assert!(outcome.accepted, "{:?}", outcome.reasons);
+    assert_eq!(entries(&outcome), (Some(0), Some(1)));
+}
+
+#[tokio::test]
+async fn an_authority_that_has_forgotten_the_log_gets_all_of_it() {
+    let mut machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
+    attester.ensure_enrolled().await.unwrap();
+    machine.measure("/usr/bin/web", &[1; 32]);
+    attest(&attester).await;
+    assert_eq!(entries(&attest(&attester).await), (Some(2), Some(2)));
+    assert_eq!(world.home.sql("DELETE FROM tpm_states").await, 1);
+    let outcome = attest(&attester).await;
+    assert!(outcome.accepted, "{:?}", outcome.reasons);
+    assert_eq!(entries(&outcome), (Some(0), Some(2)));
+    // And a log that is shorter than what was sent is another one, which is sent whole and refused.
+    machine.tpm.write("ima.log", &LogWriter::default().finish()).unwrap();
+    let outcome = attest(&attester).await;
+    assert!(!outcome.accepted);
+    assert_eq!(outcome.ima_first_entry, Some(0));
+}
+
+#[tokio::test]
+async fn another_tpm_is_not_taken_for_the_machine() {
+    let (machine, thief) = (Machine::start(), Machine::start());
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    trust(&world, "thief", &thief.tpm).await;
+    let port = world.instance.listen().await;
+    machine.options(&world, port).attester().unwrap().enrol().await.unwrap();
+    let other = thief.options(&world, port).attester().unwrap();
+    assert_eq!(code(other.enrol().await), "node_exists");
+    other.ensure_enrolled().await.unwrap();
+    assert_eq!(code(other.attest(None).await), "quote_signature_invalid");
+    // The manufacturer of the thief is believed: under a name of its own it is somebody.
+    let own = Options { node_id: Some("thief".to_owned()), ..thief.options(&world, port) };
+    own.attester().unwrap().enrol().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_relying_party_hands_in_evidence_once_and_sees_what_it_is_bound_to() {
+    let machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
+    attester.enrol().await.unwrap();
+    let nonce = world.agent.nonce(&world.instance, Some(NODE)).await;
+    let data = json!({ "z": [1, 2.5, "\u{e9}\""], "a": { "key": null } });
+    let challenge = Challenge {
+        nonce_type: NonceType::Verifier,
+        nonce: STANDARD.decode(&nonce).unwrap(),
+        attester_data: Some(data.clone()),
+    };
+    let request = attester.machine.answer(&challenge, None).unwrap().request;
+    let mut request = serde_json::to_value(request).unwrap();
+    assert_eq!(request["measurements"][0]["nonce"], nonce);
+    let answer = world.agent.post(&world.instance, "/attest", &request).await;
+    let (status, token) = world.result(answer).await;
+    assert_eq!((status.as_str(), &token["attester_data"]), ("pass", &data), "{token}");
+    let again = world.agent.post(&world.instance, "/attest", &request).await;
+    assert_eq!(again.problem(), (400, "nonce_used"));
+    // The same evidence with another nonce, and with other data.
+    request["measurements"][0]["nonce"] = json!(world.agent.nonce(&world.instance, Some(NODE)).await);
+    let other = world.agent.post(&world.instance, "/attest", &request).await;
+    assert_eq!(other.problem(), (400, "nonce_mismatch"));
+    let with_data = attester.attest(Some(&data)).await.unwrap();
+    assert!(with_data.accepted, "{:?}", with_data.reasons);
+}
+
+#[tokio::test]
+async fn a_machine_is_attested_again_and_again_and_outlives_the_silence_of_its_authority() {
+    let machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let port = world.instance.listen().await;
+    // Nobody listens there yet.
+    let silent = Options { service: Some("http://127.0.0.1:9".to_owned()), ..machine.options(&world, port) };
+    let short = Schedule { interval: Duration::from_millis(20), spread: Duration::ZERO };
+    for (options, accepted) in [(silent, false), (machine.options(&world, port), true)] {
+        let attester = options.attester().unwrap();
+        let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
+        let mut report = move |result: &Result<Outcome, Error>| {
+            sender.send(result.as_ref().is_ok_and(|outcome| outcome.accepted)).unwrap();
+        };
+        let running = schedule::run(&attester, short, &System, &mut report);
+        let three = async {
+            for _ in 0..3 {
+                assert_eq!(reports.recv().await, Some(accepted));
+            }
+        };
+        tokio::select! {
+            () = running => unreachable!(),
+            () = three => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_the_tenants_is_refused_and_never_shown() {
+    let machine = Machine::start();
+    let world = world(&machine, &[]).await;
+    let options = machine.options(&world, world.instance.listen().await);
+    machine.tpm.write("key", "x".repeat(32).as_bytes()).unwrap();
+    let error = options.attester().unwrap().enrol().await.unwrap_err();
+    assert_eq!(error.reason().unwrap().status, 401);
+    assert!(!format!("{error:?} {error}").contains("xxxx"));
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use service_cli::Extra;
 
 use crate::admin::credentials::Grant;
 use crate::serve::limit::Rate;
@@ -100,38 +101,6 @@ pub enum ReportFormat {
     Table,
     /// For programs.
     Json,
-}
-
-/// Commands that print something and end.
-#[derive(Debug, Subcommand)]
-pub enum Extra {
-    /// Print a completion script for a shell.
-    #[command(hide = true)]
-    Completions {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page.
-    #[command(hide = true)]
-    Man,
-}
-
-impl Extra {
-    /// Prints what was asked for, for the command line `C`.
-    ///
-    /// # Errors
-    /// If standard output cannot be written.
-    pub fn print<C: clap::CommandFactory>(&self) -> std::io::Result<()> {
-        let mut command = C::command();
-        match self {
-            Self::Completions { shell } => {
-                let name = command.get_name().to_owned();
-                clap_complete::generate(*shell, &mut command, name, &mut std::io::stdout());
-                Ok(())
-            }
-            Self::Man => clap_mangen::Man::new(command).render(&mut std::io::stdout()),
-        }
-    }
 }
 
 /// Flags of the service.

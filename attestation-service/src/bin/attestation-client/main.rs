@@ -13,8 +13,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use attestation_service::config::Extra;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use service_cli::{Extra, List};
 
 use self::plane::Plane;
 
@@ -90,19 +90,6 @@ enum Command {
     Audit(keys::AuditCommand),
     #[command(flatten)]
     Extra(Extra),
-}
-
-#[derive(Debug, Args)]
-struct List {
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,120 @@
+//! The authority, and who asks it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, Uri};
+use serde_json::{Map, Value};
+use service_cli::{TlsFiles, connect, exchange};
+use tokio::net::TcpStream;
+use zeroize::Zeroizing;
+
+const BASE: &str = "/global-trust-authority/service/v1";
+
+/// Where the authority is and who asks.
+#[derive(Args, Debug)]
+pub struct Authority {
+    /// The authority; without TLS only http://127.0.0.1:PORT
+    #[arg(long, value_name = "https://HOST:PORT", env = "GTA_SERVER", global = true)]
+    server: Option<Uri>,
+    /// Authorities that certify the server, in PEM
+    #[arg(long, value_name = "FILE", env = "GTA_CA", global = true)]
+    ca: Option<PathBuf>,
+    /// The tenant
+    #[arg(long, value_name = "NAME", env = "GTA_TENANT", global = true)]
+    tenant: Option<String>,
+    /// File with an API key of the tenant
+    #[arg(long, value_name = "FILE", env = "GTA_API_KEY_FILE", global = true)]
+    api_key_file: Option<PathBuf>,
+}
+
+impl Authority {
+    /// Sends JSON; gives what comes back, null if that is nothing.
+    pub async fn send(&self, method: Method, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.request(method, path, body.to_string().into_bytes()).await?;
+        if answer.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&answer).context("the server's answer is not JSON")
+    }
+
+    /// Posts JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// Posts a file with JSON as it is.
+    pub async fn upload(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+        let answer = self.request(Method::POST, path, body).await?;
+        serde_json::from_slice(&answer).context("the server's answer is not JSON")
+    }
+
+    /// Gets what a query asks for.
+    pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> anyhow::Result<Map<String, Value>> {
+        let query = serde_urlencoded::to_string(query)?;
+        let answer = self.request(Method::GET, &format!("{path}?{query}"), Vec::new()).await?;
+        serde_json::from_slice(&answer).context("the server's answer is not a JSON object")
+    }
+
+    /// The file with the API key.
+    pub fn key_file(&self) -> anyhow::Result<&PathBuf> {
+        self.api_key_file.as_ref().context("--api-key-file FILE is required (or GTA_API_KEY_FILE)")
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<hyper::body::Bytes> {
+        let url = self.server.as_ref().context("--server URL is required (or GTA_SERVER)")?;
+        let mut request = self.signed(Request::builder().method(method).uri(format!("{BASE}{path}")))?;
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(port) = loopback(url) {
+            let stream = TcpStream::connect(("127.0.0.1", port))
+                .await
+                .with_context(|| format!("--server {url}: is the server running?"))?;
+            return exchange(stream, request.header(HOST, "localhost"), body).await?.success();
+        }
+        let ca = self.ca.as_deref().context("--ca FILE is required (or GTA_CA)")?;
+        let (host, stream) = connect("--server", url, TlsFiles { ca, identity: None }).await?;
+        exchange(stream, request.header(HOST, host), body).await?.success()
+    }
+
+    /// A request with the tenant and its key.
+    fn signed(&self, request: Builder) -> anyhow::Result<Builder> {
+        let tenant = self.tenant.as_ref().context("--tenant NAME is required (or GTA_TENANT)")?;
+        let file = self.key_file()?;
+        let key = Zeroizing::new(
+            std::fs::read_to_string(file).with_context(|| format!("--api-key-file {}", file.display()))?,
+        );
+        let Ok(mut key) = HeaderValue::from_str(key.trim()) else {
+            bail!("--api-key-file {}: expected one API key and nothing else", file.display());
+        };
+        key.set_sensitive(true);
+        Ok(request.header("user-id", tenant).header("api-key", key))
+    }
+}
+
+/// The port of a server on this machine that has no TLS.
+fn loopback(url: &Uri) -> Option<u16> {
+    let host = url.host().filter(|_| url.scheme_str() == Some("http"))?;
+    ["127.0.0.1", "localhost"].contains(&host).then(|| url.port_u16()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_only_this_machine_is_spoken_to() {
+        let port = |url: &str| loopback(&url.parse().unwrap());
+        assert_eq!(port("http://127.0.0.1:80"), Some(80));
+        assert_eq!(port("http://localhost:8080/"), Some(8080));
+        for url in
+            ["http://127.0.0.1", "http://10.0.0.1:80", "https://127.0.0.1:80", "http://127.0.0.1.example:80"]
+        {
+            assert_eq!(port(url), None, "{url}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Policies.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use service_cli::print_json;
+
+use crate::authority::Authority;
+use crate::collection::{Collection, Doomed, ListArgs, given};
+use crate::files;
+
+const POLICIES: Collection = Collection {
+    path: "/policy",
+    plural: "policies",
+    columns: &[("ID", "/id"), ("NAME", "/name"), ("TYPES", "/attester_type"), ("UPDATED AT", "/update_time")],
+};
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Add a policy
+    Add {
+        /// Its name
+        #[arg(long)]
+        name: String,
+        /// What evidence it is for: tpm_boot, tpm_ima; several with commas
+        #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', required = true)]
+        kinds: Vec<String>,
+        #[command(flatten)]
+        content: Content,
+        /// Apply it to all evidence of its types
+        #[arg(long)]
+        default: bool,
+        /// A note
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Show all
+    List(ListArgs),
+    /// Print one: its text, or all of it
+    Show {
+        /// Its id
+        id: String,
+        /// All of it, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a policy; what is not given stays
+    Update {
+        /// Its id
+        id: String,
+        /// Its name
+        #[arg(long)]
+        name: Option<String>,
+        /// What evidence it is for; several with commas
+        #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+        kinds: Option<Vec<String>>,
+        #[command(flatten)]
+        content: MaybeContent,
+        /// Whether to apply it to all evidence of its types
+        #[arg(long)]
+        default: Option<bool>,
+        /// A note
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Delete policies
+    Delete(Doomed),
+}
+
+/// The text of a policy.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Content {
+    /// Rego text: package verification, rule result
+    #[arg(long, value_name = "FILE")]
+    rego: Option<PathBuf>,
+    /// The text in a JWT by a registered signer of policies
+    #[arg(long, value_name = "FILE")]
+    jwt: Option<PathBuf>,
+}
+
+/// The text of a policy, if it is to change.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub struct MaybeContent {
+    /// Rego text: package verification, rule result
+    #[arg(long, value_name = "FILE")]
+    rego: Option<PathBuf>,
+    /// The text in a JWT by a registered signer of policies
+    #[arg(long, value_name = "FILE")]
+    jwt: Option<PathBuf>,
+}
+
+pub async fn policy(authority: &Authority, command: PolicyCommand) -> anyhow::Result<()> {
+    match command {
+        PolicyCommand::Add { name, kinds, content, default, description } => {
+            let mut policy = members(content.rego, content.jwt)?;
+            policy.extend(given([
+                ("name", Some(json!(name))),
+                ("attester_type", Some(json!(kinds))),
+                ("is_default", Some(json!(default))),
+                ("description", description.map(Value::from)),
+            ]));
+            print_json(&authority.post(POLICIES.path, &Value::Object(policy)).await?)
+        }
+        PolicyCommand::List(args) => POLICIES.list(authority, &args).await,
+        PolicyCommand::Show { id, json } => {
+            let policy = POLICIES.one(authority, &id).await?;
+            if json {
+                return print_json(&policy);
+            }
+            let content = policy.get("content").and_then(Value::as_str).unwrap_or_default();
+            let text = STANDARD.decode(content).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            print!("{}", text.context("the server's answer has no text of the policy")?);
+            Ok(())
+        }
+        PolicyCommand::Update { id, name, kinds, content, default, description } => {
+            let mut changes = members(content.rego, content.jwt)?;
+            changes.extend(given([
+                ("name", name.map(Value::from)),
+                ("attester_type", kinds.map(Value::from)),
+                ("is_default", default.map(Value::from)),
+                ("description", description.map(Value::from)),
+            ]));
+            POLICIES.update(authority, &id, changes).await
+        }
+        PolicyCommand::Delete(doomed) => POLICIES.delete(authority, &doomed).await,
+    }
+}
+
+/// The members that have the text.
+fn members(rego: Option<PathBuf>, jwt: Option<PathBuf>) -> anyhow::Result<serde_json::Map<String, Value>> {
+    let (kind, content) = match (rego, jwt) {
+        (Some(path), _) => ("text", STANDARD.encode(files::text("--rego", &path)?)),
+        (None, Some(path)) => ("jwt", files::text("--jwt", &path)?.trim().to_owned()),
+        (None, None) => return Ok(serde_json::Map::new()),
+    };
+    Ok(given([("content_type", Some(json!(kind))), ("content", Some(json!(content)))]))
+}

@@ -1,0 +1,97 @@
+//! Files that are known.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+use service_cli::print_json;
+
+use crate::authority::Authority;
+use crate::collection::{Collection, Doomed, ListArgs, given};
+use crate::files;
+
+const REFERENCES: Collection = Collection {
+    path: "/ref_value",
+    plural: "ref_values",
+    columns: &[("ID", "/id"), ("NAME", "/name"), ("TYPE", "/attester_type"), ("VERSION", "/version")],
+};
+
+#[derive(Debug, Subcommand)]
+pub enum RefCommand {
+    /// Add a list of files
+    Add {
+        /// Its name
+        #[arg(long)]
+        name: String,
+        /// A JWT by a registered signer of reference values, payload {"referenceValues": [{"fileName", "sha256"}]}
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// A note
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Show all
+    List(ListArgs),
+    /// Print one as it was signed, or all of it
+    Show {
+        /// Its id
+        id: String,
+        /// All of it, as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a list; what is not given stays
+    Update {
+        /// Its id
+        id: String,
+        /// Its name
+        #[arg(long)]
+        name: Option<String>,
+        /// A JWT by a registered signer of reference values
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// A note
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Delete lists
+    Delete(Doomed),
+}
+
+pub async fn reference(authority: &Authority, command: RefCommand) -> anyhow::Result<()> {
+    match command {
+        RefCommand::Add { name, file, description } => {
+            let values = given([
+                ("name", Some(json!(name))),
+                ("attester_type", Some(json!("tpm_ima"))),
+                ("content", Some(jwt(&file)?)),
+                ("description", description.map(Value::from)),
+            ]);
+            print_json(&authority.post(REFERENCES.path, &Value::Object(values)).await?)
+        }
+        RefCommand::List(args) => REFERENCES.list(authority, &args).await,
+        RefCommand::Show { id, json } => {
+            let values = REFERENCES.one(authority, &id).await?;
+            match values.get("content").and_then(Value::as_str) {
+                Some(jwt) if !json => {
+                    println!("{jwt}");
+                    Ok(())
+                }
+                _ => print_json(&values),
+            }
+        }
+        RefCommand::Update { id, name, file, description } => {
+            let changes = given([
+                ("name", name.map(Value::from)),
+                ("content", file.as_deref().map(jwt).transpose()?),
+                ("description", description.map(Value::from)),
+            ]);
+            REFERENCES.update(authority, &id, changes).await
+        }
+        RefCommand::Delete(doomed) => REFERENCES.delete(authority, &doomed).await,
+    }
+}
+
+fn jwt(file: &Path) -> anyhow::Result<Value> {
+    Ok(Value::from(files::text("--file", file)?.trim()))
+}

@@ -1,0 +1,334 @@
+//! The program against a server over TLS, and a machine with swtpm that knows tpm2-tools only.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use attestation_agent::gta::machine::Challenge;
+use attestation_agent::gta::measurement::{AttesterType, NonceType};
+use attestation_agent::gta::options::Options;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gta_server::model::{Node, Role};
+use gta_server::service::{Service, Settings};
+use gta_server::store::Store;
+use serde_json::Value;
+use service_kit::environment::Environment;
+use service_kit::serve;
+use service_kit::serve::tls::{Tls, TlsFiles};
+use service_kit::vault::{FileKey, Vault};
+use tempfile::TempDir;
+use test_swtpm::Swtpm;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const TENANT: &str = "acme";
+
+/// A server, and a directory with files of whoever asks it.
+struct World {
+    directory: TempDir,
+    service: Arc<Service>,
+    port: u16,
+    _running: watch::Sender<bool>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        fs::write(at("ca.pem"), certified.cert.pem()).unwrap();
+        fs::write(at("server.key"), certified.signing_key.serialize_pem()).unwrap();
+        let environment = Environment::system();
+        let master = FileKey::load_or_create(&at("master"), &environment).unwrap();
+        let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
+        let url = format!("sqlite:{}", at("db").display());
+        let store = Store::open(&url, vault, environment.clone()).await.unwrap();
+        let service = Arc::new(Service::new(store, environment, Settings::default()));
+        fs::write(at("admin.key"), service.add_tenant(TENANT, "test").await.unwrap()).unwrap();
+        fs::write(at("agent.key"), service.add_key(TENANT, Role::Agent, "test").await.unwrap()).unwrap();
+        let files = TlsFiles { certificate: at("ca.pem"), key: at("server.key"), client_ca: None };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (running, stopped) = watch::channel(false);
+        let router = gta_server::api::router(Arc::clone(&service), None, |_, _| {});
+        tokio::spawn(serve::public(listener, Arc::new(Tls::load(files).unwrap()), router, stopped));
+        Self { directory, service, port, _running: running }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    fn run(&self, key: &str, arguments: &[&str]) -> Output {
+        gta(self.directory.path(), arguments)
+            .env("GTA_SERVER", format!("https://localhost:{}", self.port))
+            .env("GTA_CA", "ca.pem")
+            .env("GTA_TENANT", TENANT)
+            .env("GTA_API_KEY_FILE", key)
+            .output()
+            .unwrap()
+    }
+
+    /// What the administrator sees.
+    #[track_caller]
+    fn says(&self, arguments: &[&str]) -> String {
+        said(&self.run("admin.key", arguments))
+    }
+
+    #[track_caller]
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.says(arguments)).unwrap()
+    }
+
+    #[track_caller]
+    fn complains(&self, arguments: &[&str]) -> String {
+        complaint(&self.run("admin.key", arguments))
+    }
+}
+
+fn gta(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gta"));
+    command.current_dir(directory).args(arguments);
+    command
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[track_caller]
+fn complaint(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The cells of a table's rows, without its header.
+fn rows(table: &str) -> Vec<Vec<&str>> {
+    table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
+}
+
+const REGO: &str = "package verification\nresult := {\"policy_matched\": true}\n";
+
+#[test]
+fn explains_itself_and_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["--help"][..],
+        &["node", "--help"],
+        &["policy", "add", "--help"],
+        &["completions", "bash"],
+        &["man"],
+        &["--version"],
+    ] {
+        assert!(!said(&gta(directory.path(), arguments).output().unwrap()).is_empty(), "{arguments:?}");
+    }
+    assert!(said(&gta(directory.path(), &["--help"]).output().unwrap()).contains("Examples:"));
+    let complains = |arguments: &[&str]| complaint(&gta(directory.path(), arguments).output().unwrap());
+    let server = ["node", "list", "--server", "https://localhost:1"];
+    assert!(complains(&["node", "list"]).contains("--server"));
+    assert!(complains(&server).contains("--tenant"));
+    let tenant = [&server[..], &["--tenant", "acme"]].concat();
+    assert!(complains(&tenant).contains("--api-key-file"));
+    let key = [&tenant[..], &["--api-key-file", "key"]].concat();
+    assert!(complains(&key).contains("--api-key-file key"));
+    fs::write(directory.path().join("key"), "x").unwrap();
+    assert!(complains(&key).contains("--ca"));
+    assert!(complains(&["node", "frobnicate"]).contains("frobnicate"));
+    // What deletes must be told what.
+    assert!(complains(&["policy", "delete"]).contains("--all"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tenant_registers_is_added_shown_changed_and_deleted() {
+    let world = World::new().await;
+    world.write("policy.rego", REGO);
+    let types = ["--type", "tpm_boot,tpm_ima"];
+    let add =
+        [&["policy", "add", "--name", "easy", "--rego", "policy.rego", "--default"][..], &types].concat();
+    let id = world.json(&add)["policy"]["id"].as_str().unwrap().to_owned();
+    assert!(world.complains(&add).contains("there is already"), "{}", world.complains(&add));
+    let table = world.says(&["policy", "list"]);
+    assert_eq!(rows(&table)[0][..3], [id.as_str(), "easy", "tpm_boot,tpm_ima"], "{table}");
+    assert_eq!(world.json(&["policy", "list", "--format", "json"])[0]["name"], "easy");
+    assert_eq!(world.says(&["policy", "show", &id]), REGO);
+    let update = ["policy", "update", &id, "--name", "harder", "--type", "tpm_ima", "--default", "false"];
+    assert_eq!(world.json(&update)["policy"]["version"], 2);
+    let changed = world.json(&["policy", "show", &id, "--json"]);
+    assert_eq!((&changed["name"], &changed["is_default"]), (&Value::from("harder"), &Value::from(false)));
+    assert_eq!(rows(&world.says(&["policy", "list", "--type", "tpm_boot"])).len(), 0);
+    assert!(world.complains(&["policy", "update", &id]).contains("say what to change"));
+    assert!(world.complains(&["policy", "delete", &id, "nobody"]).contains("unknown"));
+    world.says(&["policy", "delete", &id]);
+    assert!(world.complains(&["policy", "show", &id]).contains(&id));
+    world.write("policy.rego", "nonsense");
+    assert!(world.complains(&add).starts_with("gta: policy_invalid"), "{}", world.complains(&add));
+
+    let signer = rcgen::generate_simple_self_signed(vec!["signer".to_owned()]).unwrap();
+    world.write("signer.pem", signer.cert.pem());
+    let add = ["cert", "add", "--name", "signer", "--type", "refvalue,policy", "--pem", "signer.pem"];
+    let id = world.json(&add)["cert"]["cert_id"].as_str().unwrap().to_owned();
+    assert_eq!(world.says(&["cert", "show", &id]), signer.cert.pem());
+    world.json(&["cert", "update", &id, "--type", "refvalue"]);
+    assert_eq!(rows(&world.says(&["cert", "list"])), [[id.as_str(), "signer", "refvalue", "2"]]);
+    assert_eq!(rows(&world.says(&["cert", "crls"])).len(), 0);
+    let wrong = ["cert", "add", "--name", "x", "--type", "crl,policy", "--pem", "signer.pem"];
+    assert!(world.complains(&wrong).contains("--type"));
+    world.write("files.jwt", "a.b.c");
+    let add = ["ref", "add", "--name", "files", "--file", "files.jwt"];
+    assert!(world.complains(&add).contains("signature_invalid"));
+    assert_eq!(rows(&world.says(&["ref", "list"])).len(), 0);
+    world.says(&["cert", "delete", "--all"]);
+    assert_eq!(rows(&world.says(&["cert", "list"])).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_are_longer_than_a_page_are_whole() {
+    let world = World::new().await;
+    let tpm = Swtpm::start().unwrap();
+    let create = ["-C", "e", "-g", "sha256", "-G", "ecc256:ecdsa-sha256:null", "-c", "ak.ctx", "-Q", "-a"];
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
+    tpm.tool("tpm2_createprimary", create.iter().chain(&[attributes])).unwrap();
+    tpm.tool("tpm2_readpublic", ["-c", "ak.ctx", "-f", "tss", "-o", "ak.pub", "-Q"]).unwrap();
+    world.write("ak.pub", tpm.read("ak.pub").unwrap());
+    world.says(&["node", "pin", "node 000", "--ak-public", "ak.pub"]);
+    // Pages have 100.
+    let names: Vec<String> = (0..102).map(|number| format!("node {number:03}")).collect();
+    let pinned = world.service.store.get::<Node>(TENANT, "node 000").await.unwrap().unwrap().body;
+    let mut change = world.service.store.change("test").await.unwrap();
+    for name in &names[1..] {
+        change.add(TENANT, name, name, &pinned).await.unwrap();
+    }
+    change.commit().await.unwrap();
+    let nodes = world.json(&["node", "list", "--format", "json"]);
+    let listed: Vec<&str> =
+        nodes.as_array().unwrap().iter().map(|n| n["node_id"].as_str().unwrap()).collect();
+    assert_eq!(listed, names);
+    assert!(world.says(&["node", "list"]).contains("node 101  pinned"), "{}", world.says(&["node", "list"]));
+    world.says(&["node", "delete", "node 000", "node 101"]);
+    assert_eq!(world.json(&["node", "list", "--format", "json"]).as_array().unwrap().len(), 100);
+    assert_eq!(world.json(&["node", "show", "node 001"])["provenance"]["kind"], "pinned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_enrolled_by_files_and_its_evidence_and_token_are_judged() {
+    let world = World::new().await;
+    let tpm = Swtpm::start().unwrap();
+    let tool = |program: &str, arguments: &[&str]| tpm.tool(program, arguments).unwrap();
+    let take = |name: &str| world.write(name, tpm.read(name).unwrap());
+    tool("tpm2_createek", &["-c", "ek.ctx", "-u", "ek.pub", "-G", "rsa", "-Q"]);
+    tool(
+        "tpm2_createak",
+        &[
+            "-C", "ek.ctx", "-c", "ak.ctx", "-u", "ak.pub", "-f", "tss", "-G", "ecc", "-s", "ecdsa", "-g",
+            "sha256", "-Q",
+        ],
+    );
+    tool("tpm2_evictcontrol", &["-C", "o", "-c", "ak.ctx", "0x81010020", "-Q"]);
+    tool("tpm2_nvread", &["0x01c00002", "-o", "ek.der"]);
+    ["ek.pub", "ak.pub", "ek.der"].into_iter().for_each(take);
+    let enrol: &[&str] = &[
+        "enroll",
+        "--node",
+        "web-7",
+        "--ek-certificate",
+        "ek.der",
+        "--ek-public",
+        "ek.pub",
+        "--ak-public",
+        "ak.pub",
+        "--credential",
+        "credential",
+    ];
+    let refused = complaint(&world.run("agent.key", enrol));
+    assert!(refused.contains("certificate_untrusted"), "{refused}");
+    world.write("makers.pem", tpm.manufacturer().unwrap());
+    world.says(&["cert", "add", "--name", "makers", "--type", "tpm_ek", "--pem", "makers.pem"]);
+    let begun: Value = serde_json::from_str(&said(&world.run("agent.key", enrol))).unwrap();
+    tpm.write("credential", &fs::read(world.path("credential")).unwrap()).unwrap();
+    tool("tpm2_startauthsession", &["--policy-session", "-S", "session.ctx"]);
+    tool("tpm2_policysecret", &["-S", "session.ctx", "-c", "e", "-Q"]);
+    tool(
+        "tpm2_activatecredential",
+        &["-c", "ak.ctx", "-C", "ek.ctx", "-i", "credential", "-o", "opened", "-P", "session:session.ctx"],
+    );
+    tool("tpm2_flushcontext", &["session.ctx"]);
+    take("opened");
+    let id = begun["enrollment_id"].as_str().unwrap();
+    said(&world.run("agent.key", &["activate", "--enrollment", id, "--opened", "opened"]));
+    assert!(world.says(&["node", "list"]).contains("activated"));
+
+    world.write("policy.rego", REGO);
+    world.says(&[
+        "policy",
+        "add",
+        "--name",
+        "easy",
+        "--type",
+        "tpm_boot",
+        "--rego",
+        "policy.rego",
+        "--default",
+    ]);
+    let log = evidence::tcg::EventLog::crypto_agile(0, &[evidence::bank::Bank::Sha256]).encode();
+    world.write("boot.log", log);
+    let machine = Options {
+        node_id: Some("web-7".to_owned()),
+        tpm: Some(format!("swtpm:path={}", tpm.socket().display())),
+        attesters: Some(vec![AttesterType::TpmBoot]),
+        boot_log: Some(world.path("boot.log")),
+        ..Options::default()
+    };
+    let evidence = || {
+        let nonce = said(&world.run("agent.key", &["nonce", "--node", "web-7"]));
+        let nonce = STANDARD.decode(nonce.trim()).unwrap();
+        let challenge = Challenge { nonce_type: NonceType::Verifier, nonce, attester_data: None };
+        let request = machine.machine().unwrap().answer(&challenge, None).unwrap().request;
+        world.write("evidence.json", serde_json::to_string(&request).unwrap());
+    };
+    evidence();
+    let attested = world.run("agent.key", &["attest", "evidence.json"]);
+    let attested: Value = serde_json::from_str(&said(&attested)).unwrap();
+    world.write("token.jwt", attested["tokens"][0]["token"].as_str().unwrap());
+    let verified = world.json(&["token", "verify", "token.jwt"]);
+    assert_eq!(verified["token_body"]["node_id"], "web-7");
+    world.write("token.jwt", "a.b.c");
+    assert_eq!(world.run("admin.key", &["token", "verify", "token.jwt"]).status.code(), Some(2));
+    let again = complaint(&world.run("agent.key", &["attest", "evidence.json"]));
+    assert!(again.contains("nonce_used"), "{again}");
+    tool("tpm2_pcrextend", &[&format!("4:sha256={}", "11".repeat(32))]);
+    evidence();
+    assert_eq!(world.run("agent.key", &["attest", "evidence.json"]).status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_renewed_in_its_file_and_bounds_what_is_allowed() {
+    let world = World::new().await;
+    assert!(complaint(&world.run("agent.key", &["node", "list"])).starts_with("gta: "));
+    let old = fs::read_to_string(world.path("agent.key")).unwrap();
+    said(&world.run("agent.key", &["key", "renew"]));
+    let new = fs::read_to_string(world.path("agent.key")).unwrap();
+    assert_ne!(old, new.trim());
+    said(&world.run("agent.key", &["nonce"]));
+    world.write("old.key", old);
+    let refused = complaint(&world.run("old.key", &["nonce"]));
+    assert!(!refused.contains(new.trim()), "{refused}");
+    // A renewal that broke off may have left the valid key there.
+    world.write("agent.key.new", "kept");
+    assert!(complaint(&world.run("agent.key", &["key", "renew"])).contains("agent.key.new"));
+    assert_eq!(fs::read_to_string(world.path("agent.key.new")).unwrap(), "kept");
+    fs::remove_file(world.path("agent.key.new")).unwrap();
+    // One that is refused leaves nothing.
+    complaint(&world.run("old.key", &["key", "renew"]));
+    assert!(!world.path("old.key.new").exists());
+}

@@ -1,0 +1,16 @@
+//! What the command lines of services have in common: TLS, requests with progress, problem documents in words, tables,
+//! completions and manual pages. Knows nothing of ours.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+mod exchange;
+mod extra;
+mod print;
+mod tls;
+mod upload;
+
+pub use exchange::{Exchanged, exchange};
+pub use extra::Extra;
+pub use print::{Format, List, print_json, print_table};
+pub use tls::{TlsFiles, connect};

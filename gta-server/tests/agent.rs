@@ -5,24 +5,28 @@
 mod support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use attestation_agent::Error;
+use attestation_agent::collect::{CollectError, EvidenceSource, Request};
 use attestation_agent::environment::System;
 use attestation_agent::gta::machine::Challenge;
-use attestation_agent::gta::measurement::NonceType;
+use attestation_agent::gta::measurement::{AttesterType, NonceType};
 use attestation_agent::gta::options::KeyAlgorithm;
 use attestation_agent::gta::schedule::{self, Schedule};
 use attestation_agent::gta::{Attester, Options, Outcome};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use evidence::bank::Bank;
+use evidence::envelope::{Evidence, VirtccaEvidence};
+use evidence::hash::Digest;
 use evidence::ima::{ExtendRule, FileDigest, Log, LogWriter, Template};
 use evidence::tcg::{EventLog, EventType, Variable};
 use serde_json::{Value, json};
 use support::{Signer, World};
 use test_swtpm::Swtpm;
-use verifier::testing::NOW;
+use verifier::testing::{NOW, VirtccaMint};
 
 const DATABASE: support::Database = support::Database::Sqlite;
 const NODE: &str = "web-7";
@@ -314,10 +318,68 @@ async fn a_machine_is_attested_again_and_again_and_outlives_the_silence_of_its_a
 #[tokio::test]
 async fn a_key_that_is_not_the_tenants_is_refused_and_never_shown() {
     let machine = Machine::start();
-    let world = world(&machine, &[]).await;
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
     let options = machine.options(&world, world.instance.listen().await);
     machine.tpm.write("key", "x".repeat(32).as_bytes()).unwrap();
     let error = options.attester().unwrap().enrol().await.unwrap_err();
     assert_eq!(error.reason().unwrap().status, 401);
     assert!(!format!("{error:?} {error}").contains("xxxx"));
+}
+
+/// The monitor of a virtCCA guest.
+struct MintedMonitor(VirtccaMint);
+
+impl EvidenceSource for MintedMonitor {
+    fn collect(&self, request: &Request) -> Result<Evidence, CollectError> {
+        let mut mint = self.0.clone();
+        mint.cvm.challenge = request.challenge;
+        let token = mint.token();
+        let device_certificate = mint.device_certificate;
+        Ok(Evidence::Virtcca(VirtccaEvidence { token, device_certificate, logs: mint.logs }))
+    }
+}
+
+#[tokio::test]
+async fn a_virtcca_guest_is_attested_by_itself_and_with_its_tpm_by_one_nonce() {
+    let machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let mint = VirtccaMint::new([0; 64]);
+    for (name, authority) in [("root", &mint.root), ("sub", &mint.sub)] {
+        let certificate = json!({ "name": name, "type": ["virt_cca"], "content": authority.pem() });
+        world.admin.post(&world.instance, "/cert", &certificate).await.ok();
+    }
+    let signer = Signer::new();
+    let certificate = json!({ "name": "realms", "type": ["refvalue"], "content": signer.pem });
+    world.admin.post(&world.instance, "/cert", &certificate).await.ok();
+    let realms = json!({ "realms": [{ "name": "guest", "rim": mint.cvm.rim.to_string() }] });
+    let values = json!({ "name": "realms", "attester_type": "virt_cca", "content": signer.sign(&realms) });
+    world.admin.post(&world.instance, "/ref_value", &values).await.ok();
+
+    let port = world.instance.listen().await;
+    let guest = |kinds: &[AttesterType], name: &str, mint: &VirtccaMint| {
+        let options = Options {
+            attesters: Some(kinds.to_vec()),
+            node_id: Some(name.to_owned()),
+            ..machine.options(&world, port)
+        };
+        let mut attester = options.attester().unwrap();
+        attester.machine.monitor.source = Arc::new(MintedMonitor(mint.clone()));
+        attester
+    };
+    let alone = guest(&[AttesterType::VirtCca], "cvm", &mint);
+    alone.ensure_enrolled().await.unwrap();
+    let outcome = attest(&alone).await;
+    assert!(outcome.accepted, "{:?}", outcome.reasons);
+    let mut other = mint.clone();
+    other.cvm.rim = Digest::from_slice(&[0x77; 32]).unwrap();
+    let outcome = attest(&guest(&[AttesterType::VirtCca], "cvm", &other)).await;
+    assert_eq!((refused(&outcome).0, refused(&outcome).1), ("virt_cca", "rim_mismatch"));
+
+    let both = guest(&[AttesterType::VirtCca, AttesterType::TpmBoot, AttesterType::TpmIma], "both", &mint);
+    both.ensure_enrolled().await.unwrap();
+    let outcome = attest(&both).await;
+    assert!(outcome.accepted && entries(&outcome) == (Some(0), Some(1)), "{:?}", outcome.reasons);
+    // The name is that of a TPM now.
+    let without = guest(&[AttesterType::VirtCca], "both", &mint);
+    assert!(without.attest(None).await.is_err());
 }

@@ -79,11 +79,14 @@ impl Attester {
     }
 
     /// Enrols the machine unless the authority knows a node of its name: then that is either this one, whose evidence it will
-    /// take, or another, and it will not.
+    /// take, or another, and it will not. A machine without a TPM is told by its evidence alone.
     ///
     /// # Errors
     /// As [`Self::enrol`].
     pub async fn ensure_enrolled(&self) -> Result<()> {
+        if !self.machine.has_tpm() {
+            return Ok(());
+        }
         match self.enrol().await {
             Err(Error::Refused(reason)) if reason.code == NODE_EXISTS => {
                 tracing::info!(node_id = self.machine.node_id, "the authority has a node of this name");

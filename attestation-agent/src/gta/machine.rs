@@ -3,10 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use evidence::bank::Bank;
+use evidence::envelope::Evidence;
 use evidence::ima;
 use evidence::tcg;
 use evidence::tpm::{EncryptedSecret, IdObject, PcrSet};
@@ -21,7 +23,7 @@ use super::measurement::{
     AttestRequest, AttesterType, EvidenceItem, Measurement, NonceType, TokenFormat, qualifying_data,
 };
 use super::state::ImaMark;
-use crate::collect::{CollectError, read_file};
+use crate::collect::{self, CollectError, EvidenceSource, read_file};
 use crate::{Error, Result};
 
 /// The register that Linux measures files into, after those of the boot, which `boot_aggregate` takes.
@@ -52,6 +54,8 @@ pub struct Machine {
     pub boot: BootLog,
     /// IMA's log.
     pub ima_log: PathBuf,
+    /// The monitor, if this is a confidential VM.
+    pub monitor: Monitor,
     /// Policies that must accept the machine beside those of the tenant.
     pub policy_ids: Vec<String>,
     /// The form of tokens.
@@ -65,6 +69,21 @@ pub struct BootLog {
     pub pcrs: PcrSet,
     /// The firmware's log.
     pub path: PathBuf,
+}
+
+/// The monitor of a confidential VM.
+#[derive(Clone)]
+pub struct Monitor {
+    /// Where its token and the logs come from.
+    pub source: Arc<dyn EvidenceSource>,
+    /// Whether IMA's log goes along.
+    pub ima: bool,
+}
+
+impl std::fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Monitor").field("ima", &self.ima).finish_non_exhaustive()
+    }
 }
 
 /// Passwords of hierarchies; most are empty.
@@ -176,18 +195,24 @@ impl Machine {
     /// If the TPM cannot be used, or a log cannot be read.
     pub fn answer(&self, challenge: &Challenge, known: Option<&ImaMark>) -> Result<Collected> {
         let qualifying = qualifying_data(&challenge.nonce, challenge.attester_data.as_ref());
-        let mut tpm = Tpm::open(&self.tcti)?;
-        let key = self.attestation_key(&mut tpm)?;
+        // A confidential VM need not have a TPM.
+        let mut tpm = None;
+        if self.has_tpm() {
+            let mut opened = Tpm::open(&self.tcti)?;
+            let key = self.attestation_key(&mut opened)?;
+            tpm = Some((opened, key));
+        }
         let mut evidences = Vec::new();
         let mut ima = None;
         for kind in &self.attesters {
-            evidences.push(match kind {
-                AttesterType::TpmBoot => self.boot(&mut tpm, &key, &qualifying)?,
-                AttesterType::TpmIma => {
-                    let (item, mark) = self.files(&mut tpm, &key, &qualifying, known)?;
+            evidences.push(match (kind, &mut tpm) {
+                (AttesterType::TpmBoot, Some((tpm, key))) => self.boot(tpm, key, &qualifying)?,
+                (AttesterType::TpmIma, Some((tpm, key))) => {
+                    let (item, mark) = self.files(tpm, key, &qualifying, known)?;
                     ima = Some(mark);
                     item
                 }
+                _ => self.confidential_vm(&qualifying)?,
             });
         }
         let request = AttestRequest::new(Measurement {
@@ -201,12 +226,33 @@ impl Machine {
         Ok(Collected { request, ima })
     }
 
+    /// Whether the machine is attested by its TPM, too.
+    #[must_use]
+    pub fn has_tpm(&self) -> bool {
+        self.attesters.iter().any(|kind| *kind != AttesterType::VirtCca)
+    }
+
+    /// The monitor's token answers what the quotes do, followed by zeros.
+    fn confidential_vm(&self, qualifying: &[u8; 32]) -> Result<EvidenceItem> {
+        let mut challenge = [0; 64];
+        let (start, _) = challenge.split_at_mut(qualifying.len());
+        start.copy_from_slice(qualifying);
+        let request = collect::Request { challenge, ima: self.monitor.ima };
+        match self.monitor.source.collect(&request)? {
+            Evidence::Virtcca(evidence) => EvidenceItem::virtcca(&evidence, &self.policy_ids),
+            Evidence::Cca(_) => Err(Error::Option {
+                option: "--attesters",
+                problem: "this is a Realm of Arm CCA, and virt_cca is of virtCCA only".to_owned(),
+            }),
+        }
+    }
+
     fn boot(&self, tpm: &mut Tpm, key: &AttestationKey, qualifying: &[u8]) -> Result<EvidenceItem> {
         let quoted = quote(tpm, key, self.bank, self.boot.pcrs, qualifying)?;
         let advice = "mount securityfs (mount -t securityfs securityfs /sys/kernel/security) and start from firmware that \
                       measures and leaves a log, or attest files only (--attesters tpm_ima)";
         let log = read_file("the boot log", &self.boot.path, tcg::MAX_LOG_SIZE, advice)?;
-        Ok(EvidenceItem::boot(&quoted, &log, &self.policy_ids))
+        EvidenceItem::boot(&quoted, &log, &self.policy_ids)
     }
 
     /// The log is read after the quote, so that it has at least what was quoted.
@@ -236,7 +282,7 @@ impl Machine {
             Some(part) if first > 0 => (first, part),
             _ => (0, &bytes[..]),
         };
-        let item = EvidenceItem::ima(&quoted, part, first, &self.policy_ids);
+        let item = EvidenceItem::ima(&quoted, part, first, &self.policy_ids)?;
         Ok((item, ImaMark { reset_count, next_entry: first }))
     }
 }

@@ -3,11 +3,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
+use evidence::envelope::VirtccaEvidence;
 use evidence::tpm::PcrValues;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest as _, Sha256};
 use tpm::Quoted;
+
+use crate::{Error, Result};
 
 /// What an attester's evidence is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -18,6 +22,8 @@ pub enum AttesterType {
     TpmBoot,
     /// Files that were used, by IMA's log
     TpmIma,
+    /// A confidential VM of virtCCA, by its monitor's token
+    VirtCca,
 }
 
 impl AttesterType {
@@ -27,6 +33,7 @@ impl AttesterType {
         match self {
             Self::TpmBoot => "tpm_boot",
             Self::TpmIma => "tpm_ima",
+            Self::VirtCca => "virt_cca",
         }
     }
 }
@@ -92,7 +99,7 @@ pub struct Measurement {
 #[derive(Debug, Serialize)]
 pub struct EvidenceItem {
     attester_type: AttesterType,
-    evidence: TpmEvidence,
+    evidence: Box<RawValue>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     policy_ids: Vec<String>,
 }
@@ -136,25 +143,43 @@ const fn is_zero(number: &u64) -> bool {
 
 impl EvidenceItem {
     /// The boot.
-    #[must_use]
-    pub fn boot(quoted: &Quoted, log: &[u8], policy_ids: &[String]) -> Self {
-        Self::new(AttesterType::TpmBoot, quoted, Log::new("TcgEventLog", log, 0), policy_ids)
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn boot(quoted: &Quoted, log: &[u8], policy_ids: &[String]) -> Result<Self> {
+        Self::tpm(AttesterType::TpmBoot, quoted, Log::new("TcgEventLog", log, 0), policy_ids)
     }
 
     /// Files, from the entry number `first` of IMA's log on.
-    #[must_use]
-    pub fn ima(quoted: &Quoted, log: &[u8], first: u64, policy_ids: &[String]) -> Self {
-        Self::new(AttesterType::TpmIma, quoted, Log::new("ImaLog", log, first), policy_ids)
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn ima(quoted: &Quoted, log: &[u8], first: u64, policy_ids: &[String]) -> Result<Self> {
+        Self::tpm(AttesterType::TpmIma, quoted, Log::new("ImaLog", log, first), policy_ids)
     }
 
-    fn new(attester_type: AttesterType, quoted: &Quoted, log: Log, policy_ids: &[String]) -> Self {
+    /// A confidential VM.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn virtcca(evidence: &VirtccaEvidence, policy_ids: &[String]) -> Result<Self> {
+        let evidence = RawValue::from_string(evidence.to_gta_json()).map_err(|error| unwritable(&error))?;
+        Ok(Self { attester_type: AttesterType::VirtCca, evidence, policy_ids: policy_ids.to_vec() })
+    }
+
+    fn tpm(attester_type: AttesterType, quoted: &Quoted, log: Log, policy_ids: &[String]) -> Result<Self> {
         let quote = Quote {
             quote_data: STANDARD.encode(&quoted.attest),
             signature: STANDARD.encode(&quoted.signature),
         };
         let evidence = TpmEvidence { quote, pcrs: Pcrs::new(&quoted.values), logs: [log] };
-        Self { attester_type, evidence, policy_ids: policy_ids.to_vec() }
+        let evidence = to_raw_value(&evidence).map_err(|error| unwritable(&error))?;
+        Ok(Self { attester_type, evidence, policy_ids: policy_ids.to_vec() })
     }
+}
+
+fn unwritable(error: &serde_json::Error) -> Error {
+    Error::Request(error.to_string())
 }
 
 impl Log {

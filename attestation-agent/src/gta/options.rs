@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -13,9 +14,10 @@ use zeroize::Zeroizing;
 
 use super::attest::Attester;
 use super::authority::{ApiKey, Authority};
-use super::machine::{BootLog, Machine, Secrets};
+use super::machine::{BootLog, Machine, Monitor, Secrets};
 use super::measurement::{AttesterType, TokenFormat};
 use super::schedule::Schedule;
+use crate::collect::Guest;
 use crate::config::missing;
 use crate::{Error, Result, config};
 
@@ -94,6 +96,16 @@ pub struct Options {
     /// IMA's log, binary [default: /sys/kernel/security/ima/binary_runtime_measurements]
     #[arg(long, value_name = "FILE")]
     pub ima_log: Option<PathBuf>,
+    /// Directory of the kernel's TSM reports, for virt_cca [default: /sys/kernel/config/tsm/report]
+    #[arg(long, value_name = "DIR")]
+    pub tsm_root: Option<PathBuf>,
+    /// The platform's certificate, for virtCCA tokens that come as TSM reports [default:
+    /// /etc/attestation-agent/device-certificate.pem]
+    #[arg(long, value_name = "FILE")]
+    pub device_certificate: Option<PathBuf>,
+    /// Whether IMA's log goes along with virt_cca [default: false]
+    #[arg(long, value_name = "BOOL")]
+    pub virtcca_ima: Option<bool>,
     /// Policies that must accept this machine beside those of the tenant; several with commas
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub policy_ids: Option<Vec<String>>,
@@ -161,6 +173,9 @@ impl Options {
             boot_pcrs: self.boot_pcrs.or(other.boot_pcrs),
             boot_log: self.boot_log.or(other.boot_log),
             ima_log: self.ima_log.or(other.ima_log),
+            tsm_root: self.tsm_root.or(other.tsm_root),
+            device_certificate: self.device_certificate.or(other.device_certificate),
+            virtcca_ima: self.virtcca_ima.or(other.virtcca_ima),
             policy_ids: self.policy_ids.or(other.policy_ids),
             token_format: self.token_format.or(other.token_format),
             token_file: self.token_file.or(other.token_file),
@@ -207,7 +222,7 @@ impl Options {
         let attesters = self.attesters.clone();
         let attesters = attesters.unwrap_or_else(|| vec![AttesterType::TpmBoot, AttesterType::TpmIma]);
         if attesters.is_empty() {
-            return Err(option("--attesters", "at least one of tpm_boot and tpm_ima is attested"));
+            return Err(option("--attesters", "at least one of tpm_boot, tpm_ima and virt_cca is attested"));
         }
         let policy_ids = self.policy_ids.clone().unwrap_or_default();
         if policy_ids.len() > MAX_POLICIES {
@@ -251,9 +266,19 @@ impl Options {
                 path: self.boot_log.clone().unwrap_or_else(|| DEFAULT_BOOT_LOG.into()),
             },
             ima_log: self.ima_log.clone().unwrap_or_else(|| DEFAULT_IMA_LOG.into()),
+            monitor: self.monitor(),
             policy_ids,
             token_format: self.token_format.unwrap_or_default(),
         })
+    }
+
+    fn monitor(&self) -> Monitor {
+        let places = config::Options {
+            tsm_root: self.tsm_root.clone(),
+            device_certificate: self.device_certificate.clone(),
+            ..config::Options::default()
+        };
+        Monitor { source: Arc::new(Guest::new(places.places())), ima: self.virtcca_ima.unwrap_or(false) }
     }
 
     fn node_id(&self) -> Result<String> {

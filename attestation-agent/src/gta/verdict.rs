@@ -28,13 +28,14 @@ pub struct Reason {
 pub fn reasons(token: &str) -> Vec<Reason> {
     let Some(claims) = claims(token) else { return Vec::new() };
     let mut reasons = Vec::new();
-    for kind in [AttesterType::TpmBoot, AttesterType::TpmIma] {
+    for kind in [AttesterType::TpmBoot, AttesterType::TpmIma, AttesterType::VirtCca] {
         let name = kind.name();
         // An EAT has its results at the top, an EAR in submodules.
         let part = claims.get(name).or_else(|| claims.get("submods")?.get(name));
         let Some(part) = part else { continue };
         let logs = part.pointer("/evidence/logs").and_then(Value::as_array).into_iter().flatten();
-        for reason in logs.filter_map(|log| log.get("reason")) {
+        let of_the_vm = part.pointer("/evidence/reason").into_iter();
+        for reason in logs.filter_map(|log| log.get("reason")).chain(of_the_vm) {
             reasons.push(Reason {
                 attester_type: name,
                 code: text(reason.get("code")),

@@ -1,6 +1,7 @@
 //! The objects inside envelopes, one per kind of environment and dialect.
 
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -198,4 +199,15 @@ impl TryFrom<Gta> for VirtccaEvidence {
         }
         Ok(Self { token: inner.vcca_token.0, device_certificate: inner.dev_cert.0, logs })
     }
+}
+
+/// The object of Global Trust Authority.
+pub(super) fn write_gta(evidence: &VirtccaEvidence) -> Value {
+    let base64 = |bytes: &[u8]| STANDARD.encode(bytes);
+    let log = |kind: &str, data: &[u8]| json!({ "log_type": kind, "log_data": base64(data) });
+    let mut logs = Vec::new();
+    logs.extend(evidence.logs.ima.as_deref().map(|ima| log("ImaLog", ima)));
+    logs.extend(evidence.logs.boot.as_ref().map(|boot| log("CCEL", &boot.data)));
+    let certificate = base64(&evidence.device_certificate);
+    json!({ "vcca_token": base64(&evidence.token), "dev_cert": certificate, "logs": logs })
 }

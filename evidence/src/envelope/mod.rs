@@ -113,6 +113,12 @@ impl VirtccaEvidence {
             .map_err(|source| EnvelopeError::Inner { tee: Tee::Virtcca, source })?;
         evidence.try_into()
     }
+
+    /// Writes that object.
+    #[must_use]
+    pub fn to_gta_json(&self) -> String {
+        inner::write_gta(self).to_string()
+    }
 }
 
 /// Logs that explain extensible measurements. An empty log is no log.

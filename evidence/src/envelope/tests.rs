@@ -144,6 +144,9 @@ fn t13_every_dialect_and_spelling_gives_the_same_evidence() {
         "logs": [{"log_type": "ImaLog", "log_data": "+wM="}, {"log_type": "CCEL", "log_data": "/wQ="}],
     }});
     assert_eq!(Evidence::from_json(gta.to_string().as_bytes()).unwrap(), Evidence::Virtcca(virtcca()));
+    // It has no place for the ACPI table.
+    let written = virtcca().to_gta_json();
+    assert_eq!(VirtccaEvidence::from_gta_json(written.as_bytes()).unwrap(), virtcca());
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! `attestation-agent gta`: this machine's TPM, attested by a Global Trust Authority.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use attestation_agent::config::Options;
 use attestation_agent::environment::System;
 use attestation_agent::gta::machine::{Challenge, Machine};
 use attestation_agent::gta::measurement::NonceType;
+use attestation_agent::gta::respond::Responder;
 use attestation_agent::gta::{self, Outcome, schedule};
+use attestation_agent::rest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
@@ -73,6 +77,9 @@ enum GtaCommand {
     Run {
         #[command(flatten)]
         common: Common,
+        /// Allow to listen on an address that others than this machine can reach: whoever does gets its tokens
+        #[arg(long)]
+        allow_remote: bool,
     },
 }
 
@@ -135,13 +142,24 @@ pub async fn run(args: GtaArgs) -> Result<ExitCode> {
             println!("{}", serde_json::to_string(&Machine::answer(&machine, &challenge, None)?.request)?);
             Ok(ExitCode::SUCCESS)
         }
-        GtaCommand::Run { common } => attest_until_told(&common.resolve()?).await,
+        GtaCommand::Run { common, allow_remote } => attest_until_told(common.resolve()?, allow_remote).await,
     }
 }
 
-async fn attest_until_told(options: &gta::Options) -> Result<ExitCode> {
+async fn attest_until_told(options: gta::Options, allow_remote: bool) -> Result<ExitCode> {
     let (attester, times) = (options.attester()?, options.schedule()?);
+    let addresses = options.listen.clone().unwrap_or_default();
+    let modes = Options { socket_mode: options.socket_mode, ..Options::default() };
+    let listeners = crate::listen(addresses, modes.socket_mode()?, allow_remote).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    if !listeners.is_empty() {
+        let listening: Vec<String> = listeners
+            .iter()
+            .map(|listener| Ok(listener.address()?.to_string()))
+            .collect::<io::Result<_>>()?;
+        println!("{}", json!({ "listening": listening }));
+    }
+    let responder = Arc::new(Responder(attester.clone()));
     let mut report = |result: &attestation_agent::Result<Outcome>| {
         let line = match result {
             Ok(outcome) => serde_json::to_value(outcome).map(|mut line| {
@@ -158,11 +176,14 @@ async fn attest_until_told(options: &gta::Options) -> Result<ExitCode> {
             Err(error) => tracing::error!(%error, "cannot write a report"),
         }
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = schedule::run(&attester, times, &System, &mut report) => {}
-    }
+    let told = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = schedule::run(&attester, times, &System, &mut report) => {}
+        }
+    };
+    rest::serve(responder, listeners, told).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -152,7 +152,9 @@ async fn run_daemon(args: DaemonArgs) -> Result<ExitCode> {
         dialect: options.dialect(),
         apps: options.app_list.clone().unwrap_or_default(),
     };
-    let listeners = listen(&options, allow_remote).await?;
+    let default = ListenAddress::Tcp(([127, 0, 0, 1], 8081).into());
+    let addresses = options.listen.clone().unwrap_or_else(|| vec![default]);
+    let listeners = listen(addresses, options.socket_mode()?, allow_remote).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let agent = Arc::new(Agent::new(setup));
@@ -171,10 +173,11 @@ async fn run_daemon(args: DaemonArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn listen(options: &Options, allow_remote: bool) -> Result<Vec<Listener>> {
-    let default = ListenAddress::Tcp(([127, 0, 0, 1], 8081).into());
-    let addresses = options.listen.clone().unwrap_or_else(|| vec![default]);
-    let socket_mode = options.socket_mode()?;
+async fn listen(
+    addresses: Vec<ListenAddress>,
+    socket_mode: u32,
+    allow_remote: bool,
+) -> Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         if !address.is_local() && !allow_remote {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +14,10 @@ use attestation_agent::environment::System;
 use attestation_agent::gta::machine::Challenge;
 use attestation_agent::gta::measurement::{AttesterType, NonceType};
 use attestation_agent::gta::options::KeyAlgorithm;
+use attestation_agent::gta::respond::Responder;
 use attestation_agent::gta::schedule::{self, Schedule};
 use attestation_agent::gta::{Attester, Options, Outcome};
+use attestation_agent::rest::{self, ListenAddress, Listener};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use evidence::bank::Bank;
@@ -26,6 +28,7 @@ use evidence::tcg::{EventLog, EventType, Variable};
 use serde_json::{Value, json};
 use support::{Signer, World};
 use test_swtpm::Swtpm;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use verifier::testing::{NOW, VirtccaMint};
 
 const DATABASE: support::Database = support::Database::Sqlite;
@@ -382,4 +385,63 @@ async fn a_virtcca_guest_is_attested_by_itself_and_with_its_tpm_by_one_nonce() {
     // The name is that of a TPM now.
     let without = guest(&[AttesterType::VirtCca], "both", &mint);
     assert!(without.attest(None).await.is_err());
+}
+
+/// Asks an agent over its socket; gives status and body.
+async fn ask(socket: &Path, path: &str, body: &Value) -> (u16, Value) {
+    let body = body.to_string();
+    let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: agent\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all((head + &body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+#[tokio::test]
+async fn programs_on_the_machine_have_fresh_tokens_and_evidence_for_others() {
+    const TOKENS: &str = "/global-trust-authority/agent/v1/tokens";
+    const EVIDENCES: &str = "/global-trust-authority/agent/v1/evidences";
+    let machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
+    let socket = machine.path("agent.sock");
+    let listener = Listener::bind(&ListenAddress::Unix(socket.clone()), 0o600).await.unwrap();
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(rest::serve(Arc::new(Responder(attester)), vec![listener], async {
+        stopping.await.unwrap();
+    }));
+    // Passport. Two at once take turns.
+    let wanted = |data: &str| json!({ "attester_data": { "for": data }, "challenge": false });
+    let (alice, bob) = (wanted("alice"), wanted("bob"));
+    let (first, second) = tokio::join!(ask(&socket, TOKENS, &alice), ask(&socket, TOKENS, &bob));
+    for ((status, answer), data) in [(first, "alice"), (second, "bob")] {
+        assert_eq!((status, &answer["attestation_status"]), (200, &json!("pass")), "{answer}");
+        let verified = json!({ "token": answer["token"] });
+        let verified = world.agent.post(&world.instance, "/token/verify", &verified).await.ok();
+        assert_eq!(verified["token_body"]["attester_data"]["for"], data);
+    }
+    // Background check: what the agent gives is handed in as it is.
+    let nonce = world.agent.nonce(&world.instance, Some(NODE)).await;
+    let wanted = json!({ "attesters": [{ "attester_type": "tpm_ima" }], "nonce": nonce, "token_fmt": "ear" });
+    let (status, evidence) = ask(&socket, EVIDENCES, &wanted).await;
+    assert_eq!(status, 200, "{evidence}");
+    let (status, token) = world.result(world.agent.post(&world.instance, "/attest", &evidence).await).await;
+    assert_eq!((status.as_str(), &token["submods"]["tpm_ima"]["ear_status"]), ("pass", &json!("affirming")));
+    assert_eq!(token["submods"]["tpm_boot"], Value::Null);
+    // What is no question, and what is none of the machine.
+    for (path, body, expected) in [
+        (EVIDENCES, json!({}), (400, "request_malformed")),
+        (EVIDENCES, json!({ "nonce": "" }), (400, "request_malformed")),
+        (TOKENS, json!({ "attester_info": [{ "attester_type": "virt_cca" }] }), (400, "request_malformed")),
+        (TOKENS, json!({ "attester_info": [{ "policy_ids": ["nobody"] }] }), (400, "policy_unknown")),
+        ("/tokens", json!({}), (404, "not_found")),
+    ] {
+        let (status, answer) = ask(&socket, path, &body).await;
+        assert_eq!((status, answer["code"].as_str().unwrap()), expected, "{answer}");
+    }
+    stop.send(()).unwrap();
+    serving.await.unwrap();
+    assert!(!socket.exists());
 }

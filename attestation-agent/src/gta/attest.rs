@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 use super::authority::{Answer, Authority, Session};
 use super::machine::{Challenge, Identity, Machine};
@@ -23,14 +25,13 @@ const NODE_EXISTS: &str = "node_exists";
 /// Attests this machine to an authority.
 #[derive(Clone)]
 pub struct Attester {
-    /// The authority.
-    pub authority: Authority,
+    authority: Authority,
     /// The machine.
     pub machine: Machine,
-    /// The file of what is remembered.
-    pub state: PathBuf,
-    /// The file for tokens.
-    pub token_file: Option<PathBuf>,
+    state: PathBuf,
+    token_file: Option<PathBuf>,
+    /// Clones take turns: two attestations at once would both send what the authority wants to have once.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What came of an attestation.
@@ -53,11 +54,18 @@ pub struct Outcome {
 }
 
 impl Attester {
+    /// Attests `machine` to `authority`. In the file `state` is what is remembered, in `token_file` the last token.
+    #[must_use]
+    pub fn new(authority: Authority, machine: Machine, state: PathBuf, token_file: Option<PathBuf>) -> Self {
+        Self { authority, machine, state, token_file, turn: Arc::default() }
+    }
+
     /// Enrols this machine, if it was not enrolled with its present attestation key. Gives that key's name.
     ///
     /// # Errors
     /// If the TPM or the authority cannot be used, or the authority refuses.
     pub async fn enrol(&self) -> Result<String> {
+        let _turn = self.turn.lock().await;
         let identity = self.on_machine(Machine::identity).await?;
         let mut state = self.remembered()?;
         if state.enrolled.as_ref() == Some(&identity.ak_name) {
@@ -102,6 +110,7 @@ impl Attester {
     /// # Errors
     /// If the TPM or the authority cannot be used, or the evidence is not taken. That the machine is refused is no error.
     pub async fn attest(&self, attester_data: Option<&Value>) -> Result<Outcome> {
+        let _turn = self.turn.lock().await;
         let mut state = self.remembered()?;
         let mut session = self.authority.connect().await?;
         let (mut sent, mut answer) = self.attest_once(&mut session, attester_data, state.ima).await?;
@@ -146,7 +155,7 @@ impl Attester {
         Ok((collected.ima, answer))
     }
 
-    async fn on_machine<T: Send + 'static>(
+    pub(crate) async fn on_machine<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Machine) -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -19,6 +19,7 @@ use super::measurement::{AttesterType, TokenFormat};
 use super::schedule::Schedule;
 use crate::collect::Guest;
 use crate::config::missing;
+use crate::rest::ListenAddress;
 use crate::{Error, Result, config};
 
 /// GTA's default handle.
@@ -125,6 +126,13 @@ pub struct Options {
     /// [default: 60]
     #[arg(long, value_name = "SECONDS")]
     pub spread: Option<u64>,
+    /// Where gta run answers programs that want tokens or evidence: ADDRESS:PORT, unix:PATH or vsock:PORT; several with
+    /// commas [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub listen: Option<Vec<ListenAddress>>,
+    /// Permission bits of Unix sockets, in octal [default: 600]
+    #[arg(long, value_name = "MODE")]
+    pub socket_mode: Option<String>,
 }
 
 /// What a new attestation key is.
@@ -182,6 +190,8 @@ impl Options {
             state: self.state.or(other.state),
             interval: self.interval.or(other.interval),
             spread: self.spread.or(other.spread),
+            listen: self.listen.or(other.listen),
+            socket_mode: self.socket_mode.or(other.socket_mode),
         }
     }
 
@@ -190,12 +200,8 @@ impl Options {
     /// # Errors
     /// If an option is missing or cannot be used.
     pub fn attester(&self) -> Result<Attester> {
-        Ok(Attester {
-            authority: self.authority()?,
-            machine: self.machine()?,
-            state: self.state.clone().unwrap_or_else(|| DEFAULT_STATE.into()),
-            token_file: self.token_file.clone(),
-        })
+        let state = self.state.clone().unwrap_or_else(|| DEFAULT_STATE.into());
+        Ok(Attester::new(self.authority()?, self.machine()?, state, self.token_file.clone()))
     }
 
     fn authority(&self) -> Result<Authority> {

@@ -29,18 +29,44 @@ use zeroize::Zeroizing;
 pub use self::call::{Call, Path, read};
 pub use self::listen::{ListenAddress, Listener};
 pub use self::problem::Problem;
-pub use self::serve::serve;
+pub use self::serve::{Bounds, Interface, serve};
 use crate::agent::Agent;
 
 /// What is answered with status 200.
-enum Body {
+pub enum Body {
+    /// Plain text.
     Text(String),
+    /// JSON.
     Json(Zeroizing<String>),
 }
 
 impl Body {
-    fn json(value: &Value) -> Self {
+    pub(crate) fn json(value: &Value) -> Self {
         Self::Json(Zeroizing::new(value.to_string()))
+    }
+}
+
+impl Interface for Agent {
+    type Path = Path;
+
+    fn paths() -> Vec<&'static str> {
+        Path::ALL.map(|(name, _)| name).to_vec()
+    }
+
+    fn find(path: &str) -> Option<Path> {
+        Path::find(path)
+    }
+
+    fn bounds(path: Path) -> Bounds {
+        Bounds {
+            body: path.body_limit(),
+            takes_turns: path == Path::Evidence,
+            scarce: path == Path::ActiveToken,
+        }
+    }
+
+    async fn answer(&self, path: Path, query: Option<&str>, body: &[u8]) -> Result<Body, Problem> {
+        answer(self, read(path, query, body)?).await
     }
 }
 

@@ -21,7 +21,7 @@ impl Problem {
         Self { status, title, code: code.to_owned(), step: None, detail: detail.into() }
     }
 
-    pub(super) fn request(detail: String) -> Self {
+    pub(crate) fn request(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "request_malformed", "The request is malformed", detail)
     }
 
@@ -30,8 +30,8 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, code, "The request is malformed", detail)
     }
 
-    pub(super) fn not_found() -> Self {
-        let detail = format!("there are {}", super::Path::ALL.map(|(name, _)| name).join(", "));
+    pub(super) fn not_found(paths: &[&str]) -> Self {
+        let detail = format!("there are {}", paths.join(", "));
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such path", detail)
     }
 

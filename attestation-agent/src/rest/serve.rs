@@ -16,20 +16,19 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::Body;
 use super::listen::{Listener, Peer, Stream};
 use super::peers::{Peers, Slot};
 use super::problem::Problem;
-use super::{Body, Path, answer, call};
-use crate::agent::Agent;
 
 /// Longest request head read, in bytes. Without the bound any program in the guest could make the agent run out of
 /// memory.
 const MAX_HEAD_LEN: usize = 16 * 1024;
 /// Most connections at a time; further ones wait. Without the bound, idle connections use up the file descriptors.
 const MAX_CONNECTIONS: usize = 64;
-/// Most requests with evidence at a time; further ones wait. Their bodies can be tens of megabytes, and all connections
-/// together would take all memory.
-const MAX_EVIDENCE_REQUESTS: usize = 2;
+/// Most requests at a time of those that take turns; further ones wait. With evidence, their bodies can be tens of megabytes,
+/// and all connections together would take all memory.
+const MAX_TURNS: usize = 2;
 /// Time for a request to arrive; without it, [`MAX_CONNECTIONS`] silent programs keep everyone else out.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Pause after a failure to accept; without it a lasting failure would take the whole CPU.
@@ -37,13 +36,51 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time to finish what was begun when the daemon is asked to stop.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
 
+/// What can be asked for on listeners, with `GET` or `POST`.
+pub trait Interface: Send + Sync + 'static {
+    /// A path that there is.
+    type Path: Copy + Send + Sync;
+
+    /// The paths, for whoever asks for another.
+    fn paths() -> Vec<&'static str>;
+
+    /// The path of this name.
+    fn find(path: &str) -> Option<Self::Path>;
+
+    /// What bounds a request for it.
+    fn bounds(path: Self::Path) -> Bounds;
+
+    /// Answers a request.
+    fn answer(
+        &self,
+        path: Self::Path,
+        query: Option<&str>,
+        body: &[u8],
+    ) -> impl Future<Output = Result<Body, Problem>> + Send;
+}
+
+/// What bounds a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Longest body, in bytes.
+    pub body: usize,
+    /// Whether such requests take turns: they need much memory, or a device that does one thing at a time.
+    pub takes_turns: bool,
+    /// Whether one program may have few of them in a second.
+    pub scarce: bool,
+}
+
 /// Answers requests on all `listeners` until `shutdown` completes.
-pub async fn serve(agent: Arc<Agent>, listeners: Vec<Listener>, shutdown: impl Future<Output = ()>) {
+pub async fn serve<I: Interface>(
+    interface: Arc<I>,
+    listeners: Vec<Listener>,
+    shutdown: impl Future<Output = ()>,
+) {
     let (stop, stopping) = watch::channel(());
     let server = Server {
-        agent,
+        interface,
         slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-        evidence: Arc::new(Semaphore::new(MAX_EVIDENCE_REQUESTS)),
+        turns: Arc::new(Semaphore::new(MAX_TURNS)),
         peers: Peers::default(),
     };
     let mut tasks = JoinSet::new();
@@ -55,15 +92,26 @@ pub async fn serve(agent: Arc<Agent>, listeners: Vec<Listener>, shutdown: impl F
     while tasks.join_next().await.is_some() {}
 }
 
-#[derive(Clone)]
-struct Server {
-    agent: Arc<Agent>,
+struct Server<I> {
+    interface: Arc<I>,
     slots: Arc<Semaphore>,
-    evidence: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     peers: Peers,
 }
 
-impl Server {
+impl<I> Clone for Server<I> {
+    fn clone(&self) -> Self {
+        let Self { interface, slots, turns, peers } = self;
+        Self {
+            interface: Arc::clone(interface),
+            slots: Arc::clone(slots),
+            turns: Arc::clone(turns),
+            peers: peers.clone(),
+        }
+    }
+}
+
+impl<I: Interface> Server<I> {
     async fn listen(self, listener: Listener, mut stopping: watch::Receiver<()>) {
         let mut connections = JoinSet::new();
         loop {
@@ -148,21 +196,19 @@ impl Server {
     }
 
     async fn route(&self, slot: &Slot, request: Request<Incoming>) -> Result<Body, Problem> {
-        let path = Path::find(request.uri().path());
-        if !slot.request(path == Some(Path::ActiveToken), Instant::now()) {
+        let path = I::find(request.uri().path());
+        let bounds = path.map(I::bounds);
+        if !slot.request(bounds.is_some_and(|bounds| bounds.scarce), Instant::now()) {
             return Err(Problem::rate_limited());
         }
-        let path = path.ok_or_else(Problem::not_found)?;
+        let (Some(path), Some(bounds)) = (path, bounds) else { return Err(Problem::not_found(&I::paths())) };
         if !matches!(*request.method(), Method::GET | Method::POST) {
             return Err(Problem::method_not_allowed());
         }
         let query = request.uri().query().map(str::to_owned);
-        let _permit = match path {
-            Path::Evidence => self.evidence.acquire().await.ok(),
-            _ => None,
-        };
-        let body = read(request, path.body_limit()).await?;
-        answer(&self.agent, call::read(path, query.as_deref(), &body)?).await
+        let _permit = if bounds.takes_turns { self.turns.acquire().await.ok() } else { None };
+        let body = read(request, bounds.body).await?;
+        self.interface.answer(path, query.as_deref(), &body).await
     }
 }
 

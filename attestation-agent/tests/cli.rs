@@ -123,4 +123,10 @@ fn a_machine_without_a_tpm_or_an_authority_is_told_what_is_missing() {
     assert!(gta("evidence", &["--nonce", ""]).contains("--nonce"));
     assert!(gta("evidence", &["--nonce", "%"]).contains("--nonce"));
     assert!(gta("evidence", &["--nonce", "AA==", "--tpm", "/dev/tpm0"]).contains("--tpm"));
+    // Nobody's address (RFC 5737).
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "key").unwrap();
+    let service = ["--service", "http://127.0.0.1:1", "--tenant", "t", "--listen", "192.0.2.1:0"];
+    let file = ["--api-key-file", key.path().to_str().unwrap()];
+    assert!(gta("run", &[&service[..], &file].concat()).contains("--allow-remote"));
 }

@@ -189,6 +189,10 @@ fn a_quote_is_of_what_was_asked_for() {
     fewer[bitmap] = 0x83;
     let fewer = quote_of(&[zeros(0), quoted(&fewer)], NONCE).unwrap_err();
     assert!(matches!(fewer, Error::Registers { .. }), "{fewer:?}");
+    // More than the answer says that it has, where what follows the parameters is not looked at.
+    let mut longer = quoted(&right);
+    longer.push(0);
+    assert!(matches!(quote_of(&[zeros(0), longer], NONCE), Err(Error::Answer(TpmError::Value { .. }))));
     // A certification is no quote.
     let mut certify = right;
     certify[5] = 0x17;

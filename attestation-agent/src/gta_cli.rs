@@ -121,8 +121,7 @@ pub async fn run(args: GtaArgs) -> Result<ExitCode> {
         }
         GtaCommand::Attest { common, data, report } => {
             let attester = common.resolve()?.attester()?;
-            attester.ensure_enrolled().await?;
-            let outcome = attester.attest(data.attester_data.as_ref()).await?;
+            let outcome = attester.enrol_and_attest(data.attester_data.as_ref()).await?;
             match report {
                 ReportFormat::Json => {
                     println!("{}", serde_json::to_string(&outcome)?);

@@ -205,7 +205,7 @@ async fn what_the_log_does_not_explain_is_refused_until_the_machine_is_started_a
         ..machine.options(&world, world.instance.listen().await)
     };
     let attester = options.attester().unwrap();
-    attester.ensure_enrolled().await.unwrap();
+    assert!(attester.enrol_and_attest(None).await.unwrap().accepted);
     machine.measure("/usr/bin/web", &[1; 32]);
     assert!(attest(&attester).await.accepted);
 
@@ -231,9 +231,8 @@ async fn an_authority_that_has_forgotten_the_log_gets_all_of_it() {
     let mut machine = Machine::start();
     let world = world(&machine, &[("/usr/bin/web", 1)]).await;
     let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
-    attester.ensure_enrolled().await.unwrap();
     machine.measure("/usr/bin/web", &[1; 32]);
-    attest(&attester).await;
+    attester.enrol_and_attest(None).await.unwrap();
     assert_eq!(entries(&attest(&attester).await), (Some(2), Some(2)));
     assert_eq!(world.home.sql("DELETE FROM tpm_states").await, 1);
     let outcome = attest(&attester).await;
@@ -247,16 +246,38 @@ async fn an_authority_that_has_forgotten_the_log_gets_all_of_it() {
 }
 
 #[tokio::test]
+async fn a_machine_that_was_forgotten_is_enrolled_anew_and_one_that_forgot_is_still_known() {
+    let mut machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
+    machine.measure("/usr/bin/web", &[1; 32]);
+    assert!(attester.enrol_and_attest(None).await.unwrap().accepted);
+    // The machine was started anew, and what is below /run is gone.
+    std::fs::remove_file(machine.path("state.json")).unwrap();
+    assert_eq!(code(attester.enrol().await), "node_exists");
+    let outcome = attester.enrol_and_attest(None).await.unwrap();
+    assert!(outcome.accepted && entries(&outcome) == (Some(0), Some(2)));
+    // That is remembered: it is not enrolled in vain each time.
+    attester.enrol().await.unwrap();
+    let all = json!({ "delete_type": "all" });
+    world.admin.delete(&world.instance, "/node", &all).await.ok();
+    assert_eq!(code(attester.attest(None).await), "node_unknown");
+    assert!(attester.enrol_and_attest(None).await.unwrap().accepted);
+    let nodes = world.admin.get(&world.instance, "/node").await.ok();
+    assert_eq!(nodes["nodes"][0]["provenance"]["kind"], "activated");
+}
+
+#[tokio::test]
 async fn another_tpm_is_not_taken_for_the_machine() {
     let (machine, thief) = (Machine::start(), Machine::start());
     let world = world(&machine, &[("/usr/bin/web", 1)]).await;
-    trust(&world, "thief", &thief.tpm).await;
     let port = world.instance.listen().await;
     machine.options(&world, port).attester().unwrap().enrol().await.unwrap();
     let other = thief.options(&world, port).attester().unwrap();
+    assert_eq!(code(other.enrol_and_attest(None).await), "certificate_untrusted");
+    trust(&world, "thief", &thief.tpm).await;
     assert_eq!(code(other.enrol().await), "node_exists");
-    other.ensure_enrolled().await.unwrap();
-    assert_eq!(code(other.attest(None).await), "quote_signature_invalid");
+    assert_eq!(code(other.enrol_and_attest(None).await), "quote_signature_invalid");
     // The manufacturer of the thief is believed: under a name of its own it is somebody.
     let own = Options { node_id: Some("thief".to_owned()), ..thief.options(&world, port) };
     own.attester().unwrap().enrol().await.unwrap();
@@ -370,8 +391,7 @@ async fn a_virtcca_guest_is_attested_by_itself_and_with_its_tpm_by_one_nonce() {
         attester
     };
     let alone = guest(&[AttesterType::VirtCca], "cvm", &mint);
-    alone.ensure_enrolled().await.unwrap();
-    let outcome = attest(&alone).await;
+    let outcome = alone.enrol_and_attest(None).await.unwrap();
     assert!(outcome.accepted, "{:?}", outcome.reasons);
     let mut other = mint.clone();
     other.cvm.rim = Digest::from_slice(&[0x77; 32]).unwrap();
@@ -379,8 +399,7 @@ async fn a_virtcca_guest_is_attested_by_itself_and_with_its_tpm_by_one_nonce() {
     assert_eq!((refused(&outcome).0, refused(&outcome).1), ("virt_cca", "rim_mismatch"));
 
     let both = guest(&[AttesterType::VirtCca, AttesterType::TpmBoot, AttesterType::TpmIma], "both", &mint);
-    both.ensure_enrolled().await.unwrap();
-    let outcome = attest(&both).await;
+    let outcome = both.enrol_and_attest(None).await.unwrap();
     assert!(outcome.accepted && entries(&outcome) == (Some(0), Some(1)), "{:?}", outcome.reasons);
     // The name is that of a TPM now.
     let without = guest(&[AttesterType::VirtCca], "both", &mint);

@@ -21,6 +21,8 @@ use crate::{Error, Result, whole_file};
 const LOG_MISMATCH: &str = "log_mismatch";
 /// The code by which it says that a node of this name is there.
 const NODE_EXISTS: &str = "node_exists";
+/// The code by which it says that there is none.
+const NODE_UNKNOWN: &str = "node_unknown";
 
 /// Attests this machine to an authority.
 #[derive(Clone)]
@@ -66,15 +68,14 @@ impl Attester {
     /// If the TPM or the authority cannot be used, or the authority refuses.
     pub async fn enrol(&self) -> Result<String> {
         let _turn = self.turn.lock().await;
-        let identity = self.on_machine(Machine::identity).await?;
-        let mut state = self.remembered()?;
-        if state.enrolled.as_ref() == Some(&identity.ak_name) {
-            return Ok(identity.ak_name);
+        let ak_name = self.on_machine(Machine::ak_name).await?;
+        if self.remembered()?.enrolled.as_ref() != Some(&ak_name) {
+            // An endorsement key takes a TPM seconds to make: not before it is needed.
+            let identity = self.on_machine(Machine::identity).await?;
+            self.prove(&identity).await?;
+            self.remember(&State { enrolled: Some(ak_name.clone()), ima: None })?;
         }
-        self.prove(&identity).await?;
-        state = State { enrolled: Some(identity.ak_name.clone()), ima: None };
-        self.remember(&state)?;
-        Ok(identity.ak_name)
+        Ok(ak_name)
     }
 
     async fn prove(&self, identity: &Identity) -> Result<()> {
@@ -86,19 +87,34 @@ impl Attester {
         session.activate(&enrolment, &opened).await
     }
 
-    /// Enrols the machine unless the authority knows a node of its name: then that is either this one, whose evidence it will
-    /// take, or another, and it will not. A machine without a TPM is told by its evidence alone.
+    /// Attests the machine, and enrols it before that unless the authority knows a node of its name: then that is either this
+    /// one, whose evidence it will take, or another, and it will not. A machine without a TPM is told by its evidence alone.
     ///
     /// # Errors
-    /// As [`Self::enrol`].
-    pub async fn ensure_enrolled(&self) -> Result<()> {
+    /// As [`Self::enrol`] and [`Self::attest`].
+    pub async fn enrol_and_attest(&self, attester_data: Option<&Value>) -> Result<Outcome> {
         if !self.machine.has_tpm() {
-            return Ok(());
+            return self.attest(attester_data).await;
         }
+        self.ensure_enrolled().await?;
+        match self.attest(attester_data).await {
+            Err(Error::Refused(reason)) if reason.code == NODE_UNKNOWN => {
+                tracing::info!("the authority has forgotten this machine: enrolling it anew");
+                self.remember(&State::default())?;
+                self.ensure_enrolled().await?;
+                self.attest(attester_data).await
+            }
+            attested => attested,
+        }
+    }
+
+    async fn ensure_enrolled(&self) -> Result<()> {
         match self.enrol().await {
             Err(Error::Refused(reason)) if reason.code == NODE_EXISTS => {
                 tracing::info!(node_id = self.machine.node_id, "the authority has a node of this name");
-                Ok(())
+                let mut state = self.remembered()?;
+                state.enrolled = Some(self.on_machine(Machine::ak_name).await?);
+                self.remember(&state)
             }
             enrolled => enrolled.map(drop),
         }

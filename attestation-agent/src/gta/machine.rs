@@ -110,8 +110,6 @@ pub struct Identity {
     pub ek_public: String,
     /// The same.
     pub ak_public: String,
-    /// The attestation key's name, in hexadecimal.
-    pub ak_name: String,
 }
 
 /// What evidence must answer.
@@ -144,6 +142,15 @@ impl Machine {
         Ok(ensure_attestation_key(tpm, self.ak_handle, self.ak_algorithm, &endorsement, &owner)?)
     }
 
+    /// The name of this machine's attestation key, in hexadecimal.
+    ///
+    /// # Errors
+    /// If the TPM cannot be used.
+    pub fn ak_name(&self) -> Result<String> {
+        let mut tpm = Tpm::open(&self.tcti)?;
+        Ok(self.attestation_key(&mut tpm)?.public.name().to_string())
+    }
+
     /// The keys of this machine, and the certificate that says who made its TPM.
     ///
     /// # Errors
@@ -164,12 +171,7 @@ impl Machine {
         let key = EndorsementKey::create(&mut tpm, self.endorsement_key, &endorsement, &owner)?;
         let ek_public = STANDARD.encode(key.public().encode());
         key.flush(&mut tpm)?;
-        Ok(Identity {
-            ek_certificate,
-            ek_public,
-            ak_public: STANDARD.encode(attestation.public.encode()),
-            ak_name: attestation.public.name().to_string(),
-        })
+        Ok(Identity { ek_certificate, ek_public, ak_public: STANDARD.encode(attestation.public.encode()) })
     }
 
     /// Opens a credential that was made for the keys of this machine.

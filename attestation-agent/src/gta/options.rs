@@ -24,7 +24,8 @@ use crate::{Error, Result, config};
 
 /// GTA's default handle.
 const DEFAULT_AK: Handle = Handle(0x8101_0020);
-const DEFAULT_STATE: &str = "/var/lib/attestation-agent/gta.json";
+/// On a file system that IMA's policy `tcb` does not measure, unlike what is read below /var: its content changes all the time.
+const DEFAULT_STATE: &str = "/run/attestation-agent-gta/state.json";
 const DEFAULT_BOOT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 const DEFAULT_IMA_LOG: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -116,7 +117,8 @@ pub struct Options {
     /// Keep the last token in this file while it says that the machine is accepted
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// File in which is remembered how far the IMA log was sent [default: /var/lib/attestation-agent/gta.json]
+    /// File in which is remembered how far the IMA log was sent [default:
+    /// /run/attestation-agent-gta/state.json]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
     /// Seconds between two attestations, give or take a tenth [default: 3600]

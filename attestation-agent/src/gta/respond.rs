@@ -104,8 +104,7 @@ impl Responder {
     async fn token(&self, request: TokenRequest) -> Result<Body, Problem> {
         let mut attester = self.0.clone();
         narrow(&mut attester.machine, request.attester_info, request.token_fmt)?;
-        attester.ensure_enrolled().await?;
-        let outcome = attester.attest(request.attester_data.as_ref()).await?;
+        let outcome = attester.enrol_and_attest(request.attester_data.as_ref()).await?;
         Ok(Body::json(&json!({
             "token": outcome.token,
             "attestation_status": if outcome.accepted { "pass" } else { "fail" },

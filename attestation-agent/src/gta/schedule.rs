@@ -65,7 +65,7 @@ pub async fn run(
     loop {
         tracing::debug!(seconds = wait.as_secs(), "waiting");
         tokio::time::sleep(wait).await;
-        let result = attest(attester).await;
+        let result = attester.enrol_and_attest(None).await;
         report(&result);
         wait = match result {
             Ok(outcome) => {
@@ -82,11 +82,6 @@ pub async fn run(
             }
         };
     }
-}
-
-async fn attest(attester: &Attester) -> Result<Outcome> {
-    attester.ensure_enrolled().await?;
-    attester.attest(None).await
 }
 
 /// What a report of a failure says.

@@ -1,7 +1,9 @@
-//! What is remembered between attestations: in a file, so that a restart of the agent does not send everything again.
+//! What is remembered between attestations: in a file, so that a restart of the agent does not send everything again. It is
+//! of no use once the machine is started anew.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,10 @@ impl State {
             ima: self.ima,
         };
         let text = serde_json::to_vec(&file).map_err(|error| failed("write", path, error.into()))?;
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(|error| failed("write", path, error.into()))?;
+        }
         whole_file::write_private(path, &text).map_err(|error| failed("write", path, error.into()))
     }
 }
@@ -91,7 +97,7 @@ mod tests {
     #[test]
     fn is_read_as_it_was_written_and_for_its_node_only() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("state");
+        let path = directory.path().join("new/state");
         assert_eq!(State::read(&path, "a").unwrap(), State::default());
         let ima = Some(ImaMark { reset_count: 7, next_entry: 1 << 40 });
         let state = State { enrolled: Some("000b".to_owned()), ima };

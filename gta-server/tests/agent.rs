@@ -428,7 +428,7 @@ async fn programs_on_the_machine_have_fresh_tokens_and_evidence_for_others() {
     let socket = machine.path("agent.sock");
     let listener = Listener::bind(&ListenAddress::Unix(socket.clone()), 0o600).await.unwrap();
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(rest::serve(Arc::new(Responder(attester)), vec![listener], async {
+    let serving = tokio::spawn(rest::serve(Arc::new(Responder(attester.clone())), vec![listener], async {
         stopping.await.unwrap();
     }));
     // Passport. Two at once take turns.
@@ -441,6 +441,12 @@ async fn programs_on_the_machine_have_fresh_tokens_and_evidence_for_others() {
         let verified = world.agent.post(&world.instance, "/token/verify", &verified).await.ok();
         assert_eq!(verified["token_body"]["attester_data"]["for"], data);
     }
+    // A token about less forgets nothing, and what a program gets is not everybody's.
+    let boot = json!({ "attester_info": [{ "attester_type": "tpm_boot" }] });
+    assert_eq!(ask(&socket, TOKENS, &boot).await.0, 200);
+    assert!(!machine.path("token").exists());
+    assert_eq!(entries(&attester.attest(None).await.unwrap()), (Some(1), Some(1)));
+    assert!(machine.path("token").exists());
     // Background check: what the agent gives is handed in as it is.
     let nonce = world.agent.nonce(&world.instance, Some(NODE)).await;
     let wanted = json!({ "attesters": [{ "attester_type": "tpm_ima" }], "nonce": nonce, "token_fmt": "ear" });

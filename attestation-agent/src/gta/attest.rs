@@ -62,6 +62,12 @@ impl Attester {
         Self { authority, machine, state, token_file, turn: Arc::default() }
     }
 
+    /// The same, whose tokens are for one program: the file for tokens has those that are for everybody.
+    #[must_use]
+    pub fn for_one_program(&self) -> Self {
+        Self { token_file: None, ..self.clone() }
+    }
+
     /// Enrols this machine, if it was not enrolled with its present attestation key. Gives that key's name.
     ///
     /// # Errors
@@ -120,8 +126,8 @@ impl Attester {
         }
     }
 
-    /// Attests the machine. The quotes are bound to `attester_data`, too. Of the IMA
-    /// log only what the authority does not know yet is sent; all of it if that is not taken.
+    /// Attests the machine. The quotes are bound to `attester_data`, too. Of the IMA log only what the authority does not know
+    /// yet is sent; all of it if that is not taken.
     ///
     /// # Errors
     /// If the TPM or the authority cannot be used, or the evidence is not taken. That the machine is refused is no error.
@@ -138,12 +144,12 @@ impl Attester {
             found = reasons(&answer.token);
         }
         let accepted = answer.attestation_status == "pass";
-        let reset_count = sent.map(|mark| mark.reset_count);
-        let known = reset_count.zip(answer.ima_next_entry);
-        let ima = known.map(|(reset_count, next_entry)| ImaMark { reset_count, next_entry });
-        if state.ima != ima {
-            state.ima = ima;
-            self.remember(&state)?;
+        if let Some(ImaMark { reset_count, .. }) = sent {
+            let ima = answer.ima_next_entry.map(|next_entry| ImaMark { reset_count, next_entry });
+            if state.ima != ima {
+                state.ima = ima;
+                self.remember(&state)?;
+            }
         }
         let outcome = Outcome {
             node_id: self.machine.node_id.clone(),

@@ -102,7 +102,7 @@ impl Interface for Responder {
 
 impl Responder {
     async fn token(&self, request: TokenRequest) -> Result<Body, Problem> {
-        let mut attester = self.0.clone();
+        let mut attester = self.0.for_one_program();
         narrow(&mut attester.machine, request.attester_info, request.token_fmt)?;
         let outcome = attester.enrol_and_attest(request.attester_data.as_ref()).await?;
         Ok(Body::json(&json!({
@@ -117,7 +117,7 @@ impl Responder {
         let nonce = nonce.filter(|nonce| (1..=MAX_NONCE).contains(&nonce.len())).ok_or_else(|| {
             Problem::request(format!("nonce has 1 to {MAX_NONCE} bytes, in standard base64"))
         })?;
-        let mut attester = self.0.clone();
+        let mut attester = self.0.for_one_program();
         narrow(&mut attester.machine, request.attesters, request.token_fmt)?;
         let challenge =
             Challenge { nonce_type: request.nonce_type, nonce, attester_data: request.attester_data };

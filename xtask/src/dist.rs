@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::cargo::{ARM, Executable, Workspace};
 
 /// Packages whose programs are shipped.
-const SHIPPED: [&str; 6] = ["vmm", "cli", "attestation-agent", "attestation-service", "gta-server", "gta-client"];
+const SHIPPED: [&str; 6] =
+    ["vmm", "cli", "attestation-agent", "attestation-service", "gta-server", "gta-client"];
 
 /// Options of `dist`.
 #[derive(Debug, clap::Args)]

@@ -139,7 +139,9 @@ impl<'a> Claims<'a> {
 
     /// The claims in every form in which they are told.
     pub fn show(&self) -> Result<Shown, serde_json::Error> {
-        let typed: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
+        let Value::Object(typed) = serde_json::to_value(self)? else {
+            return Err(serde::ser::Error::custom("they are not an object"));
+        };
         let typed = typed.iter().map(|(name, value)| (name.as_str(), Document::from(value)));
         let platform = self.platform.map_or_else(Document::null, |view| view.typed.clone());
         let measured = self.platform.map_or_else(|| Document::from(json!([])), |view| view.measured.clone());

@@ -1,6 +1,6 @@
 //! `attestation-agent gta`: this machine's TPM, attested by a Global Trust Authority.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -156,7 +156,7 @@ async fn attest_until_told(options: gta::Options, allow_remote: bool) -> Result<
             .iter()
             .map(|listener| Ok(listener.address()?.to_string()))
             .collect::<io::Result<_>>()?;
-        println!("{}", json!({ "listening": listening }));
+        writeln!(io::stdout(), "{}", json!({ "listening": listening }))?;
     }
     let responder = Arc::new(Responder(attester.clone()));
     let mut report = |result: &attestation_agent::Result<Outcome>| {
@@ -170,9 +170,10 @@ async fn attest_until_told(options: gta::Options, allow_remote: bool) -> Result<
             }),
             Err(error) => Ok(schedule::failure(error)),
         };
-        match line {
-            Ok(line) => println!("{line}"),
-            Err(error) => tracing::error!(%error, "cannot write a report"),
+        // Machines are attested whether anybody reads the reports or not.
+        let written = line.map_err(io::Error::from).and_then(|line| writeln!(io::stdout(), "{line}"));
+        if let Err(error) = written {
+            tracing::warn!(%error, "cannot write a report");
         }
     };
     let told = async {

@@ -45,7 +45,7 @@ struct Cli {
 
 #[derive(Args)]
 struct Database {
-    /// sqlite:PATH or postgres://USER@HOST/DATABASE
+    /// sqlite:PATH, postgres://USER@HOST/DATABASE or mariadb://USER@HOST/DATABASE
     #[arg(long, env = "GTA_DATABASE", global = true, default_value = "sqlite:gta.db")]
     database: String,
     /// The master key, which seals all others: a file, made if absent, or an AES-256 key that stays in a token, as an RFC 7512

@@ -98,7 +98,8 @@ fn explains_itself_and_its_mistakes() {
     for (arguments, complaint) in [
         (["add-tenant", "a b"].as_slice(), "a tenant's name is"),
         (&["add-key", "nobody", "agent"], "does not exist"),
-        (&["--database", "mysql://x", "fsck"], "sqlite:PATH"),
+        (&["--database", "oracle://x", "fsck"], "sqlite:PATH"),
+        (&["--database", "mysql://x", "fsck"], "mariadb://USER@HOST/DATABASE"),
         (&["fsck", "--heads", "nothing"], "cannot read nothing"),
         (&["serve", "--tls-cert", "nothing", "--tls-key", "key.pem"], "nothing"),
     ] {

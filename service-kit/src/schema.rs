@@ -25,6 +25,8 @@ pub struct Schema {
     pub sqlite: &'static [Step],
     /// For PostgreSQL.
     pub postgres: &'static [Step],
+    /// For MariaDB; none if the service does not run on it.
+    pub mariadb: &'static [Step],
 }
 
 impl Schema {
@@ -33,7 +35,16 @@ impl Schema {
         let of = |directory, steps: &'static [Step]| {
             steps.iter().map(move |step| format!("{directory}/{:04}_{}.sql", step.number, step.name))
         };
-        of("postgres", self.postgres).chain(of("sqlite", self.sqlite))
+        of("mariadb", self.mariadb).chain(of("postgres", self.postgres)).chain(of("sqlite", self.sqlite))
+    }
+
+    /// What a URL of a database looks like, for messages.
+    pub(crate) const fn urls(&self) -> &'static str {
+        if self.mariadb.is_empty() {
+            "sqlite:PATH, sqlite::memory: or postgres://USER@HOST/DATABASE"
+        } else {
+            "sqlite:PATH, sqlite::memory:, postgres://USER@HOST/DATABASE or mariadb://USER@HOST/DATABASE"
+        }
     }
 }
 

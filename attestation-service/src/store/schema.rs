@@ -9,6 +9,7 @@ pub const SCHEMA: Schema = Schema {
         Step { number: 1, name: "initial", sql: include_str!("../../migrations/sqlite/0001_initial.sql") },
         Step { number: 2, name: "corim", sql: include_str!("../../migrations/sqlite/0002_corim.sql") },
     ],
+    mariadb: &[],
     postgres: &[
         Step { number: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") },
         Step { number: 2, name: "corim", sql: include_str!("../../migrations/postgres/0002_corim.sql") },

@@ -58,7 +58,7 @@ impl Home {
         let directory = tempfile::tempdir().unwrap();
         let url = match database {
             Database::Sqlite => format!("sqlite:{}", directory.path().join("db").display()),
-            Database::Postgres => test_postgres::database(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap(),
+            Database::Postgres => test_databases::postgres(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap(),
         };
         Self { directory: Some(directory), url }
     }

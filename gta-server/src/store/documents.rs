@@ -384,7 +384,7 @@ impl Change {
             .await;
         inserted.map_err(|error| match &error {
             sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Exists(kind),
-            _ => StoreError::Database(error),
+            _ => StoreError::from(error),
         })?;
         self.note(kind, &row, false).await
     }

@@ -43,20 +43,22 @@ impl Store {
             j.mac, d.name, d.version AS row_version, d.body, d.key_id AS row_key_id, d.tag AS row_tag
             FROM journal j JOIN documents d ON d.kind = j.kind AND d.tenant = j.tenant AND d.id = j.id
             WHERE j.kind = $1 AND j.tenant = $2 AND j.version = 1 AND j.seq > $3
-            AND substr(d.name, 1, length($4)) = $4 ORDER BY j.seq LIMIT $5";
+            AND substr(d.name, 1, CAST($5 AS INTEGER)) = $4 ORDER BY j.seq LIMIT $6";
         const BEFORE: &str =
             "SELECT j.seq, j.tenant, j.id, j.version, j.gone, j.tag, j.actor, j.at, j.prev, j.key_id,
             j.mac, d.name, d.version AS row_version, d.body, d.key_id AS row_key_id, d.tag AS row_tag
             FROM journal j JOIN documents d ON d.kind = j.kind AND d.tenant = j.tenant AND d.id = j.id
             WHERE j.kind = $1 AND j.tenant = $2 AND j.version = 1 AND j.seq < $3
-            AND substr(d.name, 1, length($4)) = $4 ORDER BY j.seq DESC LIMIT $5";
+            AND substr(d.name, 1, CAST($5 AS INTEGER)) = $4 ORDER BY j.seq DESC LIMIT $6";
         let statement = match direction {
             Direction::After => AFTER,
             Direction::Before => BEFORE,
         };
         let mut numbered = Vec::new();
-        for found in self.db.fetch_all(statement, params![T::KIND.name(), tenant, seq, prefix, limit]).await?
-        {
+        // Databases do not agree on what the length of a text is.
+        let characters = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
+        let params = params![T::KIND.name(), tenant, seq, prefix, characters, limit];
+        for found in self.db.fetch_all(statement, params).await? {
             let entry = RawEntry::read(&found)?;
             let row = RawRow {
                 tenant: entry.tenant.clone(),

@@ -86,9 +86,8 @@ impl KeyRing {
             self.vault.seal(&context(purpose.name(), &id), &secret).await?;
         self.db
             .execute(
-                "INSERT INTO keys (id, purpose, generation, public, content, wrapped_key, master_key)
-                VALUES ($1, $2, (SELECT COALESCE(MAX(generation) + 1, 0) FROM keys WHERE purpose = $2),
-                $3, $4, $5, $6)",
+                "INSERT INTO \"keys\" (id, purpose, generation, public, content, wrapped_key, master_key)
+                SELECT $1, $2, COALESCE(MAX(generation) + 1, 0), $3, $4, $5, $6 FROM \"keys\" WHERE purpose = $2",
                 params![&id, purpose.name(), &public, &content, &wrapped_key, &master_key],
             )
             .await?;
@@ -115,7 +114,7 @@ impl KeyRing {
 
     /// The key with this id, if there is one for this purpose.
     pub(crate) async fn mac(&self, purpose: Purpose, id: &str) -> Result<Option<Arc<hmac::Key>>, StoreError> {
-        const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM keys
+        const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM \"keys\"
             WHERE id = $1 AND purpose = $2";
         match self.known(id) {
             Some((of, Key::Mac(key))) if of == purpose => return Ok(Some(key)),
@@ -136,7 +135,7 @@ impl KeyRing {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn public(&self) -> Result<Vec<Value>, StoreError> {
-        const FIND: &str = "SELECT public FROM keys WHERE purpose = 'token' ORDER BY generation";
+        const FIND: &str = "SELECT public FROM \"keys\" WHERE purpose = 'token' ORDER BY generation";
         let rows = self.db.fetch_all(FIND, params![]).await?;
         let parse = |row: &Row| {
             let public: String = row.get("public")?;
@@ -146,7 +145,8 @@ impl KeyRing {
     }
 
     async fn active(&self, purpose: Purpose) -> Result<(String, Key), StoreError> {
-        const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM keys WHERE purpose = $1
+        const FIND: &str =
+            "SELECT id, purpose, content, wrapped_key, master_key FROM \"keys\" WHERE purpose = $1
             ORDER BY generation DESC, id LIMIT 1";
         let fresh = lock(&self.active).get(&purpose).filter(|(asked, _)| asked.elapsed() < FRESH).cloned();
         if let Some((_, id)) = fresh

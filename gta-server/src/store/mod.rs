@@ -1,4 +1,4 @@
-//! What the service remembers, in SQLite or PostgreSQL. Several instances may share one database.
+//! What the service remembers, in SQLite, PostgreSQL or MariaDB. Several instances may share one database.
 //!
 //! Whoever can write into the database is not trusted by that: what tenants have registered is kept as authenticated
 //! [`documents`], and every change of one in a chained journal, so that a row that was changed, exchanged, restored, removed
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::StatusCode;
-use service_kit::db::{Db, OpenError, params};
+use service_kit::db::{Db, OpenError, is_contention, params};
 use service_kit::environment::Environment;
 use service_kit::problem::Problem;
 use service_kit::vault::{Vault, VaultError};
@@ -56,13 +56,19 @@ pub enum StoreError {
     },
     /// The database failed.
     #[error("the database cannot be used")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     /// A key cannot be opened.
     #[error("a key cannot be sealed or opened")]
     Vault(#[from] VaultError),
     /// A key cannot be made or used.
     #[error("a key cannot be made or used")]
     Key,
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_contention(&error) { Self::Conflict("what is stored") } else { Self::Database(error) }
+    }
 }
 
 impl From<StoreError> for Problem {
@@ -95,8 +101,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` (created with mode 0600 if absent) or `postgres://USER@HOST/DATABASE`, and brings its schema up to
-    /// date.
+    /// Opens `sqlite:PATH` (created with mode 0600 if absent), `postgres://USER@HOST/DATABASE` or
+    /// `mariadb://USER@HOST/DATABASE`, and brings its schema up to date.
     ///
     /// # Errors
     /// [`OpenError`] names the file, or says what the server said; never the URL, which may hold a password.

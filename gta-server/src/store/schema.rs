@@ -25,8 +25,17 @@ macro_rules! steps {
 }
 
 /// What brings a database to this version.
-pub const SCHEMA: Schema =
-    Schema { application: "gta-server", sqlite: steps!("sqlite"), postgres: steps!("postgres") };
+pub const SCHEMA: Schema = Schema {
+    application: "gta-server",
+    sqlite: steps!("sqlite"),
+    postgres: steps!("postgres"),
+    // It began with what the others had after their third step; the next is the fourth of all.
+    mariadb: &[Step {
+        number: 3,
+        name: "initial",
+        sql: include_str!("../../migrations/mariadb/0003_initial.sql"),
+    }],
+};
 
 #[cfg(test)]
 mod tests {
@@ -39,7 +48,7 @@ mod tests {
     fn every_file_is_a_step() {
         let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         let mut files = Vec::new();
-        for directory in ["postgres", "sqlite"] {
+        for directory in ["mariadb", "postgres", "sqlite"] {
             for entry in fs::read_dir(migrations.join(directory)).unwrap() {
                 files.push(format!("{directory}/{}", entry.unwrap().file_name().to_string_lossy()));
             }

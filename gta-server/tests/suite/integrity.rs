@@ -202,7 +202,7 @@ async fn the_state_of_a_tpm_that_was_changed_is_found() {
 #[tokio::test]
 async fn a_key_that_was_exchanged_opens_nothing() {
     let world = world().await;
-    world.home.sql("UPDATE keys SET purpose = 'row' WHERE purpose = 'nonce'").await;
+    world.home.sql("UPDATE \"keys\" SET purpose = 'row' WHERE purpose = 'nonce'").await;
     let replica = world.home.open(gta_server::service::Settings::default()).await;
     let rows = replica.service.store.keys().rotate(Purpose::Token).await;
     rows.unwrap();
@@ -210,7 +210,7 @@ async fn a_key_that_was_exchanged_opens_nothing() {
     answer.ok();
     world
         .home
-        .sql("UPDATE keys SET content = (SELECT k.content FROM keys k WHERE k.purpose = 'token')")
+        .sql("UPDATE \"keys\" SET content = (SELECT k.content FROM \"keys\" k WHERE k.purpose = 'token')")
         .await;
     let replica = world.home.open(gta_server::service::Settings::default()).await;
     assert_eq!(world.admin.get(&replica, "/policy").await.problem(), (503, "store_unavailable"));

@@ -39,6 +39,7 @@ pub const BOOT: [u32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 pub enum Database {
     Sqlite,
     Postgres,
+    Mariadb,
 }
 
 #[derive(Clone)]
@@ -66,9 +67,11 @@ pub struct Home {
 impl Home {
     pub fn new(database: Database) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let state = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let url = match database {
             Database::Sqlite => format!("sqlite:{}", directory.path().join("db").display()),
-            Database::Postgres => test_postgres::database(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap(),
+            Database::Postgres => test_databases::postgres(state).unwrap(),
+            Database::Mariadb => test_databases::mariadb(state).unwrap(),
         };
         Self { directory, url, clock: ManualClock(Arc::new(AtomicI64::new(NOW))) }
     }
@@ -87,6 +90,10 @@ impl Home {
         use sqlx::Connection as _;
         if self.url.starts_with("sqlite:") {
             let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
+        } else if self.url.starts_with("mariadb:") {
+            let mut connection = sqlx::MySqlConnection::connect(&self.url).await.unwrap();
+            sqlx::query("SET SESSION sql_mode = 'ANSI_QUOTES'").execute(&mut connection).await.unwrap();
             sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected()
         } else {
             let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();

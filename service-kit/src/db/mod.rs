@@ -1,13 +1,16 @@
-//! One way to talk to SQLite and to PostgreSQL. What differs between them is in this folder and in their migrations;
-//! statements are written once, with parameters $1, $2, ..., in the dialect that both understand.
+//! One way to talk to SQLite, PostgreSQL and MariaDB. What differs between them is in this folder and in their migrations;
+//! statements are written once, with parameters $1, $2, ..., in the dialect that all understand. `ON CONFLICT (...) DO
+//! NOTHING` may end one that inserts into a table with no other unique key.
 
+mod mariadb;
 mod open;
 mod writer;
 
+use sqlx::mysql::{MySqlPool, MySqlRow};
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Database, Decode, Encode, Postgres, Row as _, Sqlite, Transaction, Type};
+use sqlx::{Database, Decode, Encode, MySql, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction, Type};
 
 use crate::schema::Schema;
 
@@ -104,17 +107,22 @@ pub enum Row {
     Sqlite(SqliteRow),
     /// From PostgreSQL.
     Postgres(PgRow),
+    /// From MariaDB.
+    Mariadb(MySqlRow),
 }
 
 impl Row {
     /// The value of a column, `i64`, `String`, `Vec<u8>` or an option of these.
     pub fn get<T>(&self, column: &str) -> Result<T, sqlx::Error>
     where
-        T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>,
+        T: for<'r> Decode<'r, Sqlite> + Type<Sqlite>,
+        T: for<'r> Decode<'r, Postgres> + Type<Postgres>,
+        T: for<'r> Decode<'r, MySql> + Type<MySql>,
     {
         match self {
             Self::Sqlite(row) => row.try_get(column),
             Self::Postgres(row) => row.try_get(column),
+            Self::Mariadb(row) => row.try_get(column),
         }
     }
 
@@ -125,15 +133,15 @@ impl Row {
 }
 
 fn bind<'q, DB: Database>(
-    sql: &'static str,
-    params: &'q [Param<'q>],
+    sql: impl SqlSafeStr,
+    params: impl IntoIterator<Item = &'q Param<'q>>,
 ) -> Query<'q, DB, <DB as Database>::Arguments>
 where
     Option<i64>: Encode<'q, DB> + Type<DB>,
     Option<&'q str>: Encode<'q, DB> + Type<DB>,
     Option<&'q [u8]>: Encode<'q, DB> + Type<DB>,
 {
-    params.iter().fold(sqlx::query(sql), |query, param| match *param {
+    params.into_iter().fold(sqlx::query(sql), |query, param| match *param {
         Param::Int(value) => query.bind(value),
         Param::Text(value) => query.bind(value),
         Param::Bytes(value) => query.bind(value),
@@ -150,8 +158,10 @@ pub enum Db {
         /// For everything else.
         writer: Writer,
     },
-    /// A server.
+    /// A server of PostgreSQL.
     Postgres(PgPool),
+    /// A server of MariaDB.
+    Mariadb(MySqlPool),
 }
 
 impl Db {
@@ -171,6 +181,7 @@ impl Db {
         Ok(match self {
             Self::Sqlite { writer, .. } => writer.execute(sql, params).await?,
             Self::Postgres(pool) => bind(sql, params).execute(pool).await?.rows_affected(),
+            Self::Mariadb(pool) => mariadb::execute_alone(pool, sql, params).await?,
         })
     }
 
@@ -186,6 +197,7 @@ impl Db {
         Ok(match self {
             Self::Sqlite { writer, .. } => writer.execute_returning(sql, params).await?.map(Row::Sqlite),
             Self::Postgres(pool) => bind(sql, params).fetch_optional(pool).await?.map(Row::Postgres),
+            Self::Mariadb(pool) => mariadb::execute_returning(pool, sql, params).await?.map(Row::Mariadb),
         })
     }
 
@@ -201,6 +213,7 @@ impl Db {
         Ok(match self {
             Self::Sqlite { readers, .. } => bind(sql, params).fetch_optional(readers).await?.map(Row::Sqlite),
             Self::Postgres(pool) => bind(sql, params).fetch_optional(pool).await?.map(Row::Postgres),
+            Self::Mariadb(pool) => mariadb::fetch_optional(pool, sql, params).await?.map(Row::Mariadb),
         })
     }
 
@@ -216,6 +229,9 @@ impl Db {
             Self::Postgres(pool) => {
                 bind(sql, params).fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
             }
+            Self::Mariadb(pool) => {
+                mariadb::fetch_all(pool, sql, params).await?.into_iter().map(Row::Mariadb).collect()
+            }
         })
     }
 
@@ -227,6 +243,7 @@ impl Db {
         Ok(match self {
             Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin().await?),
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Mariadb(pool) => Tx::Mariadb(pool.begin().await?),
         })
     }
 
@@ -238,6 +255,7 @@ impl Db {
                 writer.close().await;
             }
             Self::Postgres(pool) => pool.close().await,
+            Self::Mariadb(pool) => pool.close().await,
         }
     }
 }
@@ -248,6 +266,8 @@ pub enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
     /// In PostgreSQL.
     Postgres(Transaction<'static, Postgres>),
+    /// In MariaDB.
+    Mariadb(Transaction<'static, MySql>),
 }
 
 impl Tx {
@@ -256,6 +276,7 @@ impl Tx {
         Ok(match self {
             Self::Sqlite(tx) => bind(sql, params).execute(&mut **tx).await?.rows_affected(),
             Self::Postgres(tx) => bind(sql, params).execute(&mut **tx).await?.rows_affected(),
+            Self::Mariadb(tx) => mariadb::execute(&mut **tx, sql, params).await?,
         })
     }
 
@@ -268,6 +289,7 @@ impl Tx {
         Ok(match self {
             Self::Sqlite(tx) => bind(sql, params).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
             Self::Postgres(tx) => bind(sql, params).fetch_optional(&mut **tx).await?.map(Row::Postgres),
+            Self::Mariadb(tx) => mariadb::fetch_optional(&mut **tx, sql, params).await?.map(Row::Mariadb),
         })
     }
 
@@ -276,6 +298,15 @@ impl Tx {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
             Self::Postgres(transaction) => transaction.commit().await,
+            Self::Mariadb(transaction) => transaction.commit().await,
         }
     }
+}
+
+/// Whether a change was given up because of another at the same time, so that it may be tried again: PostgreSQL's
+/// `serialization_failure` and `deadlock_detected`, and what they are in MariaDB.
+#[must_use]
+pub fn is_contention(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    mariadb::is_contention(error) || matches!(code.as_deref(), Some("40001" | "40P01"))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -17,22 +18,39 @@ use crate::schema::{Schema, migrator};
 
 /// Enough for the readers of a small machine.
 const SQLITE_READERS: u32 = 8;
-/// PostgreSQL has 100 by default, which a few replicas must be able to share.
-const POSTGRES_CONNECTIONS: u32 = 16;
+/// PostgreSQL has 100 by default and MariaDB 151, which a few replicas must be able to share.
+const SERVER_CONNECTIONS: u32 = 16;
 /// How long a request may wait for a connection or for another writer; less than the time that a request may take.
 const WAIT: Duration = Duration::from_secs(20);
 /// How long PostgreSQL may work on a statement, in milliseconds; without it a stuck one would hold its connection.
 const STATEMENT_TIMEOUT: &str = "10000";
+/// Makes MariaDB understand what the others do, refuse what it would cut or round, and see what others have committed;
+/// with the same time for a statement. The mode replaces the server's: what it means must not depend on its configuration.
+/// `ONLY_FULL_GROUP_BY` is not in it: MariaDB 10.11 then refuses, now and then, statements that keep to it (error 1140).
+const MARIADB_SESSION: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,ERROR_FOR_DIVISION_BY_ZERO,NO_BACKSLASH_ESCAPES,\
+    NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT,SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES', \
+    max_statement_time = 10; \
+    SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+/// Compares text byte by byte, with blanks at its end. MySQL does not have it.
+const MARIADB_COLLATION: &str = "utf8mb4_nopad_bin";
+/// `ER_UNKNOWN_COLLATION`
+const UNKNOWN_COLLATION: u16 = 1273;
 
 /// The database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Not a URL of either kind. What was found is not repeated: it may hold a password.
-    #[error("expected sqlite:PATH, sqlite::memory: or postgres://USER@HOST/DATABASE")]
-    Url,
+    /// Not a URL of a kind that the service takes. What was found is not repeated: it may hold a password.
+    #[error("expected {0}")]
+    Url(&'static str),
     /// A URL of PostgreSQL with a mistake in it.
     #[error("this is not a URL of PostgreSQL, postgres://USER@HOST/DATABASE")]
     PostgresUrl,
+    /// A URL of MariaDB with a mistake in it.
+    #[error("this is not a URL of MariaDB, mariadb://USER@HOST/DATABASE")]
+    MariadbUrl,
+    /// A server that speaks MariaDB's protocol and does not have what is needed of it.
+    #[error("the server is not MariaDB; MySQL is not supported")]
+    NotMariadb,
     /// The file cannot be created or looked at.
     #[error("cannot create or read {path}")]
     File {
@@ -64,7 +82,10 @@ pub(super) async fn open(url: &str, schema: &Schema) -> Result<Db, OpenError> {
     if url.starts_with("postgres:") || url.starts_with("postgresql:") {
         return open_postgres(url, schema).await;
     }
-    Err(OpenError::Url)
+    if !schema.mariadb.is_empty() && (url.starts_with("mariadb:") || url.starts_with("mysql:")) {
+        return open_mariadb(url, schema).await;
+    }
+    Err(OpenError::Url(schema.urls()))
 }
 
 async fn open_sqlite(location: &str, schema: &Schema) -> Result<Db, OpenError> {
@@ -119,13 +140,37 @@ async fn open_postgres(url: &str, schema: &Schema) -> Result<Db, OpenError> {
         .application_name(schema.application)
         .options([("statement_timeout", STATEMENT_TIMEOUT)]);
     let pool = PgPoolOptions::new()
-        .max_connections(POSTGRES_CONNECTIONS)
+        .max_connections(SERVER_CONNECTIONS)
         .acquire_timeout(WAIT)
         .connect_with(options)
         .await
         .map_err(OpenError::Database)?;
     migrator(schema.postgres).run(&pool).await.map_err(OpenError::Migration)?;
     Ok(Db::Postgres(pool))
+}
+
+async fn open_mariadb(url: &str, schema: &Schema) -> Result<Db, OpenError> {
+    let options = MySqlConnectOptions::from_str(url).map_err(|_| OpenError::MariadbUrl)?;
+    if options.get_database().is_none() {
+        return Err(OpenError::MariadbUrl);
+    }
+    let options = options.charset("utf8mb4").collation(MARIADB_COLLATION);
+    let pool = MySqlPoolOptions::new()
+        .max_connections(SERVER_CONNECTIONS)
+        .acquire_timeout(WAIT)
+        .after_connect(|connection, _| {
+            Box::pin(async move { sqlx::raw_sql(MARIADB_SESSION).execute(connection).await.map(drop) })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| match error.as_database_error().and_then(|error| error.try_downcast_ref()) {
+            Some(refused) if MySqlDatabaseError::number(refused) == UNKNOWN_COLLATION => {
+                OpenError::NotMariadb
+            }
+            _ => OpenError::Database(error),
+        })?;
+    migrator(schema.mariadb).run(&pool).await.map_err(OpenError::Migration)?;
+    Ok(Db::Mariadb(pool))
 }
 
 fn create_private(path: &Path) -> Result<(), OpenError> {
@@ -140,4 +185,44 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::Mode { path: path.to_owned(), mode });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Step;
+
+    const STEPS: &[Step] = &[Step { number: 1, name: "one", sql: "CREATE TABLE one (one BIGINT)" }];
+    const SCHEMA: Schema = Schema { application: "test", sqlite: STEPS, postgres: STEPS, mariadb: &[] };
+
+    #[tokio::test]
+    async fn a_url_of_another_database_is_answered_with_those_that_are_taken() {
+        for (mariadb, url, expected) in [
+            (
+                &[][..],
+                "mariadb://a:secret@b/c",
+                "expected sqlite:PATH, sqlite::memory: or postgres://USER@HOST/DATABASE",
+            ),
+            (
+                &[],
+                "mysql://a:secret@b/c",
+                "expected sqlite:PATH, sqlite::memory: or postgres://USER@HOST/DATABASE",
+            ),
+            (
+                STEPS,
+                "oracle://a:secret@b/c",
+                "expected sqlite:PATH, sqlite::memory:, postgres://USER@HOST/DATABASE or mariadb://USER@HOST/DATABASE",
+            ),
+            (STEPS, "mariadb://a:secret@[", "this is not a URL of MariaDB, mariadb://USER@HOST/DATABASE"),
+            (STEPS, "mysql:", "this is not a URL of MariaDB, mariadb://USER@HOST/DATABASE"),
+            (
+                STEPS,
+                "postgres://a:secret@[",
+                "this is not a URL of PostgreSQL, postgres://USER@HOST/DATABASE",
+            ),
+        ] {
+            let error = open(url, &Schema { mariadb, ..SCHEMA }).await.unwrap_err();
+            assert_eq!(error.to_string(), expected, "{url}");
+        }
+    }
 }

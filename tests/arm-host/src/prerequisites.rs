@@ -118,6 +118,15 @@ const POSTGRESQL: Tool = Tool {
     packages: &["postgresql"],
 };
 
+/// The other one, without the package that would start it as a service; its client makes databases.
+const MARIADB: Tool = Tool {
+    name: "MariaDB",
+    present: || {
+        Path::new("/usr/sbin/mariadbd").exists() && on_path("mariadb-install-db") && on_path("mariadb")
+    },
+    packages: &["mariadb-client-core", "mariadb-server-core"],
+};
+
 /// Makes this machine ready to build the project and to run `host`; `cache` takes apt's lists for the time of an installation.
 pub fn ensure(host: Host, cache: &Path) -> Result<()> {
     ensure_build(cache)?;
@@ -142,7 +151,7 @@ pub fn ensure_build(cache: &Path) -> Result<()> {
 
 /// Makes this machine ready for the tests of services.
 pub fn ensure_services(cache: &Path) -> Result<()> {
-    ensure_tools(&[POSTGRESQL, SOFTHSM, CURL, PYJWT], |packages| install(packages, None, cache))
+    ensure_tools(&[POSTGRESQL, MARIADB, SOFTHSM, CURL, PYJWT], |packages| install(packages, None, cache))
 }
 
 /// Makes this machine ready to build libFuzzer, which is C++.

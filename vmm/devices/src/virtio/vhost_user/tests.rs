@@ -77,7 +77,13 @@ impl VhostUserBackendMut for Echo {
             drop(self.stuck.lock());
         }
         loop {
-            let next = vring.get_mut().get_queue_mut().iter(memory.clone()).unwrap().next();
+            // A kick may be older than the reset that has stopped the queue.
+            let next = vring
+                .get_mut()
+                .get_queue_mut()
+                .iter(memory.clone())
+                .ok()
+                .and_then(|mut chains| chains.next());
             let Some(chain) = next else { break };
             let mut text = Vec::new();
             Reader::new(&*memory, chain.clone()).unwrap().read_to_end(&mut text).unwrap();

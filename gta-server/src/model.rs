@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use verifier::logs::LogReferences;
 use verifier::{HexBytes, Rules};
 
-use crate::health::Event;
 use crate::store::{Kind, Registered};
 
 /// Somebody whose machines are attested, apart from everybody else's.
@@ -229,5 +228,4 @@ registered! {
     Certificate => Certificate,
     Crl => Crl,
     RefValue => RefValue,
-    Event => Event,
 }

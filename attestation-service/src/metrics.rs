@@ -1,20 +1,13 @@
 //! What the service counts, in the text format of Prometheus. No label has a value that a client chooses.
 
-use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-
-/// Upper bounds in seconds.
-const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-
-/// The media type of [`Metrics::text`].
-pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use service_kit::metrics::{Word, seconds, text};
 
 /// A listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -23,16 +16,6 @@ pub enum Plane {
     Public,
     /// Operators.
     Admin,
-}
-
-/// A machine code: it is a literal of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Code(&'static str);
-
-impl EncodeLabelValue for Code {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        self.0.encode(encoder)
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,7 +31,8 @@ struct Listener {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
-    result: Code,
+    /// A machine code.
+    result: Word,
 }
 
 /// The counters.
@@ -63,23 +47,22 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("attestation");
-        let histogram: fn() -> Histogram = || Histogram::new(BUCKETS);
         let metrics = (
             Family::<Answered, Counter>::default(),
-            Family::<Listener, Histogram, _>::new_with_constructor(histogram),
+            Family::<Listener, Histogram, fn() -> Histogram>::new_with_constructor(seconds),
             Family::<Outcome, Counter>::default(),
             Family::<Outcome, Counter>::default(),
         );
-        let (requests, seconds, appraisals, releases) = metrics;
+        let (requests, times, appraisals, releases) = metrics;
         registry.register("requests", "Requests answered, by listener and status", requests.clone());
-        registry.register_with_unit("request", "Time to answer", Unit::Seconds, seconds.clone());
+        registry.register_with_unit("request", "Time to answer", Unit::Seconds, times.clone());
         registry.register(
             "appraisals",
             "Evidence appraised, by machine code of the result",
             appraisals.clone(),
         );
         registry.register("releases", "Resources asked for, by machine code of the result", releases.clone());
-        Self { registry, requests, seconds, appraisals, releases }
+        Self { registry, requests, seconds: times, appraisals, releases }
     }
 }
 
@@ -92,21 +75,18 @@ impl Metrics {
 
     /// Evidence was accepted (`ok`) or refused.
     pub fn appraisal(&self, result: &'static str) {
-        self.appraisals.get_or_create(&Outcome { result: Code(result) }).inc();
+        self.appraisals.get_or_create(&Outcome { result: Word(result) }).inc();
     }
 
     /// A resource was released (`ok`) or not.
     pub fn release(&self, result: &'static str) {
-        self.releases.get_or_create(&Outcome { result: Code(result) }).inc();
+        self.releases.get_or_create(&Outcome { result: Word(result) }).inc();
     }
 
     /// All of it.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+        text(&self.registry)
     }
 }
 

@@ -1,22 +1,15 @@
 //! What the service counts, in the text format of Prometheus. No label has a value that a client chooses.
 
-use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use service_kit::metrics::{Word, seconds, text};
 
 use crate::health::Health;
-
-/// Upper bounds in seconds.
-const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-
-/// The media type of [`Metrics::text`].
-pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -25,16 +18,7 @@ struct Answered {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reported {
-    result: Result,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Result(Health);
-
-impl EncodeLabelValue for Result {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::result::Result<(), fmt::Error> {
-        self.0.name().encode(encoder)
-    }
+    result: Word,
 }
 
 /// The counters.
@@ -48,7 +32,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("gta");
-        let (requests, seconds) = (Family::<Answered, Counter>::default(), Histogram::new(BUCKETS));
+        let (requests, seconds) = (Family::<Answered, Counter>::default(), seconds());
         let reports = Family::<Reported, Counter>::default();
         registry.register("requests", "Requests answered, by status", requests.clone());
         registry.register_with_unit("request", "Time to answer", Unit::Seconds, seconds.clone());
@@ -70,16 +54,13 @@ impl Metrics {
 
     /// A node has reported, or missed to.
     pub fn report(&self, result: Health) {
-        self.reports.get_or_create(&Reported { result: Result(result) }).inc();
+        self.reports.get_or_create(&Reported { result: Word(result.name()) }).inc();
     }
 
     /// All of it.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        // Writing to a string does not fail.
-        let _ = encode(&mut text, &self.registry);
-        text
+        text(&self.registry)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod environment;
 pub mod extract;
 pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod private_file;
 pub mod problem;
 pub mod schema;

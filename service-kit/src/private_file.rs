@@ -73,6 +73,20 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, PrivateFileError> {
     Ok(Zeroizing::new(fs::read_to_string(path).map_err(error(path))?))
 }
 
+/// Makes an empty file, unless there is one already.
+///
+/// # Errors
+/// If there is one that others can read, or it cannot be made.
+pub fn ensure(path: &Path) -> Result<(), PrivateFileError> {
+    match create(path, &[]) {
+        // Another instance may be making it at this moment.
+        Err(PrivateFileError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            exists(path).map(drop)
+        }
+        made => made,
+    }
+}
+
 /// Makes a file with this content, durably.
 ///
 /// # Errors
@@ -99,5 +113,11 @@ mod tests {
         fs::write(&path, "secret").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(read(&path), Err(PrivateFileError::Mode { mode: 0o640, .. })));
+        assert!(matches!(ensure(&path), Err(PrivateFileError::Mode { mode: 0o640, .. })));
+        fs::remove_file(&path).unwrap();
+        ensure(&path).unwrap();
+        fs::write(&path, "kept").unwrap();
+        ensure(&path).unwrap();
+        assert_eq!(read(&path).unwrap().as_str(), "kept");
     }
 }

@@ -23,12 +23,13 @@ use axum::http::{HeaderName, StatusCode};
 use axum::middleware;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use service_kit::metrics::MEDIA_TYPE;
 use verifier::{Provenance, PublicKey, denied};
 
 use self::credentials::{Credentials, authenticate};
 use self::identity::{Operator, Role, require};
 use crate::http;
-use crate::metrics::{MEDIA_TYPE, Plane};
+use crate::metrics::Plane;
 use crate::names::Name;
 use crate::problem::Problem;
 use crate::service::Service;

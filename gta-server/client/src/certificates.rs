@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use service_cli::{List, print_json};
 
 use crate::authority::Authority;
-use crate::collection::{Collection, Doomed, ListArgs, given};
+use crate::collection::{Collection, Doomed, ListArgs, ShowArgs, given};
 use crate::files;
 
 const CERTIFICATES: Collection = Collection {
@@ -22,12 +22,12 @@ const CRL: &str = "crl";
 
 #[derive(Debug, Subcommand)]
 pub enum CertCommand {
-    /// Add certificates of authorities (tpm_ek, tpm_boot, tpm_ima) or of a signer (refvalue, policy), or a revocation list
+    /// Add certificates of authorities (tpm_ek, tpm_boot, tpm_ima, virt_cca) or of a signer (refvalue, policy), or a revocation list
     Add {
         /// Its name
         #[arg(long)]
         name: String,
-        /// What it is good for: tpm_ek, tpm_boot, tpm_ima, refvalue, policy, or crl; several with commas
+        /// What it is good for: tpm_ek, tpm_boot, tpm_ima, virt_cca, refvalue, policy, or crl; several with commas
         #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', required = true)]
         kinds: Vec<String>,
         /// Certificates in PEM, or a revocation list
@@ -40,13 +40,7 @@ pub enum CertCommand {
     /// Show all certificates, or with --type crl all revocation lists
     List(ListArgs),
     /// Print one in PEM, or all of it
-    Show {
-        /// Its id
-        id: String,
-        /// All of it, as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(ShowArgs),
     /// Show all revocation lists
     Crls(List),
     /// Change what is said of a certificate, and what it is good for; what is not given stays
@@ -91,16 +85,7 @@ pub async fn certificate(authority: &Authority, command: CertCommand) -> anyhow:
         CertCommand::Crls(list) => {
             REVOCATIONS.list(authority, &ListArgs { kind: Some(CRL.to_owned()), list }).await
         }
-        CertCommand::Show { id, json } => {
-            let certificate = CERTIFICATES.one(authority, &id).await?;
-            match certificate.get("content").and_then(Value::as_str) {
-                Some(pem) if !json => {
-                    print!("{pem}");
-                    Ok(())
-                }
-                _ => print_json(&certificate),
-            }
-        }
+        CertCommand::Show(args) => CERTIFICATES.show(authority, &args, |pem| Some(pem.to_owned())).await,
         CertCommand::Update { id, name, kinds, description } => {
             let changes = given([
                 ("name", name.map(Value::from)),

@@ -31,6 +31,16 @@ pub struct ListArgs {
     pub list: List,
 }
 
+/// Which document to print.
+#[derive(Args, Debug)]
+pub struct ShowArgs {
+    /// Its id
+    id: String,
+    /// All of it, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Which documents to delete.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
@@ -99,6 +109,27 @@ impl Collection {
         }
         let mut answer = authority.get(self.path, &[("ids", id)]).await?;
         self.documents(&mut answer)?.pop().with_context(|| format!("there is nothing with the id {id}"))
+    }
+
+    /// Prints the content of a document as `text` finds it in it, or all of the document.
+    pub async fn show(
+        &self,
+        authority: &Authority,
+        args: &ShowArgs,
+        text: impl FnOnce(&str) -> Option<String>,
+    ) -> anyhow::Result<()> {
+        let document = self.one(authority, &args.id).await?;
+        if args.json {
+            return print_json(&document);
+        }
+        let content = document.get("content").and_then(Value::as_str).and_then(text);
+        let content = content
+            .context("the server's answer has no content that can be shown; --json shows all of it")?;
+        print!("{content}");
+        if !content.ends_with('\n') {
+            println!();
+        }
+        Ok(())
     }
 
     /// Changes members of a document.

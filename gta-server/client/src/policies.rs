@@ -1,6 +1,6 @@
 //! Policies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use service_cli::print_json;
 
 use crate::authority::Authority;
-use crate::collection::{Collection, Doomed, ListArgs, given};
+use crate::collection::{Collection, Doomed, ListArgs, ShowArgs, given};
 use crate::files;
 
 const POLICIES: Collection = Collection {
@@ -26,7 +26,7 @@ pub enum PolicyCommand {
         /// Its name
         #[arg(long)]
         name: String,
-        /// What evidence it is for: tpm_boot, tpm_ima; several with commas
+        /// What evidence it is for: tpm_boot, tpm_ima, virt_cca; several with commas
         #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', required = true)]
         kinds: Vec<String>,
         #[command(flatten)]
@@ -34,6 +34,9 @@ pub enum PolicyCommand {
         /// Apply it to all evidence of its types
         #[arg(long)]
         default: bool,
+        /// Typed rules for virtCCA platforms and logs, as JSON: {"virtcca": {..}, "logs": {..}}
+        #[arg(long, value_name = "FILE")]
+        rules: Option<PathBuf>,
         /// A note
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
@@ -41,13 +44,7 @@ pub enum PolicyCommand {
     /// Show all
     List(ListArgs),
     /// Print one: its text, or all of it
-    Show {
-        /// Its id
-        id: String,
-        /// All of it, as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(ShowArgs),
     /// Change a policy; what is not given stays
     Update {
         /// Its id
@@ -63,6 +60,9 @@ pub enum PolicyCommand {
         /// Whether to apply it to all evidence of its types
         #[arg(long)]
         default: Option<bool>,
+        /// Typed rules for virtCCA platforms and logs, as JSON
+        #[arg(long, value_name = "FILE")]
+        rules: Option<PathBuf>,
         /// A note
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
@@ -97,39 +97,40 @@ pub struct MaybeContent {
 
 pub async fn policy(authority: &Authority, command: PolicyCommand) -> anyhow::Result<()> {
     match command {
-        PolicyCommand::Add { name, kinds, content, default, description } => {
+        PolicyCommand::Add { name, kinds, content, default, rules, description } => {
             let mut policy = members(content.rego, content.jwt)?;
             policy.extend(given([
                 ("name", Some(json!(name))),
                 ("attester_type", Some(json!(kinds))),
                 ("is_default", Some(json!(default))),
+                ("rules", rules.as_deref().map(typed_rules).transpose()?),
                 ("description", description.map(Value::from)),
             ]));
             print_json(&authority.post(POLICIES.path, &Value::Object(policy)).await?)
         }
         PolicyCommand::List(args) => POLICIES.list(authority, &args).await,
-        PolicyCommand::Show { id, json } => {
-            let policy = POLICIES.one(authority, &id).await?;
-            if json {
-                return print_json(&policy);
-            }
-            let content = policy.get("content").and_then(Value::as_str).unwrap_or_default();
-            let text = STANDARD.decode(content).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            print!("{}", text.context("the server's answer has no text of the policy")?);
-            Ok(())
+        PolicyCommand::Show(args) => {
+            let text = |content: &str| String::from_utf8(STANDARD.decode(content).ok()?).ok();
+            POLICIES.show(authority, &args, text).await
         }
-        PolicyCommand::Update { id, name, kinds, content, default, description } => {
+        PolicyCommand::Update { id, name, kinds, content, default, rules, description } => {
             let mut changes = members(content.rego, content.jwt)?;
             changes.extend(given([
                 ("name", name.map(Value::from)),
                 ("attester_type", kinds.map(Value::from)),
                 ("is_default", default.map(Value::from)),
+                ("rules", rules.as_deref().map(typed_rules).transpose()?),
                 ("description", description.map(Value::from)),
             ]));
             POLICIES.update(authority, &id, changes).await
         }
         PolicyCommand::Delete(doomed) => POLICIES.delete(authority, &doomed).await,
     }
+}
+
+fn typed_rules(file: &Path) -> anyhow::Result<Value> {
+    let text = files::text("--rules", file)?;
+    serde_json::from_str(&text).with_context(|| format!("--rules {} is not JSON", file.display()))
 }
 
 /// The members that have the text.

@@ -1,4 +1,4 @@
-//! Files that are known.
+//! Files and virtCCA machines that are known.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use service_cli::print_json;
 
 use crate::authority::Authority;
-use crate::collection::{Collection, Doomed, ListArgs, given};
+use crate::collection::{Collection, Doomed, ListArgs, ShowArgs, given};
 use crate::files;
 
 const REFERENCES: Collection = Collection {
@@ -18,12 +18,16 @@ const REFERENCES: Collection = Collection {
 
 #[derive(Debug, Subcommand)]
 pub enum RefCommand {
-    /// Add a list of files
+    /// Add a list of files, or of virtCCA machines
     Add {
         /// Its name
         #[arg(long)]
         name: String,
-        /// A JWT by a registered signer of reference values, payload {"referenceValues": [{"fileName", "sha256"}]}
+        /// What evidence it is for: tpm_ima, virt_cca
+        #[arg(long = "type", value_name = "TYPE", default_value = "tpm_ima")]
+        kind: String,
+        /// A JWT by a registered signer of reference values, payload {"referenceValues": [{"fileName", "sha256"}]};
+        /// of virt_cca {"realms": [{"name", "rim"}]}, and referenceValues for their files
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
         /// A note
@@ -33,13 +37,7 @@ pub enum RefCommand {
     /// Show all
     List(ListArgs),
     /// Print one as it was signed, or all of it
-    Show {
-        /// Its id
-        id: String,
-        /// All of it, as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(ShowArgs),
     /// Change a list; what is not given stays
     Update {
         /// Its id
@@ -60,26 +58,17 @@ pub enum RefCommand {
 
 pub async fn reference(authority: &Authority, command: RefCommand) -> anyhow::Result<()> {
     match command {
-        RefCommand::Add { name, file, description } => {
+        RefCommand::Add { name, kind, file, description } => {
             let values = given([
                 ("name", Some(json!(name))),
-                ("attester_type", Some(json!("tpm_ima"))),
+                ("attester_type", Some(json!(kind))),
                 ("content", Some(jwt(&file)?)),
                 ("description", description.map(Value::from)),
             ]);
             print_json(&authority.post(REFERENCES.path, &Value::Object(values)).await?)
         }
         RefCommand::List(args) => REFERENCES.list(authority, &args).await,
-        RefCommand::Show { id, json } => {
-            let values = REFERENCES.one(authority, &id).await?;
-            match values.get("content").and_then(Value::as_str) {
-                Some(jwt) if !json => {
-                    println!("{jwt}");
-                    Ok(())
-                }
-                _ => print_json(&values),
-            }
-        }
+        RefCommand::Show(args) => REFERENCES.show(authority, &args, |jwt| Some(jwt.to_owned())).await,
         RefCommand::Update { id, name, file, description } => {
             let changes = given([
                 ("name", name.map(Value::from)),

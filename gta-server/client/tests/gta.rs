@@ -166,6 +166,12 @@ async fn what_a_tenant_registers_is_added_shown_changed_and_deleted() {
     assert_eq!(world.json(&update)["policy"]["version"], 2);
     let changed = world.json(&["policy", "show", &id, "--json"]);
     assert_eq!((&changed["name"], &changed["is_default"]), (&Value::from("harder"), &Value::from(false)));
+    world.write("rules.json", r#"{"virtcca": {"allow_legacy": true}}"#);
+    world.json(&["policy", "update", &id, "--rules", "rules.json"]);
+    let changed = world.json(&["policy", "show", &id, "--json"]);
+    assert_eq!(changed["rules"]["virtcca"]["allow_legacy"], true);
+    world.write("rules.json", "{");
+    assert!(world.complains(&["policy", "update", &id, "--rules", "rules.json"]).contains("not JSON"));
     assert_eq!(rows(&world.says(&["policy", "list", "--type", "tpm_boot"])).len(), 0);
     assert!(world.complains(&["policy", "update", &id]).contains("say what to change"));
     assert!(world.complains(&["policy", "delete", &id, "nobody"]).contains("unknown"));
@@ -187,6 +193,9 @@ async fn what_a_tenant_registers_is_added_shown_changed_and_deleted() {
     world.write("files.jwt", "a.b.c");
     let add = ["ref", "add", "--name", "files", "--file", "files.jwt"];
     assert!(world.complains(&add).contains("signature_invalid"));
+    let of_type = |kind| world.complains(&[&add[..], &["--type", kind]].concat());
+    assert!(of_type("virt_cca").contains("signature_invalid"));
+    assert!(of_type("tpm_boot").contains("attester_type_unknown"));
     assert_eq!(rows(&world.says(&["ref", "list"])).len(), 0);
     world.says(&["cert", "delete", "--all"]);
     assert_eq!(rows(&world.says(&["cert", "list"])).len(), 0);

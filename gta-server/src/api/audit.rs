@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::problem::Problem;
 
-use super::collection::MAX_PAGE;
+use super::collection::{asked, page_size};
 use crate::auth::Caller;
 use crate::json::with;
 use crate::model::Role;
@@ -33,11 +33,8 @@ pub async fn list(
     query: Result<axum::extract::Query<Query>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     caller.must_be(&[Role::Auditor])?;
-    let query = query.map_err(|error| Problem::bad_request("query_unsupported", error.body_text()))?.0;
-    let limit = query.limit.unwrap_or(MAX_PAGE);
-    let wanted = i64::try_from(limit).ok().filter(|_| (1..=MAX_PAGE).contains(&limit));
-    let wanted =
-        wanted.ok_or_else(|| Problem::bad_request("limit_invalid", format!("limit is 1 to {MAX_PAGE}")))?;
+    let query = asked(query)?;
+    let limit = page_size(query.limit)?;
     if let Some(kind) = &query.kind
         && !Kind::ALL.iter().any(|known| known.name() == kind)
     {
@@ -49,8 +46,7 @@ pub async fn list(
         None => Mark { at: i64::MAX, kind: String::new(), seq: 0 },
     };
     // One more tells whether there is another page.
-    let mut entries =
-        service.store.audit(&caller.tenant, query.kind.as_deref(), &before, wanted.saturating_add(1)).await?;
+    let mut entries = service.store.audit(&caller.tenant, query.kind.as_deref(), &before, limit + 1).await?;
     let more = entries.len() > limit;
     entries.truncate(limit);
     let shown = entries.iter().map(|entry| {

@@ -88,10 +88,7 @@ pub async fn list<T: Collected>(
             documents.iter().filter(|document| ids.contains(&document.id.as_str())).map(T::full).collect();
         return Ok(Json(json!({ T::PLURAL: found })));
     }
-    let limit = query.limit.unwrap_or(MAX_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::bad_request("limit_invalid", format!("limit is 1 to {MAX_PAGE}")));
-    }
+    let limit = page_size(query.limit)?;
     let after = query.cursor.as_deref().unwrap_or_default();
     let mut wanted = documents.iter().filter(|document| {
         document.name.as_str() > after
@@ -154,7 +151,23 @@ pub async fn remove<T: Collected>(
     Ok(doomed.iter().map(|document| document.id.clone()).collect())
 }
 
-fn bounded(ids: usize) -> Result<(), Problem> {
+/// How many items a page has.
+///
+/// # Errors
+/// 400 `limit_invalid`.
+pub fn page_size(asked: Option<usize>) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(MAX_PAGE);
+    if (1..=MAX_PAGE).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::bad_request("limit_invalid", format!("limit is 1 to {MAX_PAGE}")))
+}
+
+/// A bound of the ids in a request.
+///
+/// # Errors
+/// 400 `ids_invalid`.
+pub fn bounded(ids: usize) -> Result<(), Problem> {
     if (1..=MAX_PAGE).contains(&ids) {
         return Ok(());
     }
@@ -200,7 +213,14 @@ macro_rules! handlers {
 }
 pub(super) use handlers;
 
-/// The query, or what is wrong with it.
+/// The query of a call that the Global Trust Authority does not have, or what is wrong with it.
+pub fn asked<T>(
+    query: Result<axum::extract::Query<T>, axum::extract::rejection::QueryRejection>,
+) -> Result<T, Problem> {
+    query.map(|query| query.0).map_err(|error| Problem::bad_request("query_unsupported", error.body_text()))
+}
+
+/// The query of one of its own calls; its clients know the text of the refusal.
 pub fn query(
     query: Result<axum::extract::Query<Query>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Query, Problem> {

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::problem::Problem;
 
-use super::collection::MAX_PAGE;
+use super::collection::{MAX_PAGE, asked, page_size};
 use crate::auth::Caller;
 use crate::health::Event;
 use crate::json::with;
@@ -48,10 +48,6 @@ impl Query {
 
 type Asked = Result<axum::extract::Query<Query>, QueryRejection>;
 
-fn asked(query: Asked) -> Result<Query, Problem> {
-    query.map(|query| query.0).map_err(|error| Problem::bad_request("query_unsupported", error.body_text()))
-}
-
 /// Lists events, the last first unless `after` says otherwise.
 pub async fn list(
     State(service): State<Shared>,
@@ -60,10 +56,7 @@ pub async fn list(
 ) -> Result<Json<Value>, Problem> {
     caller.must_be(&[Role::Auditor, Role::RelyingParty])?;
     let query = asked(query)?;
-    let limit = query.limit.unwrap_or(MAX_PAGE);
-    let limit = i64::try_from(limit).ok().filter(|_| (1..=MAX_PAGE).contains(&limit));
-    let limit =
-        limit.ok_or_else(|| Problem::bad_request("limit_invalid", format!("limit is 1 to {MAX_PAGE}")))?;
+    let limit = page_size(query.limit)?;
     let (seq, direction) = match query.after {
         Some(after) => (after, Direction::After),
         None => (query.before.unwrap_or(i64::MAX), Direction::Before),
@@ -121,10 +114,9 @@ impl Subscriber {
             if self.service.is_stopping() || !self.still_allowed().await {
                 return None;
             }
-            let limit = i64::try_from(MAX_PAGE).ok()?;
             let after = Direction::After;
             let tenant = &self.caller.tenant;
-            let found = self.service.store.numbered(tenant, self.seq, after, &self.prefix, limit).await;
+            let found = self.service.store.numbered(tenant, self.seq, after, &self.prefix, MAX_PAGE).await;
             self.waiting = found
                 .inspect_err(|error| {
                     tracing::error!(error = error as &dyn std::error::Error, "event stream");

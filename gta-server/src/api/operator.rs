@@ -6,9 +6,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use service_kit::metrics::MEDIA_TYPE;
 use service_kit::problem::Problem;
 
-use crate::metrics::MEDIA_TYPE;
 use crate::service::Shared;
 
 /// The router of the listener for monitoring.

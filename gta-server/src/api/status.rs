@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 
-use super::collection::MAX_PAGE;
+use super::collection::{asked, bounded, page_size};
 use super::name;
 use crate::auth::Caller;
 use crate::health::{Health, NodeHealth};
@@ -40,11 +40,8 @@ pub async fn list(
     query: Result<axum::extract::Query<Query>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     caller.must_be(&[Role::Auditor, Role::RelyingParty])?;
-    let query = query.map_err(|error| Problem::bad_request("query_unsupported", error.body_text()))?.0;
-    let limit = query.limit.unwrap_or(MAX_PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::bad_request("limit_invalid", format!("limit is 1 to {MAX_PAGE}")));
-    }
+    let query = asked(query)?;
+    let limit = page_size(query.limit)?;
     let ids: Option<Vec<&str>> = query.ids.as_deref().map(|ids| ids.split(',').collect());
     let after = query.cursor.as_deref().unwrap_or_default();
     let states = service.store.states::<NodeHealth>(&caller.tenant).await?;
@@ -89,9 +86,7 @@ pub async fn forget(
     RequiredJson(request): RequiredJson<Forgotten>,
 ) -> Result<StatusCode, Problem> {
     caller.must_be(&[])?;
-    if !(1..=MAX_PAGE).contains(&request.ids.len()) {
-        return Err(Problem::bad_request("ids_invalid", format!("1 to {MAX_PAGE} ids at once")));
-    }
+    bounded(request.ids.len())?;
     for id in &request.ids {
         name("ids", id)?;
         service.store.forget_state::<NodeHealth>(&caller.tenant, id).await?;

@@ -46,7 +46,7 @@ impl Store {
         tenant: &str,
         kind: Option<&str>,
         before: &Mark,
-        limit: i64,
+        limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         const FIND: &str =
             "SELECT kind, seq, tenant, id, version, gone, tag, actor, at, prev, key_id, mac FROM journal

@@ -36,7 +36,7 @@ impl Store {
         seq: i64,
         direction: Direction,
         prefix: &str,
-        limit: i64,
+        limit: usize,
     ) -> Result<Vec<Numbered<T>>, StoreError> {
         const AFTER: &str =
             "SELECT j.seq, j.tenant, j.id, j.version, j.gone, j.tag, j.actor, j.at, j.prev, j.key_id,

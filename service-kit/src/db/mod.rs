@@ -40,6 +40,13 @@ impl From<u32> for Param<'_> {
     }
 }
 
+/// A count or a bound; one that is larger than any table means all.
+impl From<usize> for Param<'_> {
+    fn from(value: usize) -> Self {
+        Self::Int(Some(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+}
+
 impl From<bool> for Param<'_> {
     fn from(value: bool) -> Self {
         Self::Int(Some(value.into()))

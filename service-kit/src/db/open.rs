@@ -1,9 +1,6 @@
 //! Opening: which database a URL names, and its connections.
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -14,6 +11,7 @@ use sqlx::sqlite::{
 };
 
 use super::{Db, Writer};
+use crate::private_file::{self, PrivateFileError};
 use crate::schema::{Schema, migrator};
 
 /// Enough for the readers of a small machine.
@@ -51,22 +49,9 @@ pub enum OpenError {
     /// A server that speaks MariaDB's protocol and does not have what is needed of it.
     #[error("the server is not MariaDB; MySQL is not supported")]
     NotMariadb,
-    /// The file cannot be created or looked at.
-    #[error("cannot create or read {path}")]
-    File {
-        /// The database file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Others can read the file, which holds secrets.
-    #[error("{path} has mode {mode:04o}, so other users can reach the secrets in it; run chmod 600 on it")]
-    Mode {
-        /// The database file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// The file cannot be used, or others can read it.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// It does not let us in, or is not there.
     #[error("cannot connect to the database")]
     Database(#[source] sqlx::Error),
@@ -97,7 +82,7 @@ async fn open_sqlite(location: &str, schema: &Schema) -> Result<Db, OpenError> {
         return Ok(Db::Sqlite { readers: only.clone(), writer: Writer::new(only) });
     }
     let path = Path::new(location);
-    create_private(path)?;
+    private_file::ensure(path)?;
     let options = options
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -171,20 +156,6 @@ async fn open_mariadb(url: &str, schema: &Schema) -> Result<Db, OpenError> {
         })?;
     migrator(schema.mariadb).run(&pool).await.map_err(OpenError::Migration)?;
     Ok(Db::Mariadb(pool))
-}
-
-fn create_private(path: &Path) -> Result<(), OpenError> {
-    let error = |source| OpenError::File { path: path.to_owned(), source };
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => return Ok(()),
-        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(source) => return Err(error(source)),
-    }
-    let mode = fs::metadata(path).map_err(error)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(OpenError::Mode { path: path.to_owned(), mode });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -132,7 +132,9 @@ impl Pair {
         let memory = Arc::clone(queue.memory());
         let mut buffers: Vec<(u16, Writer<'_>)> = Vec::new();
         let mut room = 0_usize;
-        while room < len {
+        // A ring has no more: buffers without room, offered as fast as they are taken, would be collected without end.
+        let most = usize::from(queue.layout().size);
+        while room < len && buffers.len() < most {
             let Some(chain) = queue.pop()? else {
                 buffers.iter().for_each(|_| queue.undo_pop());
                 return Ok(Delivery::NoBuffer);
@@ -146,7 +148,7 @@ impl Pair {
             }
         }
         if room < len {
-            // Without merging one buffer must do; it will for a smaller frame.
+            // Without merging one buffer must do, and all of the ring's with it; they will for a smaller frame.
             buffers.iter().for_each(|_| queue.undo_pop());
             debug!(len, room, "the guest's receive buffer is too small for a frame");
             return Ok(Delivery::Dropped);

@@ -151,6 +151,20 @@ fn large_frame_is_spread_over_buffers_only_if_the_driver_agreed() {
     assert_eq!(delivered(&mut driver, 0, room)[HEADER_LEN..], [3; 20], "the large one is dropped");
 }
 
+#[test]
+fn frame_for_which_the_whole_ring_has_no_room_is_dropped() {
+    let wire = Wire::new(1);
+    let mut driver = Machine::plain().start(Net::new(wire.clone(), &config(1)), MERGEABLE);
+    let rooms: Vec<Buffer> = (0..config(1).queue_size).map(|_| driver.room(20)).collect();
+    for room in &rooms {
+        driver.submit(0, &[*room]);
+    }
+    wire.arrive(0, &[1; 200]);
+    wire.arrive(0, &[2; 30]);
+    let got: Vec<u8> = rooms[..3].iter().flat_map(|room| delivered(&mut driver, 0, *room)).collect();
+    assert_eq!((got[10..12].as_ref(), &got[HEADER_LEN..]), (&[3, 0][..], &[2; 30][..]));
+}
+
 /// Counts how often a device writes to one place.
 #[derive(Default)]
 struct Writes {

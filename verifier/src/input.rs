@@ -6,8 +6,10 @@ use crate::reference::{RealmReference, ReferenceValues};
 use crate::refusal::StoreError;
 use crate::rego::Document;
 
+/// secGear's claim of the platform's software.
+pub const MEASURED: &str = "vcca.platform.measure_value";
 /// Claims that secGear shows to policies as they are: they are for the policy itself to judge.
-const SHOWN_AS_THEY_ARE: [&str; 2] = ["vcca.is_platform", "vcca.platform.measure_value"];
+const SHOWN_AS_THEY_ARE: [&str; 2] = ["vcca.is_platform", MEASURED];
 
 /// The input document for evidence of kind `tee`.
 ///

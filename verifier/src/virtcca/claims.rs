@@ -10,12 +10,10 @@ use super::cvm_signature::TrustedCvm;
 use super::platform_software::ComponentResult;
 use crate::anchor::Provenance;
 use crate::chain::Device;
+use crate::input::MEASURED;
 use crate::logs::LogReport;
 use crate::reference::RealmReference;
 use crate::rego::Document;
-
-/// The member of `tcb_status` that has the components as secGear spells them.
-pub const MEASURED: &str = "vcca.platform.measure_value";
 
 const REMS: [&str; 4] = ["vcca.cvm.rem.0", "vcca.cvm.rem.1", "vcca.cvm.rem.2", "vcca.cvm.rem.3"];
 

@@ -51,7 +51,7 @@ pub fn appraise(
         let detail = format!("the claims cannot be shown to policies: {error}");
         Refusal::new(Step::Policy, Code::PolicyError, detail)
     })?;
-    let converted = [(claims::MEASURED, measured)];
+    let converted = [(input::MEASURED, measured)];
     let input = input::document(TEE, typed.clone(), &tcb_status, &converted, &reference, context.references)
         .map_err(|error| Refusal::unavailable(Step::Policy, &error))?;
     let policies = verdict::verify(&input, None, context.policies)?;

@@ -24,7 +24,7 @@ pub struct KnownFiles {
     records: Vec<u8>,
     /// Where in `records` each begins, by the hash of what it says.
     index: HashTable<usize>,
-    /// Keyed at random, so that nobody can choose files whose hashes collide.
+    /// Keyed at random: whoever registers files does not see their hashes.
     hasher: DefaultHashBuilder,
 }
 
@@ -111,8 +111,8 @@ impl<'a> Record<'a> {
     fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
         let mut hasher = hasher.build_hasher();
         hasher.write(self.path);
-        // Of a digest, any part is as good as the whole.
-        hasher.write_u64(self.value.first_chunk().copied().map_or(0, u64::from_le_bytes));
+        // The whole of it: who registers files chooses their digests, and many alike in a part would be compared one by one.
+        hasher.write(self.value);
         hasher.finish()
     }
 
@@ -189,6 +189,22 @@ mod tests {
 
     fn reference(text: &str) -> FileReference {
         text.parse().unwrap()
+    }
+
+    /// Whoever registers files could otherwise choose digests that are all compared with each other.
+    #[test]
+    fn digests_that_are_alike_in_a_part_have_hashes_of_their_own() {
+        let files = KnownFiles::default();
+        let hashes: std::collections::BTreeSet<u64> = (0..1000_u32)
+            .flat_map(|number| {
+                let (mut end, mut start) = ([7; 32], [7; 32]);
+                end[28..].copy_from_slice(&number.to_le_bytes());
+                start[..4].copy_from_slice(&number.to_le_bytes());
+                [end, start]
+            })
+            .map(|value| Record::new(b"/a", &digest(&value)).unwrap().hash(&files.hasher))
+            .collect();
+        assert_eq!(hashes.len(), 2000);
     }
 
     #[test]

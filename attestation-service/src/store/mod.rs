@@ -100,7 +100,7 @@ impl Store {
         Ok(Change { tx: self.db.begin().await?, digest: None })
     }
 
-    /// Closes the database, writing what is pending.
+    /// Closes the database.
     pub async fn close(&self) {
         self.db.close().await;
     }

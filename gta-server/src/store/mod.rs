@@ -132,7 +132,7 @@ impl Store {
         Ok(())
     }
 
-    /// Closes the database, writing what is pending.
+    /// Closes the database.
     pub async fn close(&self) {
         self.db.close().await;
     }

@@ -254,7 +254,7 @@ impl Db {
         })
     }
 
-    /// Closes the connections, writing what is pending.
+    /// Closes the connections. Who still waits for a statement to be run is told that it was not.
     pub async fn close(&self) {
         match self {
             Self::Sqlite { readers, writer } => {

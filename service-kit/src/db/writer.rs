@@ -105,7 +105,7 @@ async fn serve(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
         if let Err(failed) = together(&pool, &mut batch).await {
             // Which of them it was is not known: each on its own.
             tracing::debug!(error = &failed as &dyn std::error::Error, "statements are run one by one");
-            for write in batch.drain(..) {
+            for write in batch.drain(..).filter(|write| !write.reply.is_closed()) {
                 alone(&pool, write).await;
             }
         }
@@ -115,12 +115,20 @@ async fn serve(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
 /// Runs all in one transaction and answers them, which empties the batch.
 ///
 /// # Errors
-/// What went wrong with a statement or before it; then nothing was changed, and all are still there.
+/// What went wrong with a statement; then nothing was changed, and all are still there.
 async fn together(pool: &SqlitePool, batch: &mut Vec<Write>) -> Result<(), sqlx::Error> {
     if batch.is_empty() {
         return Ok(());
     }
-    let mut tx = begin(pool).await?;
+    let mut tx = match begin(pool).await {
+        Ok(tx) => tx,
+        Err(error) => {
+            // Tried one by one, each would wait as long as all have waited now.
+            let error = Arc::new(error);
+            batch.drain(..).for_each(|write| drop(write.reply.send(Err(not_committed(&error)))));
+            return Ok(());
+        }
+    };
     let mut results = Vec::with_capacity(batch.len());
     for write in batch.iter() {
         match run(&mut tx, write).await {
@@ -133,7 +141,7 @@ async fn together(pool: &SqlitePool, batch: &mut Vec<Write>) -> Result<(), sqlx:
     for (write, result) in batch.drain(..).zip(results) {
         let result = match &outcome {
             Ok(()) => result,
-            Err(error) => Err(sqlx::Error::Io(io::Error::other(NotCommitted(Arc::clone(error))))),
+            Err(error) => Err(not_committed(error)),
         };
         // Who has left does not want to know.
         drop(write.reply.send(result));
@@ -161,10 +169,16 @@ async fn run(tx: &mut Transaction<'static, Sqlite>, write: &Write) -> Result<Don
     Ok(Done::Changed(query.execute(&mut **tx).await?.rows_affected()))
 }
 
+/// `SQLITE_CONSTRAINT`, the low byte of all its kinds.
+const CONSTRAINT: u32 = 19;
+
 fn is_constraint(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| {
-        error.is_unique_violation() || error.is_foreign_key_violation() || error.is_check_violation()
-    })
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == CONSTRAINT)
+}
+
+fn not_committed(error: &Arc<sqlx::Error>) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::other(NotCommitted(Arc::clone(error))))
 }
 
 /// The transaction of a whole batch has failed.
@@ -206,6 +220,7 @@ impl<'a> From<&'a Owned> for Param<'a> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use sqlx::Row as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
@@ -288,6 +303,39 @@ mod tests {
         assert!((1..=2).contains(&commits.load(Ordering::SeqCst)), "{commits:?}");
         pool.close().await;
         assert!(writer.execute(INSERT, params![1000_i64]).await.is_err());
+    }
+
+    /// Another process that writes for too long costs all of a batch one time of waiting, not each of them.
+    #[tokio::test]
+    async fn a_database_that_is_busy_is_waited_for_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let options =
+            SqliteConnectOptions::new().filename(directory.path().join("db")).create_if_missing(true);
+        let busy = Duration::from_millis(200);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone().busy_timeout(busy))
+            .await
+            .unwrap();
+        sqlx::query("CREATE TABLE numbers (number INTEGER PRIMARY KEY) STRICT").execute(&pool).await.unwrap();
+        let other = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let lock = begin(&other).await.unwrap();
+        let writer = Writer::new(pool);
+        // What waits behind the first is one batch.
+        let tasks: Vec<_> = (0..50_i64)
+            .map(|number| {
+                let writer = writer.clone();
+                tokio::spawn(async move { writer.execute(INSERT, params![number]).await })
+            })
+            .collect();
+        let all = async {
+            for task in tasks {
+                assert!(matches!(task.await.unwrap(), Err(sqlx::Error::Io(_))));
+            }
+        };
+        tokio::time::timeout(busy * 20, all).await.unwrap();
+        lock.rollback().await.unwrap();
+        assert_eq!(writer.execute(INSERT, params![1_i64]).await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -4,10 +4,16 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_softhsm::{CONFIGURATION, PIN, SoftHsm};
+
+use crate::process::{BINARY, Server, home};
+
+mod process;
 
 const FIT: [&str; 3] = ["--key-type", "AES:32", "--sensitive"];
 
@@ -20,11 +26,11 @@ impl World {
     fn new() -> Self {
         let hsm = SoftHsm::new().unwrap();
         hsm.add_key("master", "01", &FIT).unwrap();
-        Self { hsm, directory: tempfile::tempdir().unwrap() }
+        Self { hsm, directory: home() }
     }
 
     fn run(&self, master: &str, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_gta-server"))
+        Command::new(BINARY)
             .current_dir(self.directory.path())
             .env(CONFIGURATION, self.hsm.configuration())
             .args(["--master-key", master])
@@ -151,4 +157,104 @@ fn a_token_that_is_not_there_and_a_pin_that_is_not_its_own_are_refused() {
     assert!(said.contains("chmod 600"), "{said}");
     let said = world.refused(&format!("pkcs11:token=a;object=b?pin-value={PIN}"));
     assert!(said.contains("pin-value would show"), "{said}");
+}
+
+/// The file of a key that is somewhere else for a while.
+struct Taken<'a> {
+    hsm: &'a SoftHsm,
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Taken<'_> {
+    /// The same key is there again. SoftHSM never believes in a file again that was gone, and looks for others when another
+    /// program has changed something.
+    fn put_back(self) {
+        fs::rename(self.to, self.from.with_file_name("00000000-0000-0000-0000-000000000001.object")).unwrap();
+        self.hsm.add_key("other", "02", &FIT).unwrap();
+    }
+}
+
+impl World {
+    /// The token without its only key, for a while.
+    fn take_key_file(&self) -> Taken<'_> {
+        let token = fs::read_dir(self.hsm.path("tokens")).unwrap().next().unwrap().unwrap().path();
+        let files = fs::read_dir(token).unwrap().map(|file| file.unwrap().path());
+        let mut keys = files.filter(|file| {
+            file.extension().is_some_and(|end| end == "object") && file.file_stem().unwrap() != "token"
+        });
+        let (from, to) = (keys.next().unwrap(), self.hsm.path("taken"));
+        assert_eq!(keys.next(), None);
+        fs::rename(&from, &to).unwrap();
+        Taken { hsm: &self.hsm, from, to }
+    }
+}
+
+/// A running server whose keys are still to be made: each is sealed by the token when it is first needed.
+struct Running<'a> {
+    world: &'a World,
+    server: Server,
+    caller: Value,
+}
+
+impl<'a> Running<'a> {
+    fn start(world: &'a World) -> Self {
+        let master = world.hsm.uri("master");
+        let output = world.run(&master, &["add-tenant", "acme"]);
+        let caller = serde_json::from_slice(&output.stdout).unwrap();
+        let log = fs::File::create(world.directory.path().join("log")).unwrap();
+        let server = Server::start(world.directory.path(), |command| {
+            command.env(CONFIGURATION, world.hsm.configuration()).args(["--master-key", &master]).stderr(log);
+        });
+        Self { world, server, caller }
+    }
+
+    /// Asks for a nonce, of which the first needs a new key; gives the status.
+    fn nonce(&self) -> u16 {
+        let wanted = json!({ "attester_type": ["tpm_boot"] });
+        self.server.post(self.world.directory.path(), &self.caller, "/challenge", &wanted).0
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.world.directory.path().join("log")).unwrap()
+    }
+}
+
+#[test]
+fn a_token_that_comes_back_is_logged_in_to_anew() {
+    let world = World::new();
+    let running = Running::start(&world);
+    let key = world.take_key_file();
+    assert_eq!([running.nonce(), running.nonce()], [503; 2], "{}", running.log());
+    key.put_back();
+    assert_eq!(running.nonce(), 200, "{}", running.log());
+}
+
+/// What it wrapped would have the name of the key that is gone, and could never be opened again.
+#[test]
+fn another_key_under_the_same_name_is_not_taken_for_the_one_before() {
+    let world = World::new();
+    let running = Running::start(&world);
+    world.hsm.remove_key("master").unwrap();
+    world.hsm.add_key("master", "09", &FIT).unwrap();
+    for _ in 0..4 {
+        assert_eq!(running.nonce(), 503, "{}", running.log());
+    }
+    assert!(running.log().contains("it is not the key that it was before"), "{}", running.log());
+}
+
+/// Tokens lock themselves after some wrong PINs.
+#[test]
+fn a_pin_that_is_not_accepted_any_more_is_not_tried_again_and_again() {
+    let world = World::new();
+    let running = Running::start(&world);
+    let key = world.take_key_file();
+    assert_eq!(running.nonce(), 503);
+    key.put_back();
+    world.hsm.write_pin("pin", "314159265").unwrap();
+    assert_eq!(running.nonce(), 503);
+    assert!(running.log().contains("does not accept the PIN"), "{}", running.log());
+    // Were it tried again, the right one would open.
+    world.hsm.write_pin("pin", PIN).unwrap();
+    assert_eq!(running.nonce(), 503);
 }

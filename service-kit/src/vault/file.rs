@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{KEY_LEN, MasterKey, NONCE_LEN, VaultError, decrypt, encrypt};
+use super::{KEY_LEN, MasterKey, NONCE_LEN, VaultError, content_key, decrypt, encrypt, identifier};
 use crate::environment::{EntropyError, Environment};
 use crate::private_file::{self, PrivateFileError};
 
@@ -38,8 +38,7 @@ impl FileKey {
         let mut hash = Sha256::new();
         hash.update(b"redoubt master key identifier");
         hash.update(key.as_slice());
-        let id: String = hex::encode(hash.finalize()).chars().take(16).collect();
-        Self { id: format!("file:{id}"), key }
+        Self { id: identifier("file", &hash.finalize()), key }
     }
 
     /// Reads the key at `path`.
@@ -84,7 +83,6 @@ impl MasterKey for FileKey {
     }
 
     fn unwrap(&self, wrapped: &[u8], context: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
-        let key = decrypt(&self.key, context, wrapped)?;
-        <[u8; KEY_LEN]>::try_from(key.as_slice()).map(Zeroizing::new).map_err(|_| VaultError::Altered)
+        content_key(&decrypt(&self.key, context, wrapped)?)
     }
 }

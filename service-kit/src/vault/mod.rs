@@ -37,8 +37,24 @@ pub enum VaultError {
     #[error("a sealed secret was altered, or belongs to something else")]
     Altered,
     /// The master key's device does not do its work.
-    #[error("the device that holds the master key failed: {0}")]
-    Device(String),
+    #[error("the device that holds the master key failed")]
+    Device(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl VaultError {
+    fn device(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Device(cause.into())
+    }
+}
+
+/// The identifier of a master key of this kind, from a digest that only this key gives.
+fn identifier(kind: &str, digest: &[u8]) -> String {
+    format!("{kind}:{}", hex::encode(digest.get(..8).unwrap_or(digest)))
+}
+
+/// The key of a secret, as it was wrapped.
+fn content_key(bytes: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
+    <[u8; KEY_LEN]>::try_from(bytes).map(Zeroizing::new).map_err(|_| VaultError::Altered)
 }
 
 /// A sealed secret.
@@ -154,7 +170,7 @@ impl Vault {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, VaultError> + Send + 'static,
 ) -> Result<T, VaultError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(VaultError::Device(error.to_string())))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(VaultError::device(error)))
 }
 
 fn encrypt(

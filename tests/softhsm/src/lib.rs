@@ -78,6 +78,15 @@ impl SoftHsm {
         self.run("pkcs11-tool", common.iter().chain(&["--label", label, "--id", id]).chain(options))
     }
 
+    /// Takes a secret key away.
+    ///
+    /// # Errors
+    /// [`Error`] if it cannot be.
+    pub fn remove_key(&self, label: &str) -> Result<(), Error> {
+        let common = ["--module", MODULE, "--token-label", LABEL, "--login", "--pin", PIN, "--delete-object"];
+        self.run("pkcs11-tool", common.iter().chain(&["--type", "secrkey", "--label", label]))
+    }
+
     /// Writes a PIN to a file that only its owner can read.
     ///
     /// # Errors

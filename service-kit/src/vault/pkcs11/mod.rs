@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::uri::{KeyUri, KeyUriError};
-use super::{KEY_LEN, MasterKey, NONCE_LEN, TAG_LEN, VaultError};
+use super::{KEY_LEN, MasterKey, NONCE_LEN, TAG_LEN, VaultError, content_key, identifier};
 use crate::private_file::{self, PrivateFileError};
 
 /// What the key's identifier is made from: its ciphertext of this.
@@ -96,8 +96,17 @@ pub struct TokenKey {
     id: String,
     uri: KeyUri,
     module: Pkcs11,
-    /// `None` after a failure: the next use logs in anew, because a token may have been away.
-    login: Mutex<Option<Login>>,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Ready for use.
+    In(Login),
+    /// It failed: the next use logs in anew, because a token may have been away.
+    Away,
+    /// It did not accept the PIN. It is not asked again before the program starts anew: after some tries tokens lock
+    /// themselves, and a service makes more than that in a second.
+    Refused(String),
 }
 
 struct Login {
@@ -117,17 +126,26 @@ impl TokenKey {
             uri: uri.to_string(),
             reason: "it does not decrypt what it encrypts",
         })?;
-        Ok(Self { id, uri, module, login: Mutex::new(Some(login)) })
+        Ok(Self { id, uri, module, state: Mutex::new(State::In(login)) })
     }
 
     fn with<T>(&self, work: impl FnOnce(&Login) -> Result<T, Error>) -> Result<T, VaultError> {
-        let mut slot = self.login.lock().unwrap_or_else(PoisonError::into_inner);
-        let login = match slot.take() {
-            Some(login) => login,
-            None => self.log_in_again().map_err(|error| VaultError::Device(error.to_string()))?,
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let login = match std::mem::replace(&mut *state, State::Away) {
+            State::In(login) => login,
+            State::Away => self.log_in_again().map_err(|error| {
+                if matches!(error, TokenKeyError::Login { .. }) {
+                    *state = State::Refused(error.to_string());
+                }
+                VaultError::device(error)
+            })?,
+            State::Refused(why) => {
+                *state = State::Refused(why.clone());
+                return Err(VaultError::device(why));
+            }
         };
-        let done = work(&login).map_err(|error| VaultError::Device(error.to_string()))?;
-        *slot = Some(login);
+        let done = work(&login).map_err(VaultError::device)?;
+        *state = State::In(login);
         Ok(done)
     }
 
@@ -157,7 +175,7 @@ impl MasterKey for TokenKey {
     ) -> Result<Vec<u8>, VaultError> {
         let sealed = self.with(|login| login.encrypt(nonce, context, key))?;
         if sealed.len() != KEY_LEN + TAG_LEN {
-            return Err(VaultError::Device("its AES-GCM does not append a tag of 16 bytes".to_owned()));
+            return Err(VaultError::device("its AES-GCM does not append a tag of 16 bytes"));
         }
         Ok([&nonce[..], &sealed].concat())
     }
@@ -172,8 +190,7 @@ impl MasterKey for TokenKey {
             Err(_) if login.id().is_ok_and(|id| id.as_deref() == Some(self.id())) => Ok(None),
             opened => opened.map(|key| Some(Zeroizing::new(key))),
         })?;
-        let key = key.ok_or(VaultError::Altered)?;
-        <[u8; KEY_LEN]>::try_from(key.as_slice()).map(Zeroizing::new).map_err(|_| VaultError::Altered)
+        content_key(&key.ok_or(VaultError::Altered)?)
     }
 }
 
@@ -184,8 +201,7 @@ impl Login {
         const NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
         let sealed = self.encrypt(NONCE, &[], CHECKED)?;
         let opened = self.decrypt(NONCE, &[], &sealed)?;
-        let id: String = hex::encode(Sha256::digest(&sealed)).chars().take(16).collect();
-        Ok((opened == CHECKED).then(|| format!("pkcs11:{id}")))
+        Ok((opened == CHECKED).then(|| identifier("pkcs11", &Sha256::digest(&sealed))))
     }
 
     fn encrypt(&self, mut nonce: [u8; NONCE_LEN], context: &[u8], plain: &[u8]) -> Result<Vec<u8>, Error> {

@@ -24,9 +24,8 @@ const WAIT: Duration = Duration::from_secs(20);
 const STATEMENT_TIMEOUT: &str = "10000";
 /// Makes MariaDB understand what the others do, refuse what it would cut or round, and see what others have committed;
 /// with the same time for a statement. The mode replaces the server's: what it means must not depend on its configuration.
-/// `ONLY_FULL_GROUP_BY` is not in it: with it, MariaDB 10.11 refuses to run some prepared statements twice (error 1140).
 const MARIADB_SESSION: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,ERROR_FOR_DIVISION_BY_ZERO,NO_BACKSLASH_ESCAPES,\
-    NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT,SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES', \
+    NO_ENGINE_SUBSTITUTION,ONLY_FULL_GROUP_BY,PIPES_AS_CONCAT,SIMULTANEOUS_ASSIGNMENT,STRICT_ALL_TABLES', \
     max_statement_time = 10; \
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
 /// Compares text byte by byte, with blanks at its end. MySQL does not have it.

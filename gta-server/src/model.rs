@@ -4,7 +4,7 @@ use std::fmt;
 
 use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
-use verifier::logs::LogReferences;
+use verifier::logs::{ImaReferences, LogReferences};
 use verifier::{HexBytes, Rules};
 
 use crate::store::{Kind, Registered};
@@ -178,6 +178,9 @@ pub struct RefValue {
     pub jwt: String,
     /// Files that may be used; those of a set with realms, in these.
     pub files: Vec<KnownFile>,
+    /// What else is known of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ima: Option<ImaReferences>,
     /// virtCCA machines that may run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub realms: Vec<KnownRealm>,

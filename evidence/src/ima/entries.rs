@@ -56,6 +56,17 @@ impl Entry<'_> {
         self.template_digest.iter().all(|byte| *byte == 0)
     }
 
+    /// The file's signature (`security.ima`), if the template has one and the file has.
+    pub fn signature(&self) -> Option<&[u8]> {
+        if !matches!(self.template, Template::ImaSig | Template::ImaSigV2) {
+            return None;
+        }
+        let mut fields = Reader::new(self.data);
+        fields.sized()?;
+        fields.sized()?;
+        fields.sized().filter(|signature| !signature.is_empty())
+    }
+
     /// Hash of the template's data, which registers of `bank` are extended with.
     pub fn template_hash(&self, bank: Bank) -> BankValue {
         if self.template != Template::Ima {

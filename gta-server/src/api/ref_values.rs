@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
-use verifier::logs::{FileReference, ImaReferences, KnownFiles};
+use verifier::logs::{FileReference, ImaReferences, RuntimePolicy, RuntimePolicyError};
 use verifier::{Provenance, RealmReference};
 
 use super::collection::{self, Collected, handlers};
@@ -22,6 +22,10 @@ use crate::store::Document;
 
 /// Longest path, in bytes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
+/// Most patterns of paths that a set may exclude.
+const MAX_EXCLUDED: usize = 256;
+/// Most keys of signers of files in a set.
+const MAX_SIGNERS: usize = 32;
 
 handlers!(RefValue);
 
@@ -41,11 +45,23 @@ pub struct ChangedRefValue {
     content: Option<String>,
 }
 
+/// What signers sign.
 #[derive(Deserialize)]
-struct Signed {
+struct Payload {
     #[serde(rename = "referenceValues", default)]
     files: Vec<KnownFile>,
+    ima: Option<ImaReferences>,
+    /// Of keylime.
+    #[serde(rename = "runtimePolicy")]
+    runtime_policy: Option<RuntimePolicy>,
     #[serde(default)]
+    realms: Vec<KnownRealm>,
+}
+
+/// What was signed, in the form in which it is kept.
+struct Signed {
+    files: Vec<KnownFile>,
+    ima: Option<ImaReferences>,
     realms: Vec<KnownRealm>,
 }
 
@@ -57,7 +73,8 @@ pub async fn add(
 ) -> Result<Json<Value>, Problem> {
     caller.must_be(&[])?;
     name("name", &request.name)?;
-    let Signed { files, realms } = signed(&service, &caller, request.attester_type, &request.content).await?;
+    let Signed { files, ima, realms } =
+        signed(&service, &caller, request.attester_type, &request.content).await?;
     let present = service.store.count::<RefValue>(&caller.tenant).await?;
     room("sets of reference values", present, service.settings.max_ref_values)?;
     let body = RefValue {
@@ -65,6 +82,7 @@ pub async fn add(
         attester_type: request.attester_type,
         jwt: request.content,
         files,
+        ima,
         realms,
     };
     let id = service.new_id()?;
@@ -89,8 +107,8 @@ pub async fn replace(
         values.description = description(request.description)?;
     }
     if let Some(content) = request.content {
-        let Signed { files, realms } = signed(&service, &caller, values.attester_type, &content).await?;
-        (values.files, values.realms, values.jwt) = (files, realms, content);
+        let Signed { files, ima, realms } = signed(&service, &caller, values.attester_type, &content).await?;
+        (values.files, values.ima, values.realms, values.jwt) = (files, ima, realms, content);
     }
     let mut change = service.store.change(&caller.name).await?;
     let version = change.replace(&caller.tenant, &before, &new_name, &values).await?;
@@ -106,8 +124,8 @@ async fn signed(
     jwt: &str,
 ) -> Result<Signed, Problem> {
     let expected = match kind {
-        AttesterType::TpmIma => "referenceValues",
-        AttesterType::VirtCca => "realms, and perhaps referenceValues",
+        AttesterType::TpmIma => "referenceValues, ima or runtimePolicy",
+        AttesterType::VirtCca => "realms, and perhaps referenceValues, ima or runtimePolicy for their files",
         AttesterType::TpmBoot => {
             return Err(Problem::bad_request(
                 "attester_type_unknown",
@@ -116,13 +134,23 @@ async fn signed(
         }
     };
     let signers = super::certs::signers(service, &caller.tenant, CertType::Refvalue).await?;
-    let signed: Signed = signed::open(jwt, &signers, service.now())
+    let payload: Payload = signed::open(jwt, &signers, service.now())
         .map_err(|error| Problem::bad_request("signature_invalid", error.to_string()))?;
-    signed.files.iter().try_for_each(check)?;
-    signed.realms.iter().try_for_each(check_realm)?;
+    payload.files.iter().try_for_each(check)?;
+    payload.realms.iter().try_for_each(check_realm)?;
+    let mut ima = payload.ima.unwrap_or_default();
+    if let Some(policy) = payload.runtime_policy {
+        let read: ImaReferences = policy.try_into().map_err(|error| {
+            Problem::bad_request("ref_value_invalid", RuntimePolicyError::to_string(&error))
+        })?;
+        ima.extend(&read);
+    }
+    check_ima(&ima)?;
+    let ima = Some(ima).filter(|ima| !ima.is_empty());
+    let signed = Signed { files: payload.files, ima, realms: payload.realms };
     let fits = match kind {
         AttesterType::VirtCca => !signed.realms.is_empty(),
-        _ => !signed.files.is_empty() && signed.realms.is_empty(),
+        _ => (!signed.files.is_empty() || signed.ima.is_some()) && signed.realms.is_empty(),
     };
     if !fits {
         return Err(Problem::bad_request(
@@ -142,6 +170,23 @@ fn check_realm(realm: &KnownRealm) -> Result<(), Problem> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Each of these is looked at for each entry that is not known otherwise.
+fn check_ima(ima: &ImaReferences) -> Result<(), Problem> {
+    for (member, found, most) in [
+        ("exclude", ima.exclude.len(), MAX_EXCLUDED),
+        ("signers", ima.signers.len(), MAX_SIGNERS),
+        ("ignored_buffers", ima.ignored_buffers.len(), MAX_EXCLUDED),
+    ] {
+        if found > most {
+            return Err(Problem::bad_request(
+                "ref_value_invalid",
+                format!("{member} has {found} members, expected at most {most}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check(file: &KnownFile) -> Result<(), Problem> {
@@ -174,18 +219,24 @@ async fn read_files(service: &Service, tenant: &str) -> Result<Option<ImaReferen
     if sets.is_empty() {
         return Ok(None);
     }
-    Ok(Some(references(sets.iter().flat_map(|set| &set.body.files))))
+    Ok(Some(references(sets.iter().map(|set| &set.body))))
 }
 
-fn references<'a>(known: impl IntoIterator<Item = &'a KnownFile>) -> ImaReferences {
-    let mut files = KnownFiles::default();
-    for file in known {
-        // All were checked when they were registered.
-        if let Some(reference) = reference(file) {
-            files.insert(&file.path, &reference);
+/// What the sets together say of files.
+fn references<'a>(sets: impl IntoIterator<Item = &'a RefValue>) -> ImaReferences {
+    let mut all = ImaReferences::default();
+    for set in sets {
+        for file in &set.files {
+            // All were checked when they were registered.
+            if let Some(reference) = reference(file) {
+                all.files.insert(&file.path, &reference);
+            }
+        }
+        if let Some(ima) = &set.ima {
+            all.extend(ima);
         }
     }
-    ImaReferences { files, ..ImaReferences::default() }
+    all
 }
 
 /// The virtCCA machines that a tenant knows.
@@ -199,7 +250,7 @@ async fn read_realms(service: &Service, tenant: &str) -> Result<Vec<RealmReferen
     let mut realms = Vec::new();
     for set in service.store.list::<RefValue>(tenant).await? {
         // The files of a set may be used in each of its machines that has no list of its own.
-        let files = Some(&set.body.files).filter(|files| !files.is_empty()).map(references);
+        let files = Some(references([&set.body])).filter(|files| !files.is_empty());
         for realm in set.body.realms {
             let mut logs = realm.logs.unwrap_or_default();
             logs.ima = logs.ima.or_else(|| files.clone());

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use service_kit::problem::Problem;
+use verifier::logs::LogRules;
 use verifier::rego::{Document as Input, RegoCache};
 
 use crate::model::{AttesterType, Policy};
@@ -60,6 +61,17 @@ pub fn applicable(
 #[must_use]
 pub fn is_built_in(applicable: &[Document<Policy>]) -> bool {
     !applicable.iter().any(|policy| policy.body.is_default)
+}
+
+/// What the typed rules of the policies that are [`applicable`] say of logs; the built-in one loosens nothing.
+#[must_use]
+pub fn log_rules(applicable: &[Document<Policy>]) -> LogRules {
+    let rules = |policy: &Document<Policy>| policy.body.rules.clone().unwrap_or_default().logs;
+    let mut all: Vec<LogRules> = applicable.iter().map(rules).collect();
+    if is_built_in(applicable) {
+        all.push(LogRules::default());
+    }
+    LogRules::strictest(&all)
 }
 
 /// Evaluates the policies that are [`applicable`], and the built-in one for a tenant without a default of its own.

@@ -3,6 +3,7 @@
 mod attest;
 mod audit;
 mod enrol;
+mod files;
 mod health;
 mod integrity;
 mod nonces;

@@ -324,10 +324,14 @@ impl Machine {
     /// Linux uses a file.
     pub fn measure(&mut self, path: &str, digest: &[u8]) {
         let digest = FileDigest { verity: false, algorithm: "sha256", value: digest };
+        self.log(|list| list.measure(10, Template::ImaNg, digest, path.as_bytes(), &[]));
+    }
+
+    /// Linux adds one entry to its list.
+    pub fn log(&mut self, write: impl Fn(&mut LogWriter)) {
         let mut one = LogWriter::default();
-        for log in [&mut one, &mut self.files] {
-            log.measure(10, Template::ImaNg, digest, path.as_bytes(), &[]);
-        }
+        write(&mut one);
+        write(&mut self.files);
         let bytes = one.finish();
         let list = evidence::ima::Log::new(&bytes).unwrap();
         let entry = list.entries().next().unwrap().unwrap();

@@ -1,9 +1,10 @@
 //! Linux's measurement list: every attested file must be known at its path.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 use evidence::hash::Digest;
-use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, FileDigest, Log};
+use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, FileDigest, Log, Template};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -15,6 +16,9 @@ use crate::refusal::{Code, Refusal};
 
 /// Most paths that a report names. They go into tokens, which travel in HTTP headers and are parsed with every request.
 const MAX_REPORTED: usize = 1000;
+
+/// Signatures that may be wrong before no more are looked at: a list may have a hundred thousand, and is refused anyway.
+const MAX_BAD_SIGNATURES: usize = 100;
 
 /// Entries that are looked up at once.
 const BATCH: usize = 64;
@@ -30,6 +34,8 @@ pub struct ImaReport {
     pub violations: usize,
     /// Files that were not judged, because their paths are excluded.
     pub excluded: usize,
+    /// Files that are known by their signature alone.
+    pub signed: usize,
     /// Files that only a list without paths knows.
     pub untyped: usize,
     /// What Linux extended the registers with: `per_bank` or `padded_sha1`.
@@ -71,8 +77,15 @@ pub fn judge(
         let nothing = digest.value.iter().all(|byte| *byte == 0);
         nothing || files.boot_aggregate.iter().any(|reference| reference.is(digest))
     };
-    let judge =
-        Judge { files, references, rules, registers: REGISTERS, first: 0, boot_aggregate: &by_reference };
+    let judge = Judge {
+        files,
+        references,
+        rules,
+        registers: REGISTERS,
+        first: 0,
+        boot_aggregate: &by_reference,
+        bad_signatures: Cell::default(),
+    };
     judge.log(log, attested, rule)
 }
 
@@ -95,6 +108,7 @@ pub fn judge_tpm(
         registers: register..=register,
         first,
         boot_aggregate: &|index, _| index == 0,
+        bad_signatures: Cell::default(),
     };
     judge.log(log, attested, rule)
 }
@@ -109,6 +123,7 @@ struct Judge<'a> {
     first: u64,
     /// Whether this is the place and the value of the entry for all that was measured before Linux.
     boot_aggregate: &'a dyn Fn(u64, &FileDigest<'_>) -> bool,
+    bad_signatures: Cell<usize>,
 }
 
 /// Why an entry is accepted.
@@ -117,6 +132,7 @@ enum Accepted {
     Violation,
     Known,
     Excluded,
+    Signed,
     Untyped,
 }
 
@@ -127,6 +143,7 @@ impl Judge<'_> {
             files: 0,
             violations: 0,
             excluded: 0,
+            signed: 0,
             untyped: 0,
             extend_rule: match rule {
                 ExtendRule::PerBank => "per_bank",
@@ -154,6 +171,7 @@ impl Judge<'_> {
                     Some(Accepted::BootAggregate) => continue,
                     Some(Accepted::Violation) => report.violations += 1,
                     Some(Accepted::Excluded) => report.excluded += 1,
+                    Some(Accepted::Signed) => report.signed += 1,
                     Some(Accepted::Untyped) => report.untyped += 1,
                     Some(Accepted::Known) => {}
                 }
@@ -199,10 +217,33 @@ impl Judge<'_> {
             return Ok(Some(Accepted::Known));
         }
         // A path that is not UTF-8 is in no reference.
-        if std::str::from_utf8(entry.path).is_ok_and(|path| self.files.excludes(path)) {
+        if std::str::from_utf8(entry.path).is_ok_and(|path| self.excludes(entry.template, path)) {
             return Ok(Some(Accepted::Excluded));
         }
-        Ok(self.listed(&entry.digest).then_some(Accepted::Untyped))
+        if self.listed(&entry.digest) {
+            return Ok(Some(Accepted::Untyped));
+        }
+        Ok(self.is_signed(entry).then_some(Accepted::Signed))
+    }
+
+    fn excludes(&self, template: Template, path: &str) -> bool {
+        self.files.excludes(path)
+            || (template == Template::ImaBuf && self.files.ignored_buffers.contains(path))
+    }
+
+    /// Asked last: an entry whose signature is wrong makes the list refused.
+    fn is_signed(&self, entry: &Entry<'_>) -> bool {
+        let Some(signature) = entry.signature().filter(|_| !self.files.signers.is_empty()) else {
+            return false;
+        };
+        if self.bad_signatures.get() >= MAX_BAD_SIGNATURES {
+            return false;
+        }
+        let signed = self.files.signers.iter().any(|signer| signer.has_signed(&entry.digest, signature));
+        if !signed {
+            self.bad_signatures.set(self.bad_signatures.get() + 1);
+        }
+        signed
     }
 
     fn listed(&self, digest: &FileDigest<'_>) -> bool {

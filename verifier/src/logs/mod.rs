@@ -21,8 +21,8 @@ pub use boot::{BootReport, Component, Known};
 pub use ima::ImaReport;
 pub(crate) use ima::judge_tpm as judge_ima;
 pub use references::{
-    BootReferences, FileReference, ImaReferences, ImportError, KernelReference, KnownFiles, LogReferences,
-    PathPattern, digest_list,
+    BootReferences, FileReference, FileSigner, FileSignerError, ImaReferences, ImportError, KernelReference,
+    KnownFiles, LogReferences, PathPattern, PathPatternError, RuntimePolicy, RuntimePolicyError, digest_list,
 };
 pub use registers::Explained;
 pub use role::Role;

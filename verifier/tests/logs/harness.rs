@@ -207,7 +207,7 @@ impl Guest {
 }
 
 #[track_caller]
-pub fn code(result: Result<LogReport, Refusal>) -> (Code, String) {
+pub fn code<T: std::fmt::Debug>(result: Result<T, Refusal>) -> (Code, String) {
     let refusal = result.expect_err("the logs were accepted");
     assert_eq!(refusal.step, Step::Logs);
     (refusal.code, refusal.detail)

@@ -9,4 +9,5 @@ mod harness;
 mod ima;
 mod import;
 mod mutations;
+mod signed;
 mod truth;

@@ -11,8 +11,8 @@ use super::{Submission, at_leisure, refused};
 use crate::api::certs::authorities;
 use crate::api::result::Outcome;
 use crate::api::{enrol, ref_values};
-use crate::appraise::evaluate;
 use crate::appraise::tpm::{Expected, TpmEvidence, TpmState, appraise};
+use crate::appraise::{evaluate, log_rules};
 use crate::model::{AttesterType, CertType};
 use crate::service::{Service, Shared};
 use crate::store::Stored;
@@ -35,11 +35,13 @@ pub async fn attest(
     let known = before.as_ref().map(|stored: &Stored<TpmState>| stored.state.clone());
     let (shared, policies) = (Shared::clone(service), submission.policies);
     let (appraised, policies) = at_leisure(move || {
+        let rules = log_rules(&policies);
         let expected = Expected {
             key: &key,
             qualifying: &qualifying,
             state: known.as_ref(),
             files: files.as_ref().as_ref(),
+            rules: &rules.ima,
         };
         let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
         let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)?;

@@ -5,6 +5,7 @@ use evidence::tcg::{Covers, EventData};
 use evidence::tpm::PcrValues;
 use serde_json::{Map, Value, json};
 use verifier::Refusal;
+use verifier::logs::ImaReport;
 use verifier::tpm::{BootEvents, ImaProof, ProvenEvent};
 
 use crate::json::with;
@@ -16,7 +17,7 @@ const MAX_ENTRIES: usize = 10_000;
 /// Whether what was measured is known.
 pub enum Status {
     /// All of it.
-    Matched,
+    Matched(ImaReport),
     /// Not all of it.
     Unmatched(Refusal),
     /// Nothing is registered.
@@ -111,7 +112,7 @@ pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status) 
         "log_type": "ImaLog",
         "log_status": "replay_success",
         "ref_value_match_status": match status {
-            Status::Matched => "matched",
+            Status::Matched(_) => "matched",
             Status::Unmatched(_) => "unmatched",
             Status::Ignore => "ignore",
         },
@@ -121,6 +122,12 @@ pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status) 
     });
     match status {
         Status::Unmatched(refusal) => with(log, "reason", reason(refusal)),
-        Status::Matched | Status::Ignore => log,
+        // What was accepted for another reason than its digest.
+        Status::Matched(report) => with(
+            log,
+            "accepted",
+            json!({ "violations": report.violations, "excluded": report.excluded, "signed": report.signed }),
+        ),
+        Status::Ignore => log,
     }
 }

@@ -30,6 +30,8 @@ pub struct Expected<'a> {
     pub state: Option<&'a TpmState>,
     /// The files that are known; `None` if the tenant has registered none.
     pub files: Option<&'a ImaReferences>,
+    /// What the tenant's policies demand of the IMA log.
+    pub rules: &'a ImaRules,
 }
 
 /// Evidence whose quote is believed.
@@ -64,7 +66,7 @@ pub fn appraise(
         None => document::absent(kind),
         Some(log) if kind == AttesterType::TpmIma => {
             let part = ImaPart { first: log.first, log: &log.data };
-            files(part, &quote, expected.files, &mut appraised)
+            files(part, &quote, expected, &mut appraised)
         }
         Some(log) => boot(&log.data, &quote, &mut appraised.judged),
     };
@@ -97,27 +99,21 @@ fn untrue(log_type: &str, refusal: Refusal, judged: &mut Judged) -> Value {
     log
 }
 
-fn files(
-    part: ImaPart<'_>,
-    quote: &Quote,
-    references: Option<&ImaReferences>,
-    appraised: &mut Appraised,
-) -> Value {
+fn files(part: ImaPart<'_>, quote: &Quote, expected: &Expected<'_>, appraised: &mut Appraised) -> Value {
     let proven = replay_ima(part, appraised.ima.as_ref(), &quote.pcrs)
         .and_then(|proof| boot_aggregate(&proof, &quote.pcrs).map(|linked| (proof, linked)));
     let (proof, linked) = match proven {
         Ok(proven) => proven,
         Err(refusal) => return untrue("ImaLog", refusal, &mut appraised.judged),
     };
-    let judged = references.map(|files| proof.judge(files, &ImaRules::default()));
-    let status = match &judged {
+    let status = match expected.files.map(|files| proof.judge(files, expected.rules)) {
         None => Status::Ignore,
-        Some(Ok(_)) => Status::Matched,
-        Some(Err(refusal)) => Status::Unmatched(refusal.clone()),
+        Some(Ok(report)) => Status::Matched(report),
+        Some(Err(refusal)) => Status::Unmatched(refusal),
     };
     appraised.judged.trust.executables = match status {
         Status::Ignore => Trust::NONE,
-        Status::Matched => Trust::RUNNING,
+        Status::Matched(_) => Trust::RUNNING,
         Status::Unmatched(_) => Trust::BAD,
     };
     // What was not accepted is to be sent again: otherwise an unknown file would be forgotten with the next part.

@@ -41,6 +41,19 @@ impl KnownFiles {
         }
     }
 
+    /// Adds all that `other` knows.
+    pub fn extend(&mut self, other: &Self) {
+        let mut at = 0;
+        while let Some((record, next)) = Record::read(&other.records, at) {
+            at = next;
+            if let (Ok(path), Some(reference)) =
+                (str::from_utf8(record.path), FileReference::new(record.kind, record.value))
+            {
+                self.insert(path, &reference);
+            }
+        }
+    }
+
     /// How many digests there are, of all files together.
     #[must_use]
     pub fn len(&self) -> usize {

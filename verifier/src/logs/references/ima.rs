@@ -1,8 +1,10 @@
-//! Which files Linux may have used: digests bound to paths.
+//! Which files Linux may have used: digests bound to paths, keys that sign files, and what is not judged.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileReference, KnownFiles};
+use super::{FileReference, FileSigner, KnownFiles, PathPattern};
 
 /// The expected files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,56 +14,37 @@ pub struct ImaReferences {
     pub files: KnownFiles,
     /// Paths that are not judged.
     pub exclude: Vec<PathPattern>,
+    /// Names of buffers (template `ima-buf`), such as keyrings, that are not judged.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub ignored_buffers: BTreeSet<String>,
+    /// Whose signature (templates `ima-sig` and `ima-sigv2`) makes a file known at any path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<FileSigner>,
     /// Values of the entry `boot_aggregate`; all zeros, as on a machine without a TPM, is always accepted.
     pub boot_aggregate: Vec<FileReference>,
 }
 
 impl ImaReferences {
+    /// Adds what `other` expects: what either accepts is accepted then.
+    pub fn extend(&mut self, other: &Self) {
+        self.files.extend(&other.files);
+        self.exclude.extend_from_slice(&other.exclude);
+        self.ignored_buffers.extend(other.ignored_buffers.iter().cloned());
+        self.signers.extend_from_slice(&other.signers);
+        self.boot_aggregate.extend_from_slice(&other.boot_aggregate);
+    }
+
+    /// Whether nothing is expected: no file could pass.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+            && self.exclude.is_empty()
+            && self.ignored_buffers.is_empty()
+            && self.signers.is_empty()
+    }
+
     /// Whether `path` is not judged.
     pub(in crate::logs) fn excludes(&self, path: &str) -> bool {
         self.exclude.iter().any(|pattern| pattern.matches(path))
-    }
-}
-
-/// An absolute path, or with `*` at its end all that begin like it: `/var/log/*`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PathPattern(String);
-
-impl PathPattern {
-    fn matches(&self, path: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            // A path that climbs out of the directory only seems to be in it.
-            Some(prefix) => path.starts_with(prefix) && !path.split('/').any(|part| part == ".."),
-            None => path == self.0,
-        }
-    }
-}
-
-impl From<PathPattern> for String {
-    fn from(pattern: PathPattern) -> Self {
-        pattern.0
-    }
-}
-
-/// Text that excludes nothing sensible.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{found:?} does not say which paths to exclude: expected an absolute path, or a directory and /*, and not all of /"
-)]
-pub struct PathPatternError {
-    found: String,
-}
-
-impl TryFrom<String> for PathPattern {
-    type Error = PathPatternError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let prefix = text.strip_suffix('*').unwrap_or(&text);
-        let whole = text.len() == prefix.len() || prefix.ends_with('/');
-        if prefix.len() > 1 && prefix.starts_with('/') && whole && !prefix.contains('*') {
-            return Ok(Self(text));
-        }
-        Err(PathPatternError { found: text.chars().take(200).collect() })
     }
 }

@@ -2,9 +2,12 @@
 
 mod boot;
 mod file_reference;
+mod file_signer;
 mod files;
 mod ima;
 mod import;
+mod keylime;
+mod path_pattern;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +16,12 @@ use serde::{Deserialize, Serialize};
 
 pub use boot::{BootReferences, KernelReference};
 pub use file_reference::FileReference;
+pub use file_signer::{FileSigner, FileSignerError};
 pub use files::KnownFiles;
-pub use ima::{ImaReferences, PathPattern};
+pub use ima::ImaReferences;
 pub use import::{ImportError, digest_list};
+pub use keylime::{RuntimePolicy, RuntimePolicyError};
+pub use path_pattern::{PathPattern, PathPatternError};
 
 /// The expectations that belong to one [`crate::RealmReference`]. Documented in `docs/log-appraisal.md`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ mod authority;
 mod certificates;
 mod collection;
 mod files;
+mod known_files;
 mod nodes;
 mod policies;
 mod references;
@@ -28,6 +29,7 @@ Examples:
     gta cert add --name makers --type tpm_ek --pem makers.pem
   Know the files that machines may run; the list is signed by a registered signer:
     gta cert add --name builder --type refvalue --pem builder.pem
+    gta ref make --tree /srv/images/web --exclude '/var/log/*' --key builder.key --out web.jwt
     gta ref add --name web --file web.jwt
   Demand more of the boot than what is demanded of all:
     gta policy add --name secure-boot --type tpm_boot --rego secure-boot.rego --default

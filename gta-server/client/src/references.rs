@@ -9,6 +9,7 @@ use service_cli::print_json;
 use crate::authority::Authority;
 use crate::collection::{Collection, Doomed, ListArgs, ShowArgs, given};
 use crate::files;
+use crate::known_files::{self, MakeArgs};
 
 const REFERENCES: Collection = Collection {
     path: "/ref_value",
@@ -26,14 +27,16 @@ pub enum RefCommand {
         /// What evidence it is for: tpm_ima, virt_cca
         #[arg(long = "type", value_name = "TYPE", default_value = "tpm_ima")]
         kind: String,
-        /// A JWT by a registered signer of reference values, payload {"referenceValues": [{"fileName", "sha256"}]};
-        /// of virt_cca {"realms": [{"name", "rim"}]}, and referenceValues for their files
+        /// A JWT by a registered signer of reference values, as `make` writes it; of virt_cca with the payload
+        /// {"realms": [{"name", "rim"}]}
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
         /// A note
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
     },
+    /// Make a list of files, of trees, packages, logs or policies of keylime, and sign it
+    Make(MakeArgs),
     /// Show all
     List(ListArgs),
     /// Print one as it was signed, or all of it
@@ -67,6 +70,7 @@ pub async fn reference(authority: &Authority, command: RefCommand) -> anyhow::Re
             ]);
             print_json(&authority.post(REFERENCES.path, &Value::Object(values)).await?)
         }
+        RefCommand::Make(args) => known_files::make(&args),
         RefCommand::List(args) => REFERENCES.list(authority, &args).await,
         RefCommand::Show(args) => REFERENCES.show(authority, &args, |jwt| Some(jwt.to_owned())).await,
         RefCommand::Update { id, name, file, description } => {

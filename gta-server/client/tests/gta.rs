@@ -20,6 +20,7 @@ use service_kit::environment::Environment;
 use service_kit::serve;
 use service_kit::serve::tls::{Tls, TlsFiles};
 use service_kit::vault::{FileKey, Vault};
+use sha2::Digest as _;
 use tempfile::TempDir;
 use test_swtpm::Swtpm;
 use tokio::net::TcpListener;
@@ -199,6 +200,87 @@ async fn what_a_tenant_registers_is_added_shown_changed_and_deleted() {
     assert_eq!(rows(&world.says(&["ref", "list"])).len(), 0);
     world.says(&["cert", "delete", "--all"]);
     assert_eq!(rows(&world.says(&["cert", "list"])).len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_files_is_made_of_what_an_operator_has() {
+    use evidence::ima::{FileDigest, LogWriter, Template};
+    let world = World::new().await;
+    let digest = |content: &str| format!("sha256:{}", hex::encode(sha2::Sha256::digest(content)));
+    fs::create_dir_all(world.path("tree/usr/bin")).unwrap();
+    world.write("tree/usr/bin/a", "a");
+    world.write("tree/usr/bin/empty", "");
+    std::os::unix::fs::symlink("a", world.path("tree/usr/bin/link")).unwrap();
+    fs::create_dir_all(world.path("package/DEBIAN")).unwrap();
+    fs::create_dir_all(world.path("package/lib")).unwrap();
+    world.write(
+        "package/DEBIAN/control",
+        "Package: b\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDescription: b\n",
+    );
+    world.write("package/lib/b.so", "b");
+    let build = Command::new("dpkg-deb")
+        .current_dir(world.directory.path())
+        .args(["--build", "package", "b.deb"])
+        .output();
+    said(&build.unwrap());
+    let mut log = LogWriter::default();
+    let one = FileDigest { verity: false, algorithm: "sha512", value: &[7; 64] };
+    log.measure(10, Template::ImaNg, one, b"boot_aggregate", &[]);
+    log.measure(10, Template::ImaNg, one, b"/usr/bin/c", &[]);
+    log.violate(10, b"/var/log/wtmp");
+    world.write("ima", log.finish());
+    world.write("policy.json", r#"{"meta": {"version": 1}, "digests": {"/usr/bin/d": ["11"]}}"#);
+    let make = [
+        "ref",
+        "make",
+        "--tree",
+        "tree",
+        "--deb",
+        "b.deb",
+        "--ima-log",
+        "ima",
+        "--exclude",
+        "/var/*",
+        "--ignore-buffer",
+        ".ima",
+    ];
+    let files = serde_json::json!({
+        "/usr/bin/a": [digest("a")], "/usr/bin/empty": [digest("")], "/usr/bin/c": [one.to_string()],
+        "/lib/b.so": [digest("b")], "/usr/lib/b.so": [digest("b")],
+    });
+    let expected = serde_json::json!({ "ima": {
+        "files": files, "exclude": ["/var/*"], "ignored_buffers": [".ima"],
+    } });
+    assert_eq!(world.json(&make), expected);
+
+    for (name, algorithm) in
+        [("P-256", &rcgen::PKCS_ECDSA_P256_SHA256), ("P-384", &rcgen::PKCS_ECDSA_P384_SHA384)]
+    {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["signer".to_owned()]).unwrap().self_signed(&key).unwrap();
+        world.write("signer.pem", certificate.pem());
+        world.write("signer.key", key.serialize_pem());
+        world.json(&["cert", "add", "--name", name, "--type", "refvalue", "--pem", "signer.pem"]);
+        world.says(&[&make[..], &["--key", "signer.key", "--out", "files.jwt"]].concat());
+        world.json(&["ref", "add", "--name", name, "--file", "files.jwt"]);
+    }
+    // The server judges what is passed on.
+    world.says(&["ref", "make", "--keylime", "policy.json", "--key", "signer.key", "--out", "files.jwt"]);
+    let refused = world.complains(&["ref", "add", "--name", "keylime", "--file", "files.jwt"]);
+    assert!(refused.contains("runtime policy"), "{refused}");
+    world.write("rpm", "coreutils-9.1-1.x86_64\n");
+    for (arguments, complaint) in [
+        (&[][..], "nothing is known"),
+        (&["--rpm-dump", "rpm"], "--rpm-dump rpm: line 1"),
+        (&["--deb", "ima"], "--deb ima: dpkg-deb cannot unpack it"),
+        (&["--ima-log", "b.deb"], "--ima-log b.deb"),
+        (&["--tree", "nowhere"], "--tree nowhere"),
+        (&["--exclude", "/var/*", "--key", "signer.pem"], "--key: expected a private key"),
+    ] {
+        let refused = world.complains(&[&["ref", "make"], arguments].concat());
+        assert!(refused.contains(complaint), "{arguments:?}: {refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,6 +95,13 @@ pub enum Provenance {
         /// The manufacturer's root.
         root: String,
     },
+    /// Another key of the TPM says so, which the maker of the machine has certified.
+    Certified {
+        /// SHA-256 of the initial attestation key's certificate.
+        initial: String,
+        /// The maker's root.
+        root: String,
+    },
     /// An administrator of the tenant has said so.
     Pinned,
 }
@@ -142,6 +149,8 @@ pub enum CertType {
     TpmIma,
     /// It certifies endorsement keys.
     TpmEk,
+    /// It certifies initial attestation keys, which makers put into machines (IDevID and IAK).
+    TpmIak,
     /// It certifies virtCCA devices.
     VirtCca,
 }

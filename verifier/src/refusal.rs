@@ -114,6 +114,8 @@ pub enum Code {
     TpmKeyUnsuitable,
     /// The endorsement key is not the one that its certificate is for.
     EndorsementKeyMismatch,
+    /// No initial attestation key has certified the attestation key.
+    AttestationKeyUncertified,
     /// The quote's signature does not verify with the attestation key.
     QuoteSignatureInvalid,
     /// The registers that are reported are not those that the quote is about.
@@ -195,6 +197,7 @@ impl Code {
             Self::RealmSignatureInvalid => "realm_signature_invalid",
             Self::TpmKeyUnsuitable => "tpm_key_unsuitable",
             Self::EndorsementKeyMismatch => "endorsement_key_mismatch",
+            Self::AttestationKeyUncertified => "attestation_key_uncertified",
             Self::QuoteSignatureInvalid => "quote_signature_invalid",
             Self::PcrSelectionMismatch => "pcr_selection_mismatch",
             Self::PcrDigestMismatch => "pcr_digest_mismatch",

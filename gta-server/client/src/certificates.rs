@@ -22,12 +22,12 @@ const CRL: &str = "crl";
 
 #[derive(Debug, Subcommand)]
 pub enum CertCommand {
-    /// Add certificates of authorities (tpm_ek, tpm_boot, tpm_ima, virt_cca) or of a signer (refvalue, policy), or a revocation list
+    /// Add certificates of authorities (tpm_ek, tpm_iak, tpm_boot, tpm_ima, virt_cca) or of a signer (refvalue, policy), or a revocation list
     Add {
         /// Its name
         #[arg(long)]
         name: String,
-        /// What it is good for: tpm_ek, tpm_boot, tpm_ima, virt_cca, refvalue, policy, or crl; several with commas
+        /// What it is good for: tpm_ek, tpm_iak, tpm_boot, tpm_ima, virt_cca, refvalue, policy, or crl; several with commas
         #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', required = true)]
         kinds: Vec<String>,
         /// Certificates in PEM, or a revocation list

@@ -136,7 +136,7 @@ fn kinds(sent: &[String]) -> Result<Vec<CertType>, Problem> {
     kinds.filter(|kinds| !kinds.is_empty()).ok_or_else(|| {
         Problem::bad_request(
             "cert_type_unknown",
-            "type is a list of refvalue, policy, tpm_boot, tpm_ima, tpm_ek, virt_cca, or crl",
+            "type is a list of refvalue, policy, tpm_boot, tpm_ima, tpm_ek, tpm_iak, virt_cca, or crl",
         )
     })
 }

@@ -19,7 +19,7 @@ use super::certs::authorities;
 use super::{name, nodes};
 use crate::auth::Caller;
 use crate::model::{CertType, Node, Provenance, Role};
-use crate::service::{Shared, no_entropy};
+use crate::service::{Service, Shared, no_entropy};
 use crate::store::Enrolment;
 
 /// How long a credential can be opened, in seconds.
@@ -57,13 +57,7 @@ pub async fn begin(
     let certificate = certificate("ek_certificate", &request.ek_certificate)?;
     let bundle = authorities(&service, &caller.tenant, CertType::TpmEk).await?;
     let device = endorsement_key(&endorsement, &certificate, &bundle, service.now()).map_err(refused)?;
-    if service.store.get::<Node>(&caller.tenant, &request.node_id).await?.is_some() {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "node_exists",
-            "there is a node of this name: an administrator must delete it before another machine can be it",
-        ));
-    }
+    free(&service, &caller, &request.node_id).await?;
     let secret = service.environment.random::<32>().map_err(no_entropy)?;
     let mut rng = service.environment.rng().map_err(no_entropy)?;
     let (object, encrypted) = make_credential(&endorsement, &attestation.name(), &secret, &mut rng)
@@ -109,6 +103,18 @@ pub async fn activate(
     })?;
     nodes::register(&service, &caller, &node_id, &node).await?;
     Ok(Json(json!({ "node_id": node_id, "provenance": node.provenance })))
+}
+
+/// Whether no machine has this name.
+pub async fn free(service: &Service, caller: &Caller, node: &str) -> Result<(), Problem> {
+    if service.store.get::<Node>(&caller.tenant, node).await?.is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::CONFLICT,
+        "node_exists",
+        "there is a node of this name: an administrator must delete it before another machine can be it",
+    ))
 }
 
 /// A public area as it is sent: `TPMT_PUBLIC` in base64.

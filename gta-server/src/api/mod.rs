@@ -2,6 +2,7 @@
 
 mod attest;
 mod audit;
+mod certify;
 mod certs;
 mod collection;
 mod enrol;
@@ -49,6 +50,7 @@ pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: 
         .route("/challenge", post(challenge))
         .route("/enroll", post(enrol::begin))
         .route("/enroll/activate", post(enrol::activate))
+        .route("/enroll/certified", post(certify::enrol))
         .route("/attest", post(attest::attest))
         .route("/token/verify", post(verify))
         .route("/jwks", get(key_set))

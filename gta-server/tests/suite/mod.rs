@@ -2,6 +2,7 @@
 
 mod attest;
 mod audit;
+mod certified;
 mod enrol;
 mod files;
 mod health;

@@ -58,6 +58,7 @@ async fn roles_may_do_what_is_theirs() {
             (Method::POST, "/attest", can(&[Role::Agent, Role::RelyingParty])),
             (Method::POST, "/enroll", can(&[Role::Agent])),
             (Method::POST, "/enroll/activate", can(&[Role::Agent])),
+            (Method::POST, "/enroll/certified", can(&[Role::Agent])),
             (Method::GET, "/policy", can(&[Role::Auditor])),
             (Method::GET, "/cert", can(&[Role::Auditor])),
             (Method::GET, "/ref_value", can(&[Role::Auditor])),
@@ -68,6 +69,10 @@ async fn roles_may_do_what_is_theirs() {
                 "/attest" => json!({ "measurements": [] }),
                 "/enroll" => json!({ "node_id": "", "ek_certificate": "", "ek_public": "", "ak_public": "" }),
                 "/enroll/activate" => json!({ "enrollment_id": "", "credential": "" }),
+                "/enroll/certified" => {
+                    json!({ "node_id": "", "nonce": "", "iak_certificate": "", "ak_public": "",
+                    "certify_info": "", "signature": "" })
+                }
                 _ => Value::Null,
             };
             let answer = client.send(&world.instance, method, path, &body).await;

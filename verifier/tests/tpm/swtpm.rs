@@ -6,7 +6,7 @@ use test_swtpm::Swtpm;
 use verifier::chain::TrustBundle;
 use verifier::testing::NOW;
 use verifier::tpm::credential::make_credential;
-use verifier::tpm::{AttestationKey, endorsement_key, verify_quote};
+use verifier::tpm::{AttestationKey, certified_key, endorsement_key, verify_quote};
 use verifier::{Code, Refusal};
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";
@@ -142,4 +142,31 @@ fn endorsement_certificates_of_swtpm_lead_to_its_manufacturer() {
     let stranger = TrustBundle::new([("manufacturer.pem", other.as_bytes())], []).unwrap();
     let refusal = endorsement_key(&endorsement, &certificate, &stranger, now).unwrap_err();
     assert_eq!(refusal.code, Code::CertificateUntrusted);
+}
+
+/// One key of the TPM says that another is in it, too.
+#[test]
+fn a_key_that_the_tpm_certifies_is_believed() {
+    let tpm = Swtpm::start().unwrap();
+    let (_, initial) = create(&tpm, "rsa", "ecc", "ecdsa", "sha256");
+    tpm.write("iak.ctx", &tpm.read("ak.ctx").unwrap()).unwrap();
+    let (_, other) = create(&tpm, "rsa", "rsa", "rsassa", "sha256");
+    let certify = ["-C", "iak.ctx", "-c", "ak.ctx", "-g", "sha256", "-o", "certified", "-s", "signature"];
+    tpm.tool("tpm2_certify", certify).unwrap();
+    let (attest, signature) = (tpm.read("certified").unwrap(), tpm.read("signature").unwrap());
+    // What tpm2_certify always asks for.
+    let asked = [0x00, 0xff, 0x55, 0xaa];
+    let key = AttestationKey::from_public(&initial).unwrap();
+    let known = certified_key(&key, &other, &attest, &signature, &asked).unwrap();
+    assert_eq!(known, AttestationKey::from_public(&other).unwrap());
+    let refused =
+        |key, public, asked: &[u8]| certified_key(key, public, &attest, &signature, asked).unwrap_err().code;
+    assert_eq!(refused(&key, &other, &asked[1..]), Code::NonceMismatch);
+    assert_eq!(refused(&key, &initial, &asked), Code::AttestationKeyUncertified);
+    assert_eq!(refused(&known, &other, &asked), Code::AttestationKeyUncertified);
+    tpm.tool("tpm2_quote", ["-c", "iak.ctx", "-l", "sha256:0", "-q", "00ff55aa", "-m", "q", "-s", "s", "-Q"])
+        .unwrap();
+    let (quote, signature) = (tpm.read("q").unwrap(), tpm.read("s").unwrap());
+    let refused = certified_key(&key, &other, &quote, &signature, &asked).unwrap_err();
+    assert_eq!(refused.code, Code::AttestationKeyUncertified);
 }

@@ -66,8 +66,8 @@ async fn attestation_key(
         if sent.cert_type != "aik" || certified.is_some() {
             return Err(Problem::bad_request(
                 "ak_certs_unsupported",
-                "ak_certs has at most one certificate, of an aik: a lak proves nothing unless an iak has certified it \
-                 (TPM2_Certify)",
+                "ak_certs has at most one certificate, of an aik: a machine whose iak certifies its key enrols once, at \
+                 /enroll/certified",
             ));
         }
         let kind = match submission.kind {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
-use verifier::logs::{ImaReferences, LogReferences};
+use verifier::logs::{BootReferences, ImaReferences, LogReferences};
 use verifier::{HexBytes, Rules};
 
 use crate::store::{Kind, Registered};
@@ -176,7 +176,7 @@ pub struct Crl {
     pub pem: String,
 }
 
-/// What is known: files, each at its path, or machines by what was measured at their launch.
+/// What is known: files, each at its path; a boot; or machines by what was measured at their launch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RefValue {
     /// The tenant's words about them.
@@ -190,6 +190,9 @@ pub struct RefValue {
     /// What else is known of files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ima: Option<ImaReferences>,
+    /// What may have been booted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootReferences>,
     /// virtCCA machines that may run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub realms: Vec<KnownRealm>,

@@ -11,6 +11,7 @@ use verifier::chain::TrustBundle;
 use verifier::logs::ImaReferences;
 use verifier::rego::RegoCache;
 
+use crate::appraise::tpm::KnownBoot;
 use crate::derived::Derived;
 use crate::metrics::Metrics;
 use crate::model::{ApiKey, CertType, Policy};
@@ -85,6 +86,8 @@ pub(crate) struct Known {
     revisions: Recent<(&'static str, String), Arc<Revision>>,
     /// The files that a tenant knows; none if it has registered no reference values.
     pub(crate) files: Derived<String, Arc<Revision>, Option<ImaReferences>>,
+    /// The boots that a tenant knows.
+    pub(crate) boots: Derived<String, Arc<Revision>, Vec<KnownBoot>>,
     /// The policies of a tenant.
     pub(crate) policies: Derived<String, Arc<Revision>, Vec<Document<Policy>>>,
     /// The virtCCA machines that a tenant knows.

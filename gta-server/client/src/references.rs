@@ -19,12 +19,12 @@ const REFERENCES: Collection = Collection {
 
 #[derive(Debug, Subcommand)]
 pub enum RefCommand {
-    /// Add a list of files, or of virtCCA machines
+    /// Add a list of files, a boot, or a list of virtCCA machines
     Add {
         /// Its name
         #[arg(long)]
         name: String,
-        /// What evidence it is for: tpm_ima, virt_cca
+        /// What evidence it is for: tpm_ima, tpm_boot, virt_cca
         #[arg(long = "type", value_name = "TYPE", default_value = "tpm_ima")]
         kind: String,
         /// A JWT by a registered signer of reference values, as `make` writes it; of virt_cca with the payload
@@ -35,7 +35,7 @@ pub enum RefCommand {
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
     },
-    /// Make a list of files, of trees, packages, logs or policies of keylime, and sign it
+    /// Make a list of files, of trees, packages, logs or policies of keylime, or a boot of its log, and sign it
     Make(MakeArgs),
     /// Show all
     List(ListArgs),

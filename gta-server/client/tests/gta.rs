@@ -196,7 +196,7 @@ async fn what_a_tenant_registers_is_added_shown_changed_and_deleted() {
     assert!(world.complains(&add).contains("signature_invalid"));
     let of_type = |kind| world.complains(&[&add[..], &["--type", kind]].concat());
     assert!(of_type("virt_cca").contains("signature_invalid"));
-    assert!(of_type("tpm_boot").contains("attester_type_unknown"));
+    assert!(of_type("tpm_boot").contains("signature_invalid"));
     assert_eq!(rows(&world.says(&["ref", "list"])).len(), 0);
     world.says(&["cert", "delete", "--all"]);
     assert_eq!(rows(&world.says(&["cert", "list"])).len(), 0);
@@ -204,7 +204,9 @@ async fn what_a_tenant_registers_is_added_shown_changed_and_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_of_files_is_made_of_what_an_operator_has() {
+    use evidence::bank::Bank;
     use evidence::ima::{FileDigest, LogWriter, Template};
+    use evidence::tcg::{EventLog, EventType};
     let world = World::new().await;
     let digest = |content: &str| format!("sha256:{}", hex::encode(sha2::Sha256::digest(content)));
     fs::create_dir_all(world.path("tree/usr/bin")).unwrap();
@@ -265,6 +267,13 @@ async fn what_is_known_of_files_is_made_of_what_an_operator_has() {
         world.says(&[&make[..], &["--key", "signer.key", "--out", "files.jwt"]].concat());
         world.json(&["ref", "add", "--name", name, "--file", "files.jwt"]);
     }
+    let mut boot = EventLog::crypto_agile(0, &[Bank::Sha256]);
+    boot.measure(4, EventType::EFI_BOOT_SERVICES_APPLICATION, b"shim", &[][..]);
+    world.write("boot", boot.encode());
+    let make = ["ref", "make", "--boot-log", "boot", "--key", "signer.key", "--out", "boot.jwt"];
+    world.says(&make);
+    world.json(&["ref", "add", "--name", "boot", "--type", "tpm_boot", "--file", "boot.jwt"]);
+    assert_eq!(world.json(&make[..4])["boot"]["applications"].as_array().unwrap().len(), 1);
     // The server judges what is passed on.
     world.says(&["ref", "make", "--keylime", "policy.json", "--key", "signer.key", "--out", "files.jwt"]);
     let refused = world.complains(&["ref", "add", "--name", "keylime", "--file", "files.jwt"]);
@@ -276,6 +285,7 @@ async fn what_is_known_of_files_is_made_of_what_an_operator_has() {
         (&["--deb", "ima"], "--deb ima: dpkg-deb cannot unpack it"),
         (&["--ima-log", "b.deb"], "--ima-log b.deb"),
         (&["--tree", "nowhere"], "--tree nowhere"),
+        (&["--boot-log", "ima"], "--boot-log ima"),
         (&["--exclude", "/var/*", "--key", "signer.pem"], "--key: expected a private key"),
     ] {
         let refused = world.complains(&[&["ref", "make"], arguments].concat());

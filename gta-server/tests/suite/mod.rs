@@ -2,6 +2,7 @@
 
 mod attest;
 mod audit;
+mod boot;
 mod certified;
 mod enrol;
 mod files;

@@ -2,7 +2,7 @@
 
 use evidence::bank::Bank;
 use evidence::ima::{BOOT_AGGREGATE, Log};
-use evidence::tcg::EventLog;
+use evidence::tcg::{EventLog, Registers};
 
 use super::boot::parts::{self, Part, Seen};
 use super::references::{BootReferences, ImaReferences, KernelReference, LogReferences};
@@ -25,15 +25,22 @@ impl TrueLogs<'_> {
     /// that are not UTF-8.
     pub fn references(&self, kernel: &str) -> Result<LogReferences, Refusal> {
         let logs = &self.0;
-        let boot = logs.boot.as_ref().map(|log| boot(log, logs.bank, kernel)).transpose()?;
+        let boot = |log: &EventLog<'_>| boot(log, Registers::Measurement, logs.bank, kernel);
+        let boot = logs.boot.as_ref().map(boot).transpose()?;
         let ima = logs.ima.as_ref().filter(|ima| ima.any);
         let ima = ima.map(|ima| files(&ima.log, ima.entries)).transpose()?;
         Ok(LogReferences { boot, ima, ..LogReferences::default() })
     }
 }
 
-fn boot(log: &EventLog<'_>, bank: Bank, name: &str) -> Result<BootReferences, Refusal> {
-    let seen = parts::sort(log, bank);
+/// The references by which a boot passes, whose kernel is called `name`.
+pub fn boot(
+    log: &EventLog<'_>,
+    registers: Registers,
+    bank: Bank,
+    name: &str,
+) -> Result<BootReferences, Refusal> {
+    let seen = parts::sort(log.events.iter().enumerate(), registers, bank);
     let started = started_kernel(&seen);
     let mut boot = BootReferences::default();
     let mut kernel = KernelReference { name: name.to_owned(), ..KernelReference::default() };
@@ -63,7 +70,7 @@ fn boot(log: &EventLog<'_>, bank: Bank, name: &str) -> Result<BootReferences, Re
             }
             Part::File(name) if LISTS_OF_SHIM.contains(name) => &mut boot.other,
             Part::File(name) if name.ends_with(b"/grub.cfg") => &mut boot.grub_cfg,
-            Part::File(_) => &mut boot.grub_files,
+            Part::File(_) | Part::AnyFile(_) => &mut boot.grub_files,
             Part::KernelFile(_) => &mut kernel.stored,
             Part::InitramfsFile(_) | Part::LoadedInitramfs => &mut kernel.initramfs,
             Part::LoadOptions => &mut kernel.load_options,

@@ -15,9 +15,12 @@ mod rules;
 use std::fmt;
 
 use evidence::hash::{Digest, HashAlgorithm};
+use evidence::tcg::Registers;
 use serde::Serialize;
 
+pub(crate) use boot::judge as judge_boot;
 pub use boot::{BootReport, Component, Known};
+pub(crate) use golden::boot as golden_boot;
 pub use ima::ImaReport;
 pub(crate) use ima::judge_tpm as judge_ima;
 pub use references::{
@@ -102,7 +105,8 @@ impl TrueLogs<'_> {
         match &self.0.boot {
             None if expected => Err(missing("boot log (CCEL)", demanded)),
             Some(log) if expected || references.has_any(&rules.untyped_lists) => {
-                boot::judge(log, self.0.bank, references, rules).map(Some)
+                let events = log.events.iter().enumerate();
+                boot::judge(events, Registers::Measurement, self.0.bank, references, rules).map(Some)
             }
             _ => Ok(None),
         }

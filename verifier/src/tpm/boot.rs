@@ -1,8 +1,12 @@
 //! Step `logs`, measured boot: the log leads to the registers that were quoted.
 
+use std::ops::RangeInclusive;
+
+use evidence::bank::Bank;
 use evidence::tcg::{Covers, Event, EventData, EventLog, Registers, Variable};
 use evidence::tpm::PcrValues;
 
+use crate::logs::{BootReferences, BootReport, BootRules, LogReferences, golden_boot, judge_boot};
 use crate::refusal::{Code, Refusal, Step, sentence};
 
 /// Most events that are appraised. Boots have some hundred; each goes to policies.
@@ -11,6 +15,9 @@ const MAX_EVENTS: usize = 10_000;
 /// Registers that software extends after the boot, without a record in the boot log: IMA's, and those that may be reset
 /// for tests and applications.
 const AFTER_BOOT: [u32; 3] = [10, 16, 23];
+
+/// The registers of every boot: firmware, configuration, images, Secure Boot, the boot loader.
+const BOOT: RangeInclusive<u32> = 0..=9;
 
 /// The events of a log that were really measured.
 #[derive(Clone, Debug)]
@@ -21,6 +28,9 @@ pub struct BootEvents<'a> {
     pub unproven: usize,
     /// Whether Secure Boot was on; `None` if it was not measured into a quoted register.
     pub secure_boot: Option<bool>,
+    bank: Bank,
+    /// A register that the boot is measured into, and that was not quoted.
+    unquoted: Option<u32>,
 }
 
 /// An event whose digest is true.
@@ -66,6 +76,9 @@ pub fn replay_boot<'a>(log: &'a [u8], quoted: &PcrValues) -> Result<BootEvents<'
         }
     }
     let total = log.events.iter().filter(|event| event.extends()).count();
+    let measured = log.events.iter().filter(|event| event.extends()).map(|event| event.register);
+    let mut of_boot = BOOT.chain(measured).filter(|register| !AFTER_BOOT.contains(register));
+    let unquoted = of_boot.find(|register| quoted.get(*register).is_none());
     let mut events = Vec::with_capacity(total);
     for (number, event) in log.events.into_iter().enumerate() {
         if !event.extends() || quoted.get(event.register).is_none() {
@@ -84,7 +97,40 @@ pub fn replay_boot<'a>(log: &'a [u8], quoted: &PcrValues) -> Result<BootEvents<'
         events.push(ProvenEvent { number, event, covers });
     }
     let secure_boot = secure_boot(&events);
-    Ok(BootEvents { unproven: total - events.len(), events, secure_boot })
+    Ok(BootEvents { unproven: total - events.len(), events, secure_boot, bank, unquoted })
+}
+
+impl BootEvents<'_> {
+    /// Holds the boot against what is known: everything that was measured must be, in its role.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the step `logs`: something is not known, missing or not allowed, or a register of the boot was not
+    /// quoted.
+    pub fn judge(&self, references: &LogReferences, rules: &BootRules) -> Result<BootReport, Refusal> {
+        if let Some(register) = self.unquoted {
+            return Err(refuse(
+                Code::LogMissing,
+                format!(
+                    "the boot is measured into PCR {register}, too, which was not quoted: quote PCR 0 to 9 and all others that \
+                     the boot log has events for"
+                ),
+            ));
+        }
+        let events = self.events.iter().map(|proven| (proven.number, &proven.event));
+        judge_boot(events, Registers::Pcr, self.bank, references, rules)
+    }
+}
+
+/// The references by which the boot of a TPM's machine passes, and no other does: for whoever vouches for it. `kernel` is the
+/// name of the kernel's entry. The log's account is believed.
+///
+/// # Errors
+/// [`Refusal`] of the step `logs`: the log is malformed, or what no reference can say is in it.
+pub fn boot_references(log: &[u8], bank: Bank, kernel: &str) -> Result<BootReferences, Refusal> {
+    let malformed = |error: &dyn std::error::Error| refuse(Code::LogMalformed, sentence(error));
+    let log = EventLog::decode(log).map_err(|error| malformed(&error))?;
+    log.replay(Registers::Pcr, bank).map_err(|error| malformed(&error))?;
+    golden_boot(&log, Registers::Pcr, bank, kernel)
 }
 
 /// The value of the variable SecureBoot; it counts as on only if it is on wherever it was measured.

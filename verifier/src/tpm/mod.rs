@@ -14,7 +14,7 @@ mod ima;
 mod key;
 mod quote;
 
-pub use boot::{BootEvents, ProvenEvent, replay_boot};
+pub use boot::{BootEvents, ProvenEvent, boot_references, replay_boot};
 pub use certified::certified_key;
 pub use clock::{Progress, progress};
 pub use endorsement::endorsement_key;

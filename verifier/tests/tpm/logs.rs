@@ -54,7 +54,7 @@ fn a_boot_log_that_leads_to_the_quoted_registers_is_true() {
     let (mut tpm, log) = (tpm(), boot());
     start(&mut tpm, &log);
     let bytes = log.encode();
-    let BootEvents { events, unproven, secure_boot } = replay_boot(&bytes, &quoted(&tpm, &BOOT)).unwrap();
+    let BootEvents { events, unproven, secure_boot, .. } = replay_boot(&bytes, &quoted(&tpm, &BOOT)).unwrap();
     assert_eq!((unproven, secure_boot), (1, Some(true)));
     let covers: Vec<_> = events.iter().map(|proven| (proven.event.register, proven.covers)).collect();
     assert_eq!(covers, [(0, Covers::Data), (7, Covers::Data), (4, Covers::Data), (9, Covers::Other)]);

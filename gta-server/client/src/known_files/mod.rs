@@ -10,7 +10,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use evidence::bank::Bank;
 use serde_json::{Map, Value, json};
+use verifier::tpm::boot_references;
 
 use crate::files;
 use digests::Digests;
@@ -29,6 +31,12 @@ pub struct MakeArgs {
     /// An IMA log, binary or ASCII, of a machine that you vouch for
     #[arg(long, value_name = "FILE")]
     ima_log: Vec<PathBuf>,
+    /// The boot log (binary_bios_measurements) of a machine that you vouch for; register it with --type tpm_boot
+    #[arg(long, value_name = "FILE")]
+    boot_log: Option<PathBuf>,
+    /// What the kernel of the boot log is called in results
+    #[arg(long, value_name = "NAME", default_value = "kernel", requires = "boot_log")]
+    kernel: String,
     /// A runtime policy of keylime, which is passed on as it is
     #[arg(long, value_name = "FILE")]
     keylime: Option<PathBuf>,
@@ -99,6 +107,12 @@ fn payload(args: &MakeArgs) -> anyhow::Result<Value> {
     if !ima.is_empty() {
         payload.insert("ima".to_owned(), Value::Object(ima));
     }
+    if let Some(path) = &args.boot_log {
+        let log = files::bytes("--boot-log", path)?;
+        let boot = boot_references(&log, Bank::Sha256, &args.kernel)
+            .with_context(|| format!("--boot-log {}", path.display()))?;
+        payload.insert("boot".to_owned(), serde_json::to_value(boot)?);
+    }
     if let Some(path) = &args.keylime {
         let policy = serde_json::from_str(&files::text("--keylime", path)?)
             .with_context(|| format!("--keylime {}: not JSON", path.display()))?;
@@ -106,7 +120,7 @@ fn payload(args: &MakeArgs) -> anyhow::Result<Value> {
     }
     if payload.is_empty() {
         bail!(
-            "nothing is known: give --tree, --deb, --rpm-dump, --ima-log, --keylime or --signer, with something in it"
+            "nothing is known: give --tree, --deb, --rpm-dump, --ima-log, --boot-log, --keylime or --signer, with something in it"
         );
     }
     Ok(Value::Object(payload))

@@ -31,6 +31,10 @@ pub async fn attest(
         AttesterType::TpmIma => ref_values::files(service, tenant).await?,
         _ => Arc::new(None),
     };
+    let boots = match kind {
+        AttesterType::TpmBoot => ref_values::boots(service, tenant).await?,
+        _ => Arc::default(),
+    };
     let (key, qualifying) = (signed_by.clone(), submission.qualifying.to_vec());
     let known = before.as_ref().map(|stored: &Stored<TpmState>| stored.state.clone());
     let (shared, policies) = (Shared::clone(service), submission.policies);
@@ -41,7 +45,8 @@ pub async fn attest(
             qualifying: &qualifying,
             state: known.as_ref(),
             files: files.as_ref().as_ref(),
-            rules: &rules.ima,
+            boots: &boots,
+            rules: &rules,
         };
         let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
         let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)?;

@@ -5,7 +5,7 @@ use evidence::tcg::{Covers, EventData};
 use evidence::tpm::PcrValues;
 use serde_json::{Map, Value, json};
 use verifier::Refusal;
-use verifier::logs::ImaReport;
+use verifier::logs::{BootReport, ImaReport};
 use verifier::tpm::{BootEvents, ImaProof, ProvenEvent};
 
 use crate::json::with;
@@ -15,9 +15,9 @@ use crate::model::AttesterType;
 const MAX_ENTRIES: usize = 10_000;
 
 /// Whether what was measured is known.
-pub enum Status {
+pub enum Status<R> {
     /// All of it.
-    Matched(ImaReport),
+    Matched(R),
     /// Not all of it.
     Unmatched(Refusal),
     /// Nothing is registered.
@@ -53,16 +53,35 @@ pub fn pcrs(values: &PcrValues) -> Value {
     json!({ "hash_alg": values.bank().name(), "pcr_values": registers })
 }
 
+impl<R> Status<R> {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Matched(_) => "matched",
+            Self::Unmatched(_) => "unmatched",
+            Self::Ignore => "ignore",
+        }
+    }
+}
+
 /// A log of measured boot.
-pub fn boot(events: &BootEvents<'_>, bank: Bank) -> Value {
-    json!({
+pub fn boot(events: &BootEvents<'_>, bank: Bank, status: &Status<(String, BootReport)>) -> Value {
+    let log = json!({
         "log_type": "TcgEventLog",
         "log_status": "replay_success",
-        "ref_value_match_status": "ignore",
+        "ref_value_match_status": status.name(),
         "secure_boot": events.secure_boot,
         "unproven_events": events.unproven,
         "log_data": events.events.iter().map(|event| boot_event(event, bank)).collect::<Vec<_>>(),
-    })
+    });
+    match status {
+        Status::Matched((set, report)) => {
+            let matched =
+                json!({ "ref_value": set, "kernel": report.kernel, "components": report.components });
+            with(log, "matched", matched)
+        }
+        Status::Unmatched(refusal) => with(log, "reason", reason(refusal)),
+        Status::Ignore => log,
+    }
 }
 
 fn boot_event(proven: &ProvenEvent<'_>, bank: Bank) -> Value {
@@ -95,7 +114,7 @@ fn boot_event(proven: &ProvenEvent<'_>, bank: Bank) -> Value {
 }
 
 /// A log of IMA.
-pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status) -> Value {
+pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status<ImaReport>) -> Value {
     let entries: Vec<Value> = proof
         .entries()
         .take(MAX_ENTRIES)
@@ -111,11 +130,7 @@ pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status) 
     let log = json!({
         "log_type": "ImaLog",
         "log_status": "replay_success",
-        "ref_value_match_status": match status {
-            Status::Matched(_) => "matched",
-            Status::Unmatched(_) => "unmatched",
-            Status::Ignore => "ignore",
-        },
+        "ref_value_match_status": status.name(),
         "boot_aggregate_verified": boot_aggregate,
         "proven_entries": proof.state.entries,
         "log_data": entries,

@@ -7,10 +7,10 @@ mod wire;
 use evidence::tpm::ClockInfo;
 use serde_json::{Value, json};
 use verifier::Refusal;
-use verifier::logs::{ImaReferences, ImaRules};
+use verifier::logs::{BootReport, ImaReferences, LogReferences, LogRules};
 use verifier::tpm::{
-    AttestationKey, ImaPart, ImaState, Progress, Quote, boot_aggregate, progress, replay_boot, replay_ima,
-    verify_quote,
+    AttestationKey, BootEvents, ImaPart, ImaState, Progress, Quote, boot_aggregate, progress, replay_boot,
+    replay_ima, verify_quote,
 };
 
 pub use state::TpmState;
@@ -19,6 +19,14 @@ pub use wire::{TpmEvidence, log_type};
 use super::{Judged, Trust};
 use crate::model::AttesterType;
 use document::Status;
+
+/// A boot that is known.
+pub struct KnownBoot {
+    /// The name of the set of reference values that says so.
+    pub name: String,
+    /// What is known.
+    pub references: LogReferences,
+}
 
 /// What a quote is held against.
 pub struct Expected<'a> {
@@ -30,8 +38,10 @@ pub struct Expected<'a> {
     pub state: Option<&'a TpmState>,
     /// The files that are known; `None` if the tenant has registered none.
     pub files: Option<&'a ImaReferences>,
-    /// What the tenant's policies demand of the IMA log.
-    pub rules: &'a ImaRules,
+    /// The boots that are known.
+    pub boots: &'a [KnownBoot],
+    /// What the tenant's policies demand of logs.
+    pub rules: &'a LogRules,
 }
 
 /// Evidence whose quote is believed.
@@ -68,7 +78,7 @@ pub fn appraise(
             let part = ImaPart { first: log.first, log: &log.data };
             files(part, &quote, expected, &mut appraised)
         }
-        Some(log) => boot(&log.data, &quote, &mut appraised.judged),
+        Some(log) => boot(&log.data, &quote, expected, &mut appraised.judged),
     };
     appraised.judged.document = json!({ "evidence": {
         "logs": [log],
@@ -82,13 +92,37 @@ pub fn appraise(
     Ok(appraised)
 }
 
-fn boot(log: &[u8], quote: &Quote, judged: &mut Judged) -> Value {
-    match replay_boot(log, &quote.pcrs) {
-        Ok(events) => {
-            judged.trust.executables = Trust::BOOTED;
-            document::boot(&events, quote.pcrs.bank())
+fn boot(log: &[u8], quote: &Quote, expected: &Expected<'_>, judged: &mut Judged) -> Value {
+    let events = match replay_boot(log, &quote.pcrs) {
+        Ok(events) => events,
+        Err(refusal) => return untrue("TcgEventLog", refusal, judged),
+    };
+    let status = known_boot(&events, expected);
+    judged.trust.executables = match status {
+        Status::Unmatched(_) => Trust::BAD,
+        Status::Matched(_) | Status::Ignore => Trust::BOOTED,
+    };
+    document::boot(&events, quote.pcrs.bank(), &status)
+}
+
+/// Whether the machine booted as one of the known boots says.
+fn known_boot(events: &BootEvents<'_>, expected: &Expected<'_>) -> Status<(String, BootReport)> {
+    let rules = &expected.rules.boot;
+    let mut first = None;
+    for boot in expected.boots {
+        match events.judge(&boot.references, rules) {
+            Ok(report) => return Status::Matched((boot.name.clone(), report)),
+            Err(refusal) => first = first.or(Some(refusal)),
         }
-        Err(refusal) => untrue("TcgEventLog", refusal, judged),
+    }
+    let demanded = rules.required || rules.secure_boot || !rules.roles.is_empty();
+    match first {
+        Some(refusal) => Status::Unmatched(refusal),
+        None if demanded => match events.judge(&LogReferences::default(), rules) {
+            Ok(report) => Status::Matched((String::new(), report)),
+            Err(refusal) => Status::Unmatched(refusal),
+        },
+        None => Status::Ignore,
     }
 }
 
@@ -106,7 +140,7 @@ fn files(part: ImaPart<'_>, quote: &Quote, expected: &Expected<'_>, appraised: &
         Ok(proven) => proven,
         Err(refusal) => return untrue("ImaLog", refusal, &mut appraised.judged),
     };
-    let status = match expected.files.map(|files| proof.judge(files, expected.rules)) {
+    let status = match expected.files.map(|files| proof.judge(files, &expected.rules.ima)) {
         None => Status::Ignore,
         Some(Ok(report)) => Status::Matched(report),
         Some(Err(refusal)) => Status::Unmatched(refusal),

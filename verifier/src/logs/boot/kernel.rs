@@ -9,11 +9,13 @@ use crate::logs::references::{BootReferences, KernelReference};
 /// Everything in a log that belongs to the kernel.
 pub struct Loaded<'a> {
     parts: Vec<&'a Seen<'a>>,
+    references: &'a BootReferences,
 }
 
 impl<'a> Loaded<'a> {
-    /// Finds the parts. An application is a kernel if it is one of the kernels' images.
-    pub fn find(seen: &'a [Seen<'a>], references: &BootReferences) -> Self {
+    /// Finds the parts. An application is a kernel if it is one of the kernels' images, and a file that was opened for nobody
+    /// knows what belongs to a kernel if one of them knows it.
+    pub fn find(seen: &'a [Seen<'a>], references: &'a BootReferences) -> Self {
         let belongs = |event: &&Seen<'_>| match event.part {
             Part::KernelFile(_)
             | Part::InitramfsFile(_)
@@ -21,23 +23,33 @@ impl<'a> Loaded<'a> {
             | Part::LoadOptions
             | Part::LoadedInitramfs => true,
             Part::Application(_) => is_image(references, &event.digest),
+            Part::AnyFile(_) => references.kernels.iter().any(|kernel| knows(kernel, event)),
             _ => false,
         };
-        Self { parts: seen.iter().filter(belongs).collect() }
+        Self { parts: seen.iter().filter(belongs).collect(), references }
     }
 
     /// The second kernel of either form, if there is one: only the last was started, but which was last in another register
     /// nothing proves.
     pub fn second(&self) -> Option<&'a Seen<'a>> {
-        let files = self.parts.iter().filter(|event| matches!(event.part, Part::KernelFile(_)));
+        let files = self.parts.iter().filter(|event| match event.part {
+            Part::KernelFile(_) => true,
+            Part::AnyFile(_) => self.references.kernels.iter().any(|kernel| kernel.has_file(&event.digest)),
+            _ => false,
+        });
         let images = self.parts.iter().filter(|event| matches!(event.part, Part::Application(_)));
         files.skip(1).chain(images.skip(1)).next().copied()
     }
 
     /// The reference that knows most of the parts, and of equal ones the first. Each part is then held against it alone.
-    pub fn reference<'r>(&self, references: &'r BootReferences) -> Option<&'r KernelReference> {
+    pub fn reference(&self) -> Option<&'a KernelReference> {
         let known = |kernel: &KernelReference| self.parts.iter().filter(|event| knows(kernel, event)).count();
-        references.kernels.iter().rev().max_by_key(|kernel| known(kernel)).filter(|kernel| known(kernel) > 0)
+        self.references
+            .kernels
+            .iter()
+            .rev()
+            .max_by_key(|kernel| known(kernel))
+            .filter(|kernel| known(kernel) > 0)
     }
 }
 
@@ -49,6 +61,7 @@ pub fn is_image(references: &BootReferences, digest: &Digest) -> bool {
 fn knows(kernel: &KernelReference, event: &Seen<'_>) -> bool {
     match event.part {
         Part::KernelFile(_) => kernel.has_file(&event.digest),
+        Part::AnyFile(_) => kernel.has_file(&event.digest) || kernel.initramfs.contains(&event.digest),
         Part::Application(_) => kernel.image.contains(&event.digest),
         Part::InitramfsFile(_) | Part::LoadedInitramfs => kernel.initramfs.contains(&event.digest),
         Part::CommandLine(text) => {

@@ -7,7 +7,8 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 
 use evidence::bank::Bank;
-use evidence::tcg::{EventLog, Variable};
+use evidence::hash::Digest;
+use evidence::tcg::{Event, Registers, Variable};
 
 pub use report::{BootReport, Component, Known};
 
@@ -21,9 +22,10 @@ use parts::{Part, Seen};
 /// Variables that decide whether Secure Boot means anything.
 const SECURE_BOOT_VARIABLES: [&str; 5] = ["SecureBoot", "PK", "KEK", "db", "dbx"];
 
-/// Judges a log that the registers of `bank` attest.
-pub fn judge(
-    log: &EventLog<'_>,
+/// Judges events that registers of `bank` attest, each with its position in the log.
+pub fn judge<'a>(
+    events: impl Iterator<Item = (usize, &'a Event<'a>)>,
+    registers: Registers,
     bank: Bank,
     references: &LogReferences,
     rules: &BootRules,
@@ -39,7 +41,10 @@ pub fn judge(
             ));
         }
     };
-    let seen = parts::sort(log, bank);
+    let mut seen = parts::sort(events, registers, bank);
+    if registers == Registers::Pcr {
+        parts::forget_order(&mut seen);
+    }
     let loaded = Loaded::find(&seen, boot);
     if let Some(second) = loaded.second() {
         return Err(refuse(
@@ -50,7 +55,7 @@ pub fn judge(
             ),
         ));
     }
-    let kernel = loaded.reference(boot);
+    let kernel = loaded.reference();
     let judge = Judge { references, boot, rules, kernel };
     let mut components: BTreeMap<Role, Vec<Component>> = BTreeMap::new();
     let mut unknown = Unknown::new("event");
@@ -148,11 +153,14 @@ impl Judge<'_> {
             }
             // shim measures its own lists under the same type.
             Part::File(_) => of(&[Role::GrubCfg, Role::GrubFile, Role::Other], Role::GrubFile),
-            Part::KernelFile(_) => {
-                let stored = kernel(&|kernel| kernel.stored.contains(digest)).map(|_| Known::Stored);
-                let unpacked = kernel(&|kernel| kernel.unpacked.contains(digest)).map(|_| Known::Unpacked);
-                (Role::Kernel, stored.or(unpacked))
-            }
+            Part::KernelFile(_) => (Role::Kernel, self.kernel_file(digest)),
+            Part::AnyFile(_) => match self.kernel_file(digest) {
+                Some(known) => (Role::Kernel, Some(known)),
+                None if self.kernel.is_some_and(|kernel| kernel.initramfs.contains(digest)) => {
+                    (Role::Initramfs, Some(Known::Reference))
+                }
+                None => of(&[Role::GrubCfg, Role::GrubFile, Role::Other], Role::GrubFile),
+            },
             Part::InitramfsFile(_) | Part::LoadedInitramfs => {
                 (Role::Initramfs, kernel(&|kernel| kernel.initramfs.contains(digest)))
             }
@@ -165,6 +173,12 @@ impl Judge<'_> {
         };
         let listed = || self.references.untyped_has(&self.rules.untyped_lists, digest);
         (role, known.or_else(|| listed().then_some(Known::UntypedList)))
+    }
+
+    fn kernel_file(&self, digest: &Digest) -> Option<Known> {
+        let kernel = self.kernel?;
+        let stored = kernel.stored.contains(digest).then_some(Known::Stored);
+        stored.or_else(|| kernel.unpacked.contains(digest).then_some(Known::Unpacked))
     }
 
     fn complaint(&self, event: &Seen<'_>, role: Role, name: Option<&str>) -> String {
@@ -187,6 +201,7 @@ fn name(part: &Part<'_>) -> Option<String> {
         Part::Command(bytes)
         | Part::CommandLine(bytes)
         | Part::File(bytes)
+        | Part::AnyFile(bytes)
         | Part::KernelFile(bytes)
         | Part::InitramfsFile(bytes) => Some(text(bytes)),
         _ => None,

@@ -7,10 +7,13 @@
 //!   is proven;
 //! - kinds that no reference is needed for, or that a policy may leave unchecked, are confined to a register or a form in
 //!   which no code can pass for them.
+//!
+//! On a TPM, commands and files of GRUB are in two registers, so that nothing proves which file a command has opened: there,
+//! files are told by their digests alone ([`forget_order`]).
 
 use evidence::bank::Bank;
 use evidence::hash::Digest;
-use evidence::tcg::{Event, EventData, EventLog, EventType, GrubText, Variable};
+use evidence::tcg::{Event, EventData, EventType, GrubText, Registers, Variable};
 
 /// One event that extended a register.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub enum Part<'a> {
     KernelFile(&'a [u8]),
     /// A file that GRUB opened on behalf of the command `initrd`.
     InitramfsFile(&'a [u8]),
+    /// A file that GRUB opened for nobody knows what, and its name by the log's account.
+    AnyFile(&'a [u8]),
     /// What Linux, started as a UEFI application, was given as its command line.
     LoadOptions,
     /// What Linux, started as a UEFI application, loaded as its initial RAM disk.
@@ -64,10 +69,44 @@ pub enum Part<'a> {
     Other,
 }
 
-/// The registers of a confidential guest in which firmware measures each kind (UEFI 2.10, 38.4.1).
-const CONFIGURATION: u32 = 1;
-const IMAGES: u32 = 2;
-const LOADER: u32 = 3;
+/// The registers in which firmware and loaders measure each kind.
+struct Places {
+    /// Variables of Secure Boot, and what vouched for images.
+    secure_boot: u32,
+    /// Boot options, tables, and other configuration of the machine.
+    configuration: u32,
+    /// What the firmware says that it does.
+    actions: &'static [u32],
+    partition_tables: u32,
+    /// GRUB's commands and the kernel's command line.
+    commands: u32,
+    /// The files that GRUB opens, and what Linux measures itself.
+    files: u32,
+    /// Where tables that the firmware hands over are configuration, and no code can be among them.
+    tables: Option<u32>,
+}
+
+/// Of a confidential guest (UEFI 2.10, 38.4.1).
+const MEASUREMENT: Places = Places {
+    secure_boot: 1,
+    configuration: 1,
+    actions: &[2],
+    partition_tables: 2,
+    commands: 3,
+    files: 3,
+    tables: None,
+};
+
+/// Of a TPM (TCG PC Client Platform Firmware Profile 1.06, 3.3.4; GRUB's and Linux's documentation).
+const PCR: Places = Places {
+    secure_boot: 7,
+    configuration: 1,
+    actions: &[4, 5],
+    partition_tables: 5,
+    commands: 8,
+    files: 9,
+    tables: Some(1),
+};
 
 /// `LINUX_EFI_INITRD_MEDIA` and load options as Linux tags them (drivers/firmware/efi/libstub/efistub.h).
 const INITRD_TAG: u32 = 0x8f3b_22ec;
@@ -82,16 +121,25 @@ const USUAL_ACTIONS: [&str; 5] = [
     "Exit Boot Services Returned with Failure",
 ];
 
-/// Sorts the events of a log whose digests of `bank` cover what they must (see [`Event::covers`]).
-pub fn sort<'a>(log: &'a EventLog<'_>, bank: Bank) -> Vec<Seen<'a>> {
-    let mut seen: Vec<Seen<'a>> = Vec::with_capacity(log.events.len());
+/// Sorts events whose digests of `bank` cover what they must (see [`Event::covers`]); each with its position in the log.
+/// Between registers, the order is that of the log's account.
+pub fn sort<'a>(
+    events: impl Iterator<Item = (usize, &'a Event<'a>)>,
+    registers: Registers,
+    bank: Bank,
+) -> Vec<Seen<'a>> {
+    let places = match registers {
+        Registers::Measurement => &MEASUREMENT,
+        Registers::Pcr => &PCR,
+    };
+    let mut seen: Vec<Seen<'a>> = Vec::new();
     // Where in `seen` the loader's last event is, and whether a command that loads initial RAM disks is under way.
     let mut last_of_loader: Option<usize> = None;
     let mut in_initrd = false;
-    for (index, event) in log.events.iter().enumerate().filter(|(_, event)| event.extends()) {
+    for (index, event) in events.filter(|(_, event)| event.extends()) {
         let Some(digest) = event.digest(bank).and_then(Digest::from_slice) else { continue };
-        let mut part = part(event);
-        if event.register == LOADER {
+        let mut part = part(event, places);
+        if [places.commands, places.files].contains(&event.register) {
             match &part {
                 Part::Command(text) => in_initrd = is_initrd(text),
                 Part::CommandLine(_) => {
@@ -112,24 +160,41 @@ pub fn sort<'a>(log: &'a EventLog<'_>, bank: Bank) -> Vec<Seen<'a>> {
     seen
 }
 
-fn part<'a>(event: &'a Event<'_>) -> Part<'a> {
-    match (event.kind, event.register, event.decode_data()) {
-        (EventType::SEPARATOR, _, EventData::Separator(0 | 0xffff_ffff)) => Part::Separator,
-        (EventType::EFI_ACTION, IMAGES, EventData::Text(text)) if USUAL_ACTIONS.contains(&text) => {
+/// Takes back what follows from the order of events in different registers, which whoever sends the log chooses.
+pub fn forget_order(seen: &mut [Seen<'_>]) {
+    for event in seen {
+        if let Part::File(name) | Part::KernelFile(name) | Part::InitramfsFile(name) = event.part {
+            event.part = Part::AnyFile(name);
+        }
+    }
+}
+
+fn part<'a>(event: &'a Event<'_>, places: &Places) -> Part<'a> {
+    let at = event.register;
+    match (event.kind, event.decode_data()) {
+        (EventType::SEPARATOR, EventData::Separator(0 | 0xffff_ffff)) => Part::Separator,
+        (EventType::EFI_ACTION, EventData::Text(text))
+            if places.actions.contains(&at) && USUAL_ACTIONS.contains(&text) =>
+        {
             Part::Action
         }
-        (EventType::EFI_VARIABLE_DRIVER_CONFIG, CONFIGURATION, EventData::Variable(variable)) => {
+        (EventType::EFI_VARIABLE_DRIVER_CONFIG, EventData::Variable(variable))
+            if at == places.secure_boot =>
+        {
             Part::DriverConfig(variable)
         }
-        (EventType::EFI_VARIABLE_AUTHORITY, CONFIGURATION, _) => Part::Authority,
-        (EventType::EFI_VARIABLE_BOOT | EventType::EFI_VARIABLE_BOOT2, CONFIGURATION, _) => {
+        (EventType::EFI_VARIABLE_AUTHORITY, _) if at == places.secure_boot => Part::Authority,
+        (EventType::EFI_VARIABLE_BOOT | EventType::EFI_VARIABLE_BOOT2, _) if at == places.configuration => {
             Part::BootVariable
         }
-        (EventType::PLATFORM_CONFIG_FLAGS | EventType::TABLE_OF_DEVICES, CONFIGURATION, _) => {
+        (EventType::PLATFORM_CONFIG_FLAGS | EventType::TABLE_OF_DEVICES, _) if at == places.configuration => {
             Part::PlatformConfig
         }
-        (EventType::EFI_GPT_EVENT | EventType::EFI_GPT_EVENT2, IMAGES, EventData::Other(data))
-            if data.starts_with(b"EFI PART") =>
+        (EventType::EFI_HANDOFF_TABLES | EventType::EFI_HANDOFF_TABLES2, _) if places.tables == Some(at) => {
+            Part::PlatformConfig
+        }
+        (EventType::EFI_GPT_EVENT | EventType::EFI_GPT_EVENT2, EventData::Other(data))
+            if at == places.partition_tables && data.starts_with(b"EFI PART") =>
         {
             Part::PartitionTable
         }
@@ -143,22 +208,25 @@ fn part<'a>(event: &'a Event<'_>) -> Part<'a> {
             | EventType::EFI_HANDOFF_TABLES
             | EventType::EFI_HANDOFF_TABLES2,
             _,
-            _,
         ) => Part::Firmware,
-        (EventType::EFI_BOOT_SERVICES_DRIVER | EventType::EFI_RUNTIME_SERVICES_DRIVER, _, _) => Part::Driver,
-        (EventType::EFI_BOOT_SERVICES_APPLICATION, _, data) => Part::Application(match data {
+        (EventType::EFI_BOOT_SERVICES_DRIVER | EventType::EFI_RUNTIME_SERVICES_DRIVER, _) => Part::Driver,
+        (EventType::EFI_BOOT_SERVICES_APPLICATION, data) => Part::Application(match data {
             EventData::Image(image) => image.file(),
             _ => None,
         }),
-        (EventType::IPL, LOADER, EventData::Grub(GrubText::KernelCommandLine(_))) => {
+        (EventType::IPL, EventData::Grub(GrubText::KernelCommandLine(_))) if at == places.commands => {
             Part::CommandLine(text_of(event))
         }
-        (EventType::IPL, LOADER, EventData::Grub(_)) => Part::Command(text_of(event)),
-        (EventType::IPL, LOADER, EventData::Name(_)) => {
+        (EventType::IPL, EventData::Grub(_)) if at == places.commands => Part::Command(text_of(event)),
+        (EventType::IPL, EventData::Name(_)) if at == places.files => {
             Part::File(event.data.strip_suffix(b"\0").unwrap_or(&event.data))
         }
-        (EventType::EVENT_TAG, LOADER, EventData::Tagged { id: INITRD_TAG, .. }) => Part::LoadedInitramfs,
-        (EventType::EVENT_TAG, LOADER, EventData::Tagged { id: LOAD_OPTIONS_TAG, .. }) => Part::LoadOptions,
+        (EventType::EVENT_TAG, EventData::Tagged { id: INITRD_TAG, .. }) if at == places.files => {
+            Part::LoadedInitramfs
+        }
+        (EventType::EVENT_TAG, EventData::Tagged { id: LOAD_OPTIONS_TAG, .. }) if at == places.files => {
+            Part::LoadOptions
+        }
         _ => Part::Other,
     }
 }

@@ -33,16 +33,23 @@ impl Outcome {
 
     /// Whether the evidence is accepted: its logs are true, and all policies match, of which there is at least one.
     pub fn passed(&self) -> bool {
-        self.judged.refused.is_none()
-            && !self.policies.is_empty()
-            && self.policies.iter().all(|policy| policy.matched)
+        self.reason().is_none()
     }
-}
 
-impl Outcome {
     /// Why the evidence is not accepted; `None` if it is.
     pub fn reason(&self) -> Option<Reason> {
-        if self.passed() {
+        self.reason_by(|_| true)
+    }
+
+    /// Why the evidence would not be accepted whatever the client asked for; `None` if it would.
+    pub fn default_reason(&self) -> Option<Reason> {
+        self.reason_by(|policy| policy.is_default)
+    }
+
+    fn reason_by(&self, judges: impl Fn(&Applied) -> bool) -> Option<Reason> {
+        let policies: Vec<&Applied> = self.policies.iter().filter(|policy| judges(policy)).collect();
+        let matched = !policies.is_empty() && policies.iter().all(|policy| policy.matched);
+        if matched && self.judged.refused.is_none() {
             return None;
         }
         let text = |member: &str| {
@@ -53,7 +60,7 @@ impl Outcome {
             (Some(refusal), ..) => (refusal.code.as_str().to_owned(), refusal.detail.clone()),
             (None, Some(code), Some(detail)) => (code, detail),
             _ => {
-                let unmatched = self.policies.iter().filter(|policy| !policy.matched);
+                let unmatched = policies.iter().filter(|policy| !policy.matched);
                 let ids: Vec<&str> = unmatched.map(|policy| policy.id.as_str()).collect();
                 ("policy_unmatched".to_owned(), format!("not accepted by the policies {}", ids.join(", ")))
             }

@@ -7,16 +7,16 @@ use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 
 use super::collection::{asked, bounded, page_size};
 use super::name;
 use crate::auth::Caller;
-use crate::health::{Health, NodeHealth};
+use crate::health::{EvidenceHealth, Health, NodeHealth};
 use crate::json::with;
-use crate::model::Role;
+use crate::model::{AttesterType, Role};
 use crate::service::Shared;
 
 /// Which nodes to list.
@@ -47,11 +47,11 @@ pub async fn list(
     let states = service.store.states::<NodeHealth>(&caller.tenant).await?;
     let mut counts: BTreeMap<Health, usize> = BTreeMap::new();
     for (_, stored) in &states {
-        *counts.entry(stored.state.status).or_default() += 1;
+        *counts.entry(stored.state.status()).or_default() += 1;
     }
     let mut wanted = states.iter().filter(|(id, stored)| {
         id.as_str() > after
-            && query.status.is_none_or(|status| status == stored.state.status)
+            && query.status.is_none_or(|status| status == stored.state.status())
             && ids.as_ref().is_none_or(|ids| ids.contains(&id.as_str()))
     });
     let page: Vec<&(String, _)> = wanted.by_ref().take(limit).collect();
@@ -66,11 +66,29 @@ pub async fn list(
 }
 
 fn shown(id: &str, health: &NodeHealth) -> Value {
-    let mut shown = with(json!(health), "node_id", id);
-    if let Some(deadline) = health.deadline() {
-        shown = with(shown, "deadline", deadline);
+    let mut shown = json!({
+        "node_id": id,
+        "status": health.status(),
+        "since": health.since,
+        "reported_at": health.reported_at,
+        "reports": health.reports,
+        "attester_types": health.evidences.keys().collect::<Vec<_>>(),
+    });
+    if let Some(reason) = health.reason() {
+        shown = with(shown, "reason", json!(reason));
     }
-    shown
+    let by_type = |(kind, known): (&AttesterType, &EvidenceHealth)| {
+        (kind.name().to_owned(), with_deadline(json!(known), known.deadline()))
+    };
+    let evidences: Map<String, Value> = health.evidences.iter().map(by_type).collect();
+    with(with_deadline(shown, health.deadline()), "evidences", evidences)
+}
+
+fn with_deadline(shown: Value, deadline: Option<i64>) -> Value {
+    match deadline {
+        Some(deadline) => with(shown, "deadline", deadline),
+        None => shown,
+    }
 }
 
 /// Which nodes to forget.

@@ -9,7 +9,7 @@ pub mod virtcca;
 use serde_json::Value;
 use verifier::{Code, Refusal, Step};
 
-pub use policies::{Applied, applicable, evaluate, log_rules};
+pub use policies::{Applied, NoVerdict, applicable, evaluate, log_rules, without_requested};
 pub use request::{AttestRequest, EvidenceItem, Measurement, TokenFormat, qualifying_data};
 
 /// Evidence that is authentic, whether or not it is of anything good.

@@ -28,10 +28,21 @@ pub struct Applied {
     pub id: String,
     /// Its version; 0 for the built-in one.
     pub version: i64,
+    /// Whether it applies to all evidence of its type, and not only because the client named it.
+    pub is_default: bool,
     /// Whether it accepts the evidence.
     pub matched: bool,
     /// What else it said.
     pub custom: Option<Value>,
+}
+
+/// A policy that gives no verdict.
+#[derive(Debug)]
+pub struct NoVerdict {
+    /// What is told.
+    pub problem: Problem,
+    /// Whether it applies to all evidence of its type.
+    pub is_default: bool,
 }
 
 /// The tenant's default policies for `kind`, and those that the client named: these can only narrow what is accepted.
@@ -57,6 +68,14 @@ pub fn applicable(
     Ok(applicable)
 }
 
+/// Those of the [`applicable`] that judge whatever the client asks for, if they are not all.
+#[must_use]
+pub fn without_requested(applicable: &[Document<Policy>]) -> Option<Vec<Document<Policy>>> {
+    let defaults: Vec<Document<Policy>> =
+        applicable.iter().filter(|policy| policy.body.is_default).cloned().collect();
+    (defaults.len() < applicable.len()).then_some(defaults)
+}
+
 /// Whether the built-in policy judges, because the tenant has no default of its own.
 #[must_use]
 pub fn is_built_in(applicable: &[Document<Policy>]) -> bool {
@@ -75,30 +94,44 @@ pub fn log_rules(applicable: &[Document<Policy>]) -> LogRules {
 }
 
 /// Evaluates the policies that are [`applicable`], and the built-in one for a tenant without a default of its own.
+///
+/// # Errors
+/// [`NoVerdict`] of the first that gives none.
 pub fn evaluate(
     cache: &RegoCache,
     kind: AttesterType,
     applicable: &[Document<Policy>],
     document: &Value,
-) -> Result<Vec<Applied>, Problem> {
+) -> Result<Vec<Applied>, NoVerdict> {
     let input = Input::from(document);
     let mut applied = Vec::new();
     if is_built_in(applicable) {
-        applied.push(run(cache, "default", 0, built_in(kind), &input)?);
+        applied.push(run(cache, ("default", 0), true, built_in(kind), &input)?);
     }
     for policy in applicable {
-        applied.push(run(cache, &policy.id, policy.version, &policy.body.rego, &input)?);
+        let Policy { rego, is_default, .. } = &policy.body;
+        applied.push(run(cache, (&policy.id, policy.version), *is_default, rego, &input)?);
     }
     Ok(applied)
 }
 
-fn run(cache: &RegoCache, id: &str, version: i64, rego: &str, input: &Input) -> Result<Applied, Problem> {
-    let failed = |reason: String| Problem::bad_request("policy_error", format!("policy {id}: {reason}"));
+fn run(
+    cache: &RegoCache,
+    (id, version): (&str, i64),
+    is_default: bool,
+    rego: &str,
+    input: &Input,
+) -> Result<Applied, NoVerdict> {
+    let failed = |reason: String| {
+        let problem = Problem::bad_request("policy_error", format!("policy {id}: {reason}"));
+        NoVerdict { problem, is_default }
+    };
     let compiled = cache.get(id, ENTRY_POINT, rego).map_err(|error| failed(error.to_string()))?;
     let result = compiled.evaluate(input).map_err(failed)?;
     let matched = result
         .get("policy_matched")
         .and_then(Value::as_bool)
         .ok_or_else(|| failed("its result has no policy_matched that is true or false".to_owned()))?;
-    Ok(Applied { id: id.to_owned(), version, matched, custom: result.get("custom_data").cloned() })
+    let custom = result.get("custom_data").cloned();
+    Ok(Applied { id: id.to_owned(), version, is_default, matched, custom })
 }

@@ -1,18 +1,21 @@
 //! How nodes are: what came of their last report, and whether the next one is late. Every change of that is an event.
 
+mod node;
 mod watch;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::AttesterType;
-use crate::store::{Kind, Registered, State};
+use crate::store::{Kind, Registered};
+
+pub use node::{EvidenceHealth, NodeHealth};
 
 /// Shortest and longest time between reports that a node may announce, in seconds.
 pub const INTERVALS: std::ops::RangeInclusive<u32> = 10..=604_800;
-/// How much later than announced a report may be, in seconds: networks and restarts take their time.
-const GRACE: i64 = 30;
 
-/// How a node is.
+/// How a node is, from the best to the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
@@ -51,55 +54,38 @@ pub struct Reason {
     pub detail: String,
 }
 
-/// What is known of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeHealth {
-    /// How it is.
-    pub status: Health,
-    /// Since when, seconds since the Unix epoch.
-    pub since: i64,
-    /// When it reported last.
-    pub reported_at: i64,
-    /// How many reports there were.
-    pub reports: u64,
-    /// What the last report was about.
-    pub attester_types: Vec<AttesterType>,
-    /// Why it is not accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Reason>,
-    /// How long after a report the next one is to come at the latest, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub report_interval: Option<u32>,
-}
-
-impl NodeHealth {
-    /// When the next report is late; never, if none was announced or it is late already.
-    #[must_use]
-    pub fn deadline(&self) -> Option<i64> {
-        let interval = self.report_interval.filter(|_| self.status != Health::Missed)?;
-        Some(self.reported_at.saturating_add(interval.into()).saturating_add(GRACE))
-    }
-}
-
-impl State for NodeHealth {
-    const KIND: &'static str = "node_health";
-
-    fn due_at(&self) -> Option<i64> {
-        self.deadline()
-    }
-}
-
-/// What a node has reported.
+/// What a node has reported: by type of evidence what came of it.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What came of it.
-    pub status: Health,
-    /// What it was about.
-    pub attester_types: Vec<AttesterType>,
-    /// Why it was not accepted.
-    pub reason: Option<Reason>,
-    /// How long after it the next one is to come at the latest, in seconds.
+    /// Of each piece of evidence.
+    pub evidences: BTreeMap<AttesterType, Verdict>,
+    /// How long after it the next one is to come at the latest, in seconds; absent leaves what was announced before.
     pub report_interval: Option<u32>,
+}
+
+/// What came of a piece of evidence.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Whether it was accepted.
+    pub status: Health,
+    /// Why not.
+    pub reason: Option<Reason>,
+}
+
+impl Verdict {
+    /// On evidence that is true, which is not accepted if there is a reason.
+    #[must_use]
+    pub fn of(reason: Option<Reason>) -> Self {
+        Self { status: if reason.is_none() { Health::Passed } else { Health::Failed }, reason }
+    }
+}
+
+impl Report {
+    /// The worst of it.
+    #[must_use]
+    pub fn status(&self) -> Option<Health> {
+        self.evidences.values().map(|verdict| verdict.status).max()
+    }
 }
 
 /// A change of how a node is.
@@ -121,16 +107,4 @@ pub struct Event {
 
 impl Registered for Event {
     const KIND: Kind = Kind::Event;
-}
-
-impl NodeHealth {
-    fn code(&self) -> Option<&str> {
-        self.reason.as_ref().map(|reason| reason.code.as_str())
-    }
-}
-
-impl Report {
-    fn code(&self) -> Option<&str> {
-        self.reason.as_ref().map(|reason| reason.code.as_str())
-    }
 }

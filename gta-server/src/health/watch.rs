@@ -1,8 +1,6 @@
 //! Notes how nodes are, and which of them are late.
 
-use std::cmp::max;
-
-use super::{Event, Health, NodeHealth, Reason, Report};
+use super::{Event, Health, NodeHealth, Report};
 use crate::service::Service;
 use crate::store::{StoreError, Stored};
 
@@ -17,7 +15,9 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn note_report(&self, tenant: &str, node: &str, report: &Report) -> Result<(), StoreError> {
-        self.metrics.report(report.status);
+        if let Some(status) = report.status() {
+            self.metrics.report(status);
+        }
         for _ in 1..TRIES {
             match self.try_note(tenant, node, report).await {
                 Err(StoreError::Conflict(_)) => {}
@@ -29,45 +29,20 @@ impl Service {
 
     async fn try_note(&self, tenant: &str, node: &str, report: &Report) -> Result<(), StoreError> {
         let before = self.store.state::<NodeHealth>(tenant, node).await?;
-        let now = self.now();
-        let known = before.as_ref().map(|stored| &stored.state);
-        let same = known.filter(|known| known.status == report.status && known.code() == report.code());
-        let health = NodeHealth {
-            status: report.status,
-            since: same.map_or(now, |known| known.since),
-            // Another instance's clock may be behind.
-            reported_at: max(now, known.map_or(0, |known| known.reported_at)),
-            reports: known.map_or(0, |known| known.reports).saturating_add(1),
-            attester_types: report.attester_types.clone(),
-            reason: report.reason.clone(),
-            report_interval: report.report_interval,
-        };
-        self.set_health(tenant, node, before.as_ref(), &health, same.is_none(), tenant).await
+        let health = NodeHealth::after(before.as_ref().map(|stored| &stored.state), report, self.now());
+        self.set_health(tenant, node, before.as_ref(), &health, tenant).await
     }
 
-    /// Notes which reports are late; gives how many.
+    /// Notes which reports are late; gives of how many nodes.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn note_missed(&self) -> Result<usize, StoreError> {
         let mut missed = 0;
         for (tenant, node, before) in self.store.due_states::<NodeHealth>().await? {
-            let known = &before.state;
-            let late = self.now().saturating_sub(known.reported_at);
-            let health = NodeHealth {
-                status: Health::Missed,
-                since: self.now(),
-                reason: Some(Reason {
-                    attester_type: None,
-                    code: "report_missed".to_owned(),
-                    detail: format!(
-                        "the last report came {late} s ago, and the next was announced for {} s after it",
-                        known.report_interval.unwrap_or_default()
-                    ),
-                }),
-                ..known.clone()
-            };
-            match self.set_health(&tenant, &node, Some(&before), &health, true, ACTOR).await {
+            let health = before.state.overdue(self.now());
+            match self.set_health(&tenant, &node, Some(&before), &health, ACTOR).await {
+                Ok(()) if health.is_like(&before.state) => {}
                 Ok(()) => {
                     self.metrics.report(Health::Missed);
                     missed += 1;
@@ -86,18 +61,17 @@ impl Service {
         node: &str,
         before: Option<&Stored<NodeHealth>>,
         health: &NodeHealth,
-        changed: bool,
         actor: &str,
     ) -> Result<(), StoreError> {
-        if !changed {
+        if before.is_some_and(|before| before.state.is_like(health)) {
             return self.store.set_state(tenant, node, before, health).await;
         }
         let event = Event {
             node_id: node.to_owned(),
             at: health.since,
-            status: health.status,
-            before: before.map(|before| before.state.status),
-            reason: health.reason.clone(),
+            status: health.status(),
+            before: before.map(|before| before.state.status()),
+            reason: health.reason().cloned(),
         };
         let id = hex::encode(self.environment.random::<16>().map_err(|_| StoreError::Key)?);
         let mut change = self.store.change(actor).await?;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gta_server::model::Role;
 use http_body_util::BodyExt as _;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Instance, Machine, Signer, TENANT, World, strict};
@@ -114,13 +117,204 @@ async fn a_report_that_does_not_come_is_missed_once() {
     report(&world, &machine, Some(60)).await;
     let seen: Vec<Value> = events(&world).await.into_iter().map(|(_, now)| now).collect();
     assert_eq!(seen, ["passed", "missed", "passed"]);
-    // Who is not expected to report any more is not missed.
-    report(&world, &machine, None).await;
-    world.home.clock.advance(100_000);
-    assert_eq!(world.instance.service.note_missed().await.unwrap(), 0);
     let mut measurement = machine.good(&world, "tpm_ima").await;
     measurement["report_interval"] = json!(9);
     assert_eq!(world.attest(measurement).await.problem(), (400, "report_interval_invalid"));
+}
+
+/// Evidence of several types for one nonce.
+async fn report_of(world: &World, machine: &Machine, kinds: &[&str], interval: Option<u32>) -> Value {
+    let nonce = world.agent.nonce(&world.instance, Some(&machine.name)).await;
+    let evidences: Vec<Value> =
+        kinds.iter().map(|kind| machine.for_nonce(&nonce, kind)["evidences"][0].clone()).collect();
+    let mut measurement = machine.measurement(&nonce, &evidences);
+    if let Some(interval) = interval {
+        measurement["report_interval"] = json!(interval);
+    }
+    world.attest(measurement).await.ok()
+}
+
+#[tokio::test]
+async fn a_report_about_less_lifts_nothing_that_it_is_not_about() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let mut machine = world.machine("node-1").await;
+    let both = ["tpm_boot", "tpm_ima"];
+    report_of(&world, &machine, &both, Some(60)).await;
+    let first = status(&world, "node-1").await;
+    assert_eq!((&first["status"], &first["attester_types"]), (&json!("passed"), &json!(both)));
+    // A program wants to know about the boot only, and announces nothing.
+    world.home.clock.advance(20);
+    report_of(&world, &machine, &both[..1], None).await;
+    let now = status(&world, "node-1").await;
+    assert_eq!((&now["attester_types"], &now["deadline"]), (&json!(both), &first["deadline"]));
+
+    machine.measure("/evil", &[1; 32]);
+    report_of(&world, &machine, &both, None).await;
+    report_of(&world, &machine, &both[..1], None).await;
+    let now = status(&world, "node-1").await;
+    assert_eq!((&now["status"], &now["reason"]["code"]), (&json!("failed"), &json!("ima_entry_unknown")));
+    assert_eq!(now["evidences"]["tpm_boot"]["status"], "passed");
+
+    let mut forged = machine.good(&world, "tpm_ima").await;
+    forged["evidences"][0]["evidence"]["pcrs"]["pcr_values"][0]["pcr_value"] = json!("22".repeat(32));
+    assert_eq!(world.attest(forged).await.status, StatusCode::BAD_REQUEST);
+    report_of(&world, &machine, &both[..1], None).await;
+    assert_eq!(status(&world, "node-1").await["status"], "refused");
+
+    // Nothing of the files comes any more, and the boot does.
+    world.home.clock.advance(91);
+    report_of(&world, &machine, &both[..1], None).await;
+    assert_eq!(world.instance.service.note_missed().await.unwrap(), 1);
+    report_of(&world, &machine, &both[..1], None).await;
+    let now = status(&world, "node-1").await;
+    assert_eq!((&now["status"], &now["reason"]["attester_type"]), (&json!("missed"), &json!("tpm_ima")));
+    let seen: Vec<Value> = events(&world).await.into_iter().map(|(_, now)| now).collect();
+    assert_eq!(seen, ["passed", "failed", "refused", "missed"]);
+}
+
+#[tokio::test]
+async fn an_announcement_holds_until_there_is_another_or_the_node_is_forgotten() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let machine = world.machine("node-1").await;
+    report(&world, &machine, Some(60)).await;
+    report(&world, &machine, None).await;
+    world.home.clock.advance(91);
+    assert_eq!(world.instance.service.note_missed().await.unwrap(), 1);
+    report(&world, &machine, Some(6000)).await;
+    world.home.clock.advance(91);
+    assert_eq!(world.instance.service.note_missed().await.unwrap(), 0);
+    world.admin.delete(&world.instance, "/status", &json!({ "ids": ["node-1"] })).await.ok();
+    report(&world, &machine, None).await;
+    world.home.clock.advance(100_000);
+    assert_eq!(world.instance.service.note_missed().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_a_client_demands_beside_the_tenant_does_not_make_the_node_fail() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let machine = world.machine("node-1").await;
+    let policy = |name: &str, matched: bool, is_default: bool| {
+        let rego = format!("package verification\nresult := {{\"policy_matched\": {matched}}}");
+        json!({ "name": name, "attester_type": ["tpm_ima"], "content_type": "text",
+            "content": STANDARD.encode(rego), "is_default": is_default })
+    };
+    let never = world.admin.post(&world.instance, "/policy", &policy("never", false, false)).await.ok();
+    let asked = async || {
+        let mut measurement = machine.good(&world, "tpm_ima").await;
+        measurement["evidences"][0]["policy_ids"] = json!([never["policy"]["id"]]);
+        world.result(world.attest(measurement).await).await.0
+    };
+    assert_eq!(
+        (asked().await.as_str(), &status(&world, "node-1").await["status"]),
+        ("fail", &json!("passed"))
+    );
+    // One that has nothing to say of it is the client's own fault.
+    let silent = json!({ "name": "silent", "attester_type": ["tpm_ima"], "content_type": "text",
+        "content": STANDARD.encode("package verification\nresult := {\"policy_matched\": input.nothing}") });
+    let silent = world.admin.post(&world.instance, "/policy", &silent).await.ok();
+    let mut measurement = machine.good(&world, "tpm_ima").await;
+    measurement["evidences"][0]["policy_ids"] = json!([silent["policy"]["id"]]);
+    assert_eq!(world.attest(measurement).await.problem(), (400, "policy_error"));
+    assert_eq!(status(&world, "node-1").await["status"], "passed");
+    // What the tenant demands of all does.
+    world.admin.post(&world.instance, "/policy", &policy("default", false, true)).await.ok();
+    assert_eq!(
+        (asked().await.as_str(), &status(&world, "node-1").await["status"]),
+        ("fail", &json!("failed"))
+    );
+    let detail = status(&world, "node-1").await["reason"]["detail"].as_str().unwrap().to_owned();
+    assert!(!detail.contains(never["policy"]["id"].as_str().unwrap()), "{detail}");
+}
+
+#[tokio::test]
+async fn evidence_of_which_the_tenants_policy_says_nothing_fails() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let machine = world.machine("node-1").await;
+    report(&world, &machine, None).await;
+    let silent = json!({ "name": "silent", "attester_type": ["tpm_ima"], "content_type": "text",
+        "content": STANDARD.encode("package verification\nresult := {\"policy_matched\": input.nothing}"),
+        "is_default": true });
+    world.admin.post(&world.instance, "/policy", &silent).await.ok();
+    let measurement = machine.good(&world, "tpm_ima").await;
+    assert_eq!(world.attest(measurement).await.problem(), (400, "policy_error"));
+    let now = status(&world, "node-1").await;
+    assert_eq!((&now["status"], &now["reason"]["code"]), (&json!("failed"), &json!("policy_error")));
+}
+
+/// Only the relying party can tell whether its nonce is fresh: the quote may be as old as it likes.
+#[tokio::test]
+async fn evidence_for_a_nonce_of_somebody_else_says_nothing_about_how_the_node_is() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let mut machine = world.machine("node-1").await;
+    let nonce = STANDARD.encode([5; 32]);
+    let mut old = machine.for_nonce(&nonce, "tpm_ima");
+    old["nonce_type"] = json!("user");
+    old["report_interval"] = json!(6000);
+    world.attest(old.clone()).await.ok();
+    assert_eq!(status(&world, "node-1").await, Value::Null);
+    machine.measure("/evil", &[1; 32]);
+    report(&world, &machine, Some(60)).await;
+    let before = status(&world, "node-1").await;
+    world.attest(old).await.ok();
+    assert_eq!(status(&world, "node-1").await, before);
+}
+
+/// As rows were before states were kept by type of evidence.
+#[derive(Serialize, Deserialize)]
+struct OldHealth {
+    status: String,
+    since: i64,
+    reported_at: i64,
+    reports: u64,
+    attester_types: [String; 2],
+    reason: Option<Value>,
+    report_interval: Option<u32>,
+}
+
+impl gta_server::store::State for OldHealth {
+    const KIND: &'static str = "node_health";
+
+    fn due_at(&self) -> Option<i64> {
+        self.report_interval.map(|interval| self.reported_at + i64::from(interval) + 30)
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_the_older_shape_is_read_as_all_of_its_types() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let machine = world.machine("node-1").await;
+    let at = world.instance.service.now() - 10;
+    let old = OldHealth {
+        status: "failed".to_owned(),
+        since: at,
+        reported_at: at,
+        reports: 7,
+        attester_types: ["tpm_boot", "tpm_ima"].map(str::to_owned),
+        reason: Some(json!({ "attester_type": "tpm_ima", "code": "ima_entry_unknown", "detail": "/evil" })),
+        report_interval: Some(60),
+    };
+    world.instance.service.store.set_state(TENANT, "node-1", None, &old).await.unwrap();
+    assert!(world.instance.service.store.fsck(&[]).await.unwrap().broken.is_empty());
+    let now = status(&world, "node-1").await;
+    assert_eq!(
+        (&now["status"], &now["since"], &now["deadline"]),
+        (&json!("failed"), &json!(at), &json!(at + 90))
+    );
+    report(&world, &machine, None).await;
+    let now = status(&world, "node-1").await;
+    assert_eq!((&now["status"], &now["reports"]), (&json!("failed"), &json!(8)));
+    assert_eq!(
+        (&now["evidences"]["tpm_ima"]["status"], &now["deadline"]),
+        (&json!("passed"), &json!(at + 90))
+    );
+    world.home.clock.advance(81);
+    assert_eq!(world.instance.service.note_missed().await.unwrap(), 1);
 }
 
 #[tokio::test]

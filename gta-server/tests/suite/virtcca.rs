@@ -10,7 +10,7 @@ use evidence::rmm;
 use serde_json::{Value, json};
 use verifier::testing::{Authority, VirtccaMint};
 
-use crate::support::{Answer, BOOT, Client, Signer, World, qualifying};
+use crate::support::{Answer, BOOT, Client, Machine, Signer, World, qualifying};
 
 const RIM: [u8; 32] = [0x11; 32];
 
@@ -190,6 +190,54 @@ async fn typed_rules_bind_the_platforms_firmware() {
     assert_eq!(token["virt_cca"]["evidence"]["reason"]["step"], "platform_software", "{token}");
 }
 
+/// Evidence of the monitor and of the TPM, for policies beside those of the tenant.
+async fn with_tpm(world: &World, mint: &VirtccaMint, machine: &Machine, policy_ids: &[&Value]) -> Value {
+    let mut both = good(world, mint).await;
+    let bound = qualifying(both["nonce"].as_str().unwrap(), None);
+    both["evidences"][0]["policy_ids"] = json!(policy_ids);
+    both["evidences"].as_array_mut().unwrap().push(machine.evidence("tpm_boot", &BOOT, &bound));
+    both
+}
+
+/// Typed rules take part in the appraisal itself: they make it fail, or refuse before there is a result.
+#[tokio::test]
+async fn rules_that_only_a_request_names_do_not_change_how_the_node_is() {
+    let components = json!({ "expected": { "uefi": { "minimum_version": "99.0" } }, "allow_others": true });
+    let newest = json!({ "virtcca": { "components": components } });
+    let legacy = json!({ "virtcca": { "allow_legacy": true } });
+    for (mint, default, asked, refusal) in [
+        (VirtccaMint::new([0; 64]), Value::Null, newest, None),
+        (VirtccaMint::legacy([0; 64]), legacy, Value::Null, Some((400, "platform_token_missing"))),
+    ] {
+        let world = prepared(&mint, guest()).await;
+        let machine = world.machine("cvm").await;
+        let policy = async |name: &str, is_default: bool, rules: &Value| {
+            let rego = "package verification\nresult := {\"policy_matched\": true}";
+            let policy = json!({ "name": name, "attester_type": ["virt_cca"], "content_type": "text",
+                "content": STANDARD.encode(rego), "is_default": is_default, "rules": rules });
+            let added = world.admin.post(&world.instance, "/policy", &policy).await.ok();
+            added["policy"]["id"].clone()
+        };
+        let status = async || {
+            let answer = world.admin.get(&world.instance, "/status?ids=cvm").await.ok();
+            answer["nodes"][0]["status"].clone()
+        };
+        policy("default", true, &default).await;
+        world.attest(with_tpm(&world, &mint, &machine, &[]).await).await.ok();
+        let id = policy("asked", false, &asked).await;
+        let answer = world.attest(with_tpm(&world, &mint, &machine, &[&id]).await).await;
+        match refusal {
+            Some(refusal) => assert_eq!(answer.problem(), refusal),
+            None => assert_eq!(world.result(answer).await.0, "fail"),
+        }
+        assert_eq!(status().await, "passed");
+        // What the tenant demands does.
+        policy("demanded", true, &asked).await;
+        world.attest(with_tpm(&world, &mint, &machine, &[&id]).await).await;
+        assert_eq!(status().await, if refusal.is_some() { "refused" } else { "failed" });
+    }
+}
+
 #[tokio::test]
 async fn evidence_that_may_be_untrue_is_refused() {
     let mint = VirtccaMint::new([0; 64]);
@@ -276,9 +324,7 @@ async fn an_enrolled_node_shows_its_tpm_beside_the_token() {
     let world = prepared(&mint, guest()).await;
     let machine = world.machine("cvm").await;
     assert_eq!(attest(&world, &mint).await.problem(), (400, "tpm_evidence_missing"));
-    let mut both = good(&world, &mint).await;
-    let bound = qualifying(both["nonce"].as_str().unwrap(), None);
-    both["evidences"].as_array_mut().unwrap().push(machine.evidence("tpm_boot", &BOOT, &bound));
+    let both = with_tpm(&world, &mint, &machine, &[]).await;
     let (status, token) = world.result(world.attest(both).await).await;
     assert_eq!(status, "pass", "{token}");
     assert_eq!(token["virt_cca"]["attestation_status"], token["tpm_boot"]["attestation_status"]);

@@ -3,7 +3,7 @@
 mod tpm;
 mod virtcca;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
@@ -15,13 +15,14 @@ use service_kit::problem::Problem;
 use verifier::tpm::AttestationKey;
 use verifier::{Code, Refusal};
 
-use super::result::{self, Outcome};
+use super::result;
 use super::{SERVICE_VERSION, name, policies};
-use crate::appraise::{AttestRequest, EvidenceItem, Measurement, applicable, qualifying_data};
+use crate::appraise::{AttestRequest, EvidenceItem, Measurement, NoVerdict, applicable, qualifying_data};
 use crate::auth::Caller;
-use crate::health::{Health, INTERVALS, Reason, Report};
+use crate::health::{Health, INTERVALS, Reason, Report, Verdict};
 use crate::json::with;
 use crate::model::{AttesterType, Node, Policy, Role};
+use crate::nonce::NonceType;
 use crate::service::Shared;
 use crate::store::Document;
 
@@ -63,12 +64,47 @@ struct Submission<'a> {
     qualifying: &'a [u8],
 }
 
+/// Why evidence has no result.
+enum Rejected {
+    /// It, or the request, is not what this tenant takes.
+    Anyway(Problem),
+    /// It is true, and a policy of the tenant has nothing to say of it.
+    NoVerdict(AttesterType, Problem),
+    /// Policies that the request names do not take it. Without these it has one.
+    AsAsked(Problem),
+}
+
+impl From<Problem> for Rejected {
+    fn from(problem: Problem) -> Self {
+        Self::Anyway(problem)
+    }
+}
+
+impl Rejected {
+    fn without_verdict(kind: AttesterType, NoVerdict { problem, is_default }: NoVerdict) -> Self {
+        if is_default { Self::NoVerdict(kind, problem) } else { Self::AsAsked(problem) }
+    }
+
+    fn problem(self) -> Problem {
+        match self {
+            Self::Anyway(problem) | Self::NoVerdict(_, problem) | Self::AsAsked(problem) => problem,
+        }
+    }
+}
+
+/// What is answered to evidence.
+struct Judgement {
+    answer: Value,
+    /// By what the tenant demands of all evidence, whatever else the request has asked for: why each is not accepted, if so.
+    standing: BTreeMap<AttesterType, Option<Reason>>,
+}
+
 /// Appraises the evidence of a node, and notes how the node is.
 async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement) -> Result<Value, Problem> {
     let (tenant, node_id) = (caller.tenant.as_str(), measurement.node_id.clone());
     name("node_id", &node_id)?;
-    let attester_types = kinds(&measurement.evidences)?;
-    let report_interval = measurement.report_interval;
+    let kinds = kinds(&measurement.evidences)?;
+    let (nonce_type, report_interval) = (measurement.nonce_type, measurement.report_interval);
     if report_interval.is_some_and(|interval| !INTERVALS.contains(&interval)) {
         return Err(Problem::bad_request(
             "report_interval_invalid",
@@ -76,31 +112,42 @@ async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement
         ));
     }
     let node = service.store.get::<Node>(tenant, &node_id).await?;
-    let judged = judge(service, tenant, node.as_ref(), measurement, &attester_types).await;
-    let (status, reason) = match &judged {
-        Ok((_, None)) => (Health::Passed, None),
-        Ok((_, Some(reason))) => (Health::Failed, Some(reason.clone())),
-        // Under a name that nobody has enrolled, anybody may send anything.
-        Err(problem) if problem.step.is_some() && node.is_some() => {
-            let (code, detail) = (problem.code.to_owned(), problem.detail.clone());
-            (Health::Refused, Some(Reason { attester_type: None, code, detail }))
+    let judged = judge(service, tenant, node.as_ref(), measurement, &kinds).await;
+    let (answer, evidences) = match judged {
+        Ok(Judgement { answer, standing }) => {
+            let evidences = standing.into_iter().map(|(kind, reason)| (kind, Verdict::of(reason))).collect();
+            (Ok(answer), evidences)
         }
-        Err(_) => return judged.map(|(answer, _)| answer),
+        // Under a name that nobody has enrolled, anybody may send anything.
+        Err(Rejected::Anyway(problem)) if problem.step.is_some() && node.is_some() => {
+            let verdict = Verdict { status: Health::Refused, reason: Some(reason(None, &problem)) };
+            (Err(problem), kinds.iter().map(|&kind| (kind, verdict.clone())).collect())
+        }
+        Err(Rejected::NoVerdict(kind, problem)) => {
+            let verdict = Verdict::of(Some(reason(Some(kind), &problem)));
+            (Err(problem), BTreeMap::from([(kind, verdict)]))
+        }
+        Err(rejected) => return Err(rejected.problem()),
     };
-    service
-        .note_report(tenant, &node_id, &Report { status, attester_types, reason, report_interval })
-        .await?;
-    judged.map(|(answer, _)| answer)
+    // Whether evidence for another's nonce is fresh, this service cannot tell: it says nothing about how the node is now.
+    if nonce_type == NonceType::Verifier {
+        service.note_report(tenant, &node_id, &Report { evidences, report_interval }).await?;
+    }
+    answer
 }
 
-/// What is answered, and why the evidence is not accepted, if that is so.
+fn reason(attester_type: Option<AttesterType>, problem: &Problem) -> Reason {
+    Reason { attester_type, code: problem.code.to_owned(), detail: problem.detail.clone() }
+}
+
+/// What is answered, and how the node stands.
 async fn judge(
     service: &Shared,
     tenant: &str,
     node: Option<&Document<Node>>,
     measurement: Measurement,
     kinds: &[AttesterType],
-) -> Result<(Value, Option<Reason>), Problem> {
+) -> Result<Judgement, Rejected> {
     let Measurement { node_id, nonce_type, nonce, token_fmt, attester_data, evidences, .. } = measurement;
     let bound = service.take_nonce(tenant, &node_id, nonce_type, nonce.as_deref()).await?;
     let qualifying = qualifying_data(&bound, attester_data.as_deref()).map_err(refused)?;
@@ -108,10 +155,11 @@ async fn judge(
         return Err(Problem::bad_request(
             "tpm_evidence_missing",
             "this node is enrolled by its TPM: evidence of the TPM must come with the same nonce",
-        ));
+        )
+        .into());
     }
     let policies = policies::of_tenant(service, tenant).await?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut standing) = (Vec::new(), BTreeMap::new());
     let (mut key, mut platform): (Option<AttestationKey>, _) = (None, None);
     for (&kind, item) in kinds.iter().zip(evidences) {
         let submission = Submission {
@@ -123,8 +171,9 @@ async fn judge(
             qualifying: &qualifying,
         };
         if !kind.is_of_tpm() {
-            let (outcome, ueid) = virtcca::attest(service, submission).await?;
+            let (outcome, default_reason, ueid) = virtcca::attest(service, submission).await?;
             outcomes.push(outcome);
+            standing.insert(kind, default_reason);
             platform = ueid;
             continue;
         }
@@ -133,8 +182,10 @@ async fn judge(
             return Err(Problem::bad_request(
                 "keys_differ",
                 "the evidence of one node is signed by several attestation keys",
-            ));
+            )
+            .into());
         }
+        standing.insert(kind, outcome.default_reason());
         outcomes.push(outcome);
         key = Some(signed_by);
     }
@@ -147,14 +198,13 @@ async fn judge(
     };
     let claims = result::claims(token_fmt, &subject, &outcomes, service.now());
     let token = service.sign_token(claims).await?;
-    let reason = outcomes.iter().find_map(Outcome::reason);
-    let passed = reason.is_none();
+    let passed = outcomes.iter().all(result::Outcome::passed);
     let next = outcomes.iter().find_map(|outcome| outcome.ima_entries);
     let mut answer = json!({ "node_id": node_id, "token": token, "attestation_status": if passed { "pass" } else { "fail" } });
     if let Some(next) = next {
         answer = with(answer, "ima_next_entry", next);
     }
-    Ok((answer, reason))
+    Ok(Judgement { answer, standing })
 }
 
 /// The types of evidence: each once, for a second one could take the place of the first in the result.
@@ -184,9 +234,9 @@ fn kinds(evidences: &[EvidenceItem]) -> Result<Vec<AttesterType>, Problem> {
 }
 
 /// Runs what takes its time: signatures, logs and policies.
-async fn at_leisure<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
+async fn at_leisure<T: Send + 'static, E: From<Problem> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "appraisal did not finish");
         Problem::unavailable("appraisal_failed", "the appraisal did not finish")

@@ -7,7 +7,7 @@ use service_kit::problem::Problem;
 use verifier::chain::Purpose;
 use verifier::tpm::AttestationKey;
 
-use super::{Submission, at_leisure, refused};
+use super::{Rejected, Submission, at_leisure, refused};
 use crate::api::certs::authorities;
 use crate::api::result::Outcome;
 use crate::api::{enrol, ref_values};
@@ -21,12 +21,12 @@ use crate::store::Stored;
 pub async fn attest(
     service: &Shared,
     submission: Submission<'_>,
-) -> Result<(Outcome, AttestationKey), Problem> {
+) -> Result<(Outcome, AttestationKey), Rejected> {
     let (kind, tenant) = (submission.kind, submission.tenant);
     let evidence = TpmEvidence::read(kind, &submission.evidence)?;
     let signed_by = attestation_key(service, &submission, &evidence).await?;
     let ak = signed_by.fingerprint();
-    let before = service.store.state(tenant, &ak).await?;
+    let before = service.store.state(tenant, &ak).await.map_err(Problem::from)?;
     let files = match kind {
         AttesterType::TpmIma => ref_values::files(service, tenant).await?,
         _ => Arc::new(None),
@@ -49,12 +49,13 @@ pub async fn attest(
             rules: &rules,
         };
         let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
-        let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)?;
-        Ok((appraised, applied))
+        let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)
+            .map_err(|error| Rejected::without_verdict(kind, error))?;
+        Ok::<_, Rejected>((appraised, applied))
     })
     .await?;
     let state = TpmState::new(&appraised.clock, appraised.ima.as_ref(), service.now());
-    service.store.set_state(tenant, &ak, before.as_ref(), &state).await?;
+    service.store.set_state(tenant, &ak, before.as_ref(), &state).await.map_err(Problem::from)?;
     let mut outcome = Outcome::new(kind, appraised.judged, policies);
     outcome.ima_entries = appraised.ima.filter(|_| kind == AttesterType::TpmIma).map(|ima| ima.entries);
     Ok((outcome, signed_by))

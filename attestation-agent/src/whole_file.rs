@@ -1,13 +1,13 @@
 //! Files that are there whole, or as they were before.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Writes a file that only its owner can read, under a temporary name first: no reader sees half of it or one with other
-/// permissions, and after a power failure it is the new one or the old one.
+/// permissions, and after a power failure it is the new one or the old one. The name is nobody else's: what an agent that
+/// was killed has left stands in nobody's way.
 ///
 /// # Errors
 /// If `path` is no file, or cannot be written.
@@ -15,21 +15,16 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no file", path.display()))
     })?;
-    let mut temporary_name = OsString::from(name);
-    temporary_name.push(format!(".{}.new", std::process::id()));
-    let temporary = path.with_file_name(temporary_name);
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().inspect_err(|error| {
-        // One that was there before is not ours.
-        if error.kind() != io::ErrorKind::AlreadyExists {
-            let _ = fs::remove_file(&temporary);
-        }
-    })?;
+    let mut prefix = name.to_owned();
+    prefix.push(".");
+    let mut file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".new")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(directory(path))?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
     File::open(directory(path))?.sync_all()
 }
 
@@ -42,7 +37,7 @@ fn directory(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::fs;
 
     use super::*;
 
@@ -55,6 +50,18 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        // In a container every agent is process 1.
+        fs::write(directory.path().join(format!("secret.{}.new", std::process::id())), "half").unwrap();
+        write_private(&path, b"new").unwrap();
+        write_private(&path, b"newer").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"newer");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
     #[test]

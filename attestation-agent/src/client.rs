@@ -189,6 +189,12 @@ impl Client {
         Ok(Self { address, host, tls, timeout })
     }
 
+    /// How long a single exchange may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Opens a connection.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use attestation_agent::gta::machine::{Challenge, Machine};
 use attestation_agent::gta::measurement::NonceType;
 use attestation_agent::gta::respond::Responder;
 use attestation_agent::gta::{self, Outcome, schedule};
-use attestation_agent::rest;
+use attestation_agent::{Error, Refusal, rest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
@@ -121,15 +121,16 @@ pub async fn run(args: GtaArgs) -> Result<ExitCode> {
         }
         GtaCommand::Attest { common, data, report } => {
             let attester = common.resolve()?.attester()?;
-            let outcome = attester.enrol_and_attest(data.attester_data.as_ref()).await?;
+            let attested = attester.enrol_and_attest(data.attester_data.as_ref()).await;
+            let Conclusion { line, text, accepted } = Conclusion::of(attested)?;
             match report {
                 ReportFormat::Json => {
-                    println!("{}", serde_json::to_string(&outcome)?);
-                    eprint!("{}", text(&outcome));
+                    println!("{line}");
+                    eprint!("{text}");
                 }
-                ReportFormat::Text => print!("{}", text(&outcome)),
+                ReportFormat::Text => print!("{text}"),
             }
-            Ok(if outcome.accepted { ExitCode::SUCCESS } else { ExitCode::from(2) })
+            Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::from(2) })
         }
         GtaCommand::Evidence { common, data, nonce, nonce_type } => {
             let machine = common.resolve()?.machine()?;
@@ -146,7 +147,7 @@ pub async fn run(args: GtaArgs) -> Result<ExitCode> {
 }
 
 async fn attest_until_told(options: gta::Options, allow_remote: bool) -> Result<ExitCode> {
-    let (attester, times) = (options.attester()?, options.schedule()?);
+    let (attester, times) = options.repeated()?;
     let addresses = options.listen.clone().unwrap_or_default();
     let modes = Options { socket_mode: options.socket_mode, ..Options::default() };
     let listeners = crate::listen(addresses, modes.socket_mode()?, allow_remote).await?;
@@ -187,6 +188,33 @@ async fn attest_until_told(options: gta::Options, allow_remote: bool) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
+/// What came of one attestation.
+struct Conclusion {
+    /// For programs.
+    line: Value,
+    /// For people.
+    text: String,
+    accepted: bool,
+}
+
+impl Conclusion {
+    /// What is no decision about the machine stays an error.
+    fn of(attested: attestation_agent::Result<Outcome>) -> Result<Self> {
+        match attested {
+            Ok(outcome) => {
+                let (line, text) = (serde_json::to_value(&outcome)?, text(&outcome));
+                Ok(Self { line, text, accepted: outcome.accepted })
+            }
+            // Evidence that may be untrue gets no token: the authority names the step that refused it.
+            Err(error @ Error::Refused(Refusal { step: Some(_), .. })) => {
+                let (line, text) = (schedule::failure(&error), format!("{error}\n"));
+                Ok(Self { line, text, accepted: false })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// The report for people.
 fn text(outcome: &Outcome) -> String {
     let verdict = if outcome.accepted { "accepted" } else { "refused" };
@@ -205,6 +233,25 @@ mod tests {
     use attestation_agent::gta::verdict::Reason;
 
     use super::*;
+
+    #[test]
+    fn only_a_decision_of_the_authority_is_a_refusal() {
+        let refusal = |step: Option<&str>| Refusal {
+            status: 400,
+            code: "quote_signature_invalid".to_owned(),
+            step: step.map(str::to_owned),
+            detail: String::new(),
+        };
+        let of = |error| Conclusion::of(Err(error));
+        let refused = of(Error::Refused(refusal(Some("quote")))).unwrap();
+        assert!(!refused.accepted && refused.text.contains("quote_signature_invalid at step quote"));
+        assert_eq!(
+            (&refused.line["accepted"], &refused.line["code"]),
+            (&json!(false), &json!("quote_signature_invalid"))
+        );
+        assert!(of(Error::Refused(refusal(None))).is_err());
+        assert!(of(Error::Unavailable(refusal(Some("quote")))).is_err());
+    }
 
     #[test]
     fn a_refusal_says_why() {

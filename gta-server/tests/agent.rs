@@ -165,8 +165,7 @@ async fn a_machine_is_enrolled_attested_and_refused_by_name_of_the_file() {
     assert_eq!(nodes["nodes"][0]["provenance"]["kind"], "activated");
     let said = machine.tpm.tool("tpm2_readpublic", ["-c", "0x81010020"]).unwrap();
     assert!(said.contains(&format!("name: {ak}")), "{said}");
-    // What is done is done.
-    assert_eq!(attester.enrol().await.unwrap(), ak);
+    assert_eq!(code(attester.enrol().await), "node_exists");
 
     let outcome = attest(&attester).await;
     assert!(outcome.accepted, "{:?}", outcome.reasons);
@@ -213,6 +212,8 @@ async fn what_the_log_does_not_explain_is_refused_until_the_machine_is_started_a
     let outcome = attest(&attester).await;
     assert_eq!(refused(&outcome).0, "tpm_boot");
     assert_eq!(refused(&outcome).1, "log_mismatch");
+    // It is not the log of IMA that is at fault, so that is not sent again.
+    assert_eq!(entries(&outcome), (Some(2), Some(2)));
 
     // Linux measured what is not in its log.
     machine.extend(10, &[0x22; 32]);
@@ -254,17 +255,32 @@ async fn a_machine_that_was_forgotten_is_enrolled_anew_and_one_that_forgot_is_st
     assert!(attester.enrol_and_attest(None).await.unwrap().accepted);
     // The machine was started anew, and what is below /run is gone.
     std::fs::remove_file(machine.path("state.json")).unwrap();
-    assert_eq!(code(attester.enrol().await), "node_exists");
     let outcome = attester.enrol_and_attest(None).await.unwrap();
     assert!(outcome.accepted && entries(&outcome) == (Some(0), Some(2)));
-    // That is remembered: it is not enrolled in vain each time.
-    attester.enrol().await.unwrap();
     let all = json!({ "delete_type": "all" });
     world.admin.delete(&world.instance, "/node", &all).await.ok();
     assert_eq!(code(attester.attest(None).await), "node_unknown");
     assert!(attester.enrol_and_attest(None).await.unwrap().accepted);
     let nodes = world.admin.get(&world.instance, "/node").await.ok();
     assert_eq!(nodes["nodes"][0]["provenance"]["kind"], "activated");
+}
+
+/// Nobody asks for a certificate of its endorsement key, which it need not have.
+#[tokio::test]
+async fn a_machine_whose_key_an_administrator_has_pinned_is_attested_as_it_is() {
+    let machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let options = machine.options(&world, world.instance.listen().await);
+    let ak_public = options.machine().unwrap().identity().unwrap().ak_public;
+    let pinned = json!({ "node_id": NODE, "ak_public": ak_public });
+    let options = Options { endorsement_certificate: Some("/nonexistent".into()), ..options };
+    let attester = options.attester().unwrap();
+    assert!(matches!(attester.enrol_and_attest(None).await, Err(Error::File { .. })));
+    world.admin.post(&world.instance, "/node", &pinned).await.ok();
+    let outcome = attester.enrol_and_attest(None).await.unwrap();
+    assert!(outcome.accepted, "{:?}", outcome.reasons);
+    let nodes = world.admin.get(&world.instance, "/node").await.ok();
+    assert_eq!(nodes["nodes"][0]["provenance"]["kind"], "pinned");
 }
 
 #[tokio::test]
@@ -274,7 +290,9 @@ async fn another_tpm_is_not_taken_for_the_machine() {
     let port = world.instance.listen().await;
     machine.options(&world, port).attester().unwrap().enrol().await.unwrap();
     let other = thief.options(&world, port).attester().unwrap();
-    assert_eq!(code(other.enrol_and_attest(None).await), "certificate_untrusted");
+    assert_eq!(code(other.enrol_and_attest(None).await), "quote_signature_invalid");
+    let unknown = Options { node_id: Some("unknown".to_owned()), ..thief.options(&world, port) };
+    assert_eq!(code(unknown.attester().unwrap().enrol_and_attest(None).await), "certificate_untrusted");
     trust(&world, "thief", &thief.tpm).await;
     assert_eq!(code(other.enrol().await), "node_exists");
     assert_eq!(code(other.enrol_and_attest(None).await), "quote_signature_invalid");
@@ -337,6 +355,51 @@ async fn a_machine_is_attested_again_and_again_and_outlives_the_silence_of_its_a
             () = three => {}
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_of_before_is_kept_until_the_authority_refuses_with_a_token_or_without() {
+    let (machine, other) = (Machine::start(), Machine::start());
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let port = world.instance.listen().await;
+    let options = machine.options(&world, port);
+    options.attester().unwrap().enrol_and_attest(None).await.unwrap();
+    // Whom nobody has asked has not refused.
+    let silent = Options { service: Some("http://127.0.0.1:9".to_owned()), ..options.clone() };
+    assert!(matches!(silent.attester().unwrap().enrol_and_attest(None).await, Err(Error::Connect { .. })));
+    assert!(machine.path("token").exists());
+    // The TPM was exchanged: there is no token that says so.
+    let exchanged = Options { token_file: options.token_file.clone(), ..other.options(&world, port) };
+    let refused = exchanged.attester().unwrap().enrol_and_attest(None).await;
+    assert_eq!(code(refused), "quote_signature_invalid");
+    assert!(!machine.path("token").exists());
+}
+
+#[tokio::test]
+async fn a_machine_that_is_attested_again_and_again_says_when_it_comes_again() {
+    let machine = Machine::start();
+    let world = world(&machine, &[("/usr/bin/web", 1)]).await;
+    let options = machine.options(&world, world.instance.listen().await);
+    let status = async || {
+        let answer = world.admin.get(&world.instance, "/status").await.ok();
+        answer["nodes"][0].clone()
+    };
+    // Once is not again.
+    options.attester().unwrap().enrol_and_attest(None).await.unwrap();
+    assert_eq!((&status().await["reports"], &status().await["deadline"]), (&json!(1), &Value::Null));
+    let (attester, times) = Options { spread: Some(0), ..options.clone() }.repeated().unwrap();
+    let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let mut report = move |result: &Result<Outcome, Error>| sender.send(result.is_ok()).unwrap();
+    tokio::select! {
+        () = schedule::run(&attester, times, &System, &mut report) => unreachable!(),
+        attested = reports.recv() => assert_eq!(attested, Some(true)),
+    }
+    let now = status().await;
+    // 3600 s and a tenth of that, one time-out, the longest wait after failures, and what the server grants.
+    let after = now["deadline"].as_i64().unwrap() - now["reported_at"].as_i64().unwrap();
+    assert_eq!(after, 3960 + 30 + 300 + 30);
+    options.attester().unwrap().attest(None).await.unwrap();
+    assert!(status().await["deadline"].is_i64());
 }
 
 #[tokio::test]
@@ -424,7 +487,7 @@ async fn programs_on_the_machine_have_fresh_tokens_and_evidence_for_others() {
     const EVIDENCES: &str = "/global-trust-authority/agent/v1/evidences";
     let machine = Machine::start();
     let world = world(&machine, &[("/usr/bin/web", 1)]).await;
-    let attester = machine.options(&world, world.instance.listen().await).attester().unwrap();
+    let (attester, _) = machine.options(&world, world.instance.listen().await).repeated().unwrap();
     let socket = machine.path("agent.sock");
     let listener = Listener::bind(&ListenAddress::Unix(socket.clone()), 0o600).await.unwrap();
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
@@ -441,6 +504,9 @@ async fn programs_on_the_machine_have_fresh_tokens_and_evidence_for_others() {
         let verified = world.agent.post(&world.instance, "/token/verify", &verified).await.ok();
         assert_eq!(verified["token_body"]["attester_data"]["for"], data);
     }
+    // Who asks for itself does not keep the agent from saying when it comes again.
+    let nodes = world.admin.get(&world.instance, "/status").await.ok();
+    assert!(nodes["nodes"][0]["deadline"].is_i64(), "{nodes}");
     // A token about less forgets nothing, and what a program gets is not everybody's.
     let boot = json!({ "attester_info": [{ "attester_type": "tpm_boot" }] });
     assert_eq!(ask(&socket, TOKENS, &boot).await.0, 200);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,18 +10,18 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::authority::{Answer, Authority, Session};
-use super::machine::{Challenge, Identity, Machine};
-use super::measurement::NonceType;
+use super::machine::{Challenge, Machine};
+use super::measurement::{AttesterType, NonceType};
+use super::schedule::Schedule;
 use super::state::{ImaMark, State};
 use super::verdict::{Reason, reasons};
 use crate::collect::CollectError;
+use crate::report::chain;
 use crate::{Error, Result, whole_file};
 
 /// The code by which an authority says that a log does not lead to the registers.
 const LOG_MISMATCH: &str = "log_mismatch";
-/// The code by which it says that a node of this name is there.
-const NODE_EXISTS: &str = "node_exists";
-/// The code by which it says that there is none.
+/// The code by which it says that there is no node of this name.
 const NODE_UNKNOWN: &str = "node_unknown";
 
 /// Attests this machine to an authority.
@@ -32,6 +32,8 @@ pub struct Attester {
     pub machine: Machine,
     state: PathBuf,
     token_file: Option<PathBuf>,
+    /// Announced with each attestation: how long after it the next one comes at the latest, in seconds.
+    report_interval: Option<u32>,
     /// Clones take turns: two attestations at once would both send what the authority wants to have once.
     turn: Arc<Mutex<()>>,
 }
@@ -59,7 +61,14 @@ impl Attester {
     /// Attests `machine` to `authority`. In the file `state` is what is remembered, in `token_file` the last token.
     #[must_use]
     pub fn new(authority: Authority, machine: Machine, state: PathBuf, token_file: Option<PathBuf>) -> Self {
-        Self { authority, machine, state, token_file, turn: Arc::default() }
+        Self { authority, machine, state, token_file, report_interval: None, turn: Arc::default() }
+    }
+
+    /// The same, which attests as `schedule` says, and so announces when it comes again.
+    #[must_use]
+    pub fn repeating(self, schedule: &Schedule) -> Self {
+        let report_interval = Some(schedule.longest_silence(self.authority.timeout()));
+        Self { report_interval, ..self }
     }
 
     /// The same, whose tokens are for one program: the file for tokens has those that are for everybody.
@@ -68,62 +77,43 @@ impl Attester {
         Self { token_file: None, ..self.clone() }
     }
 
-    /// Enrols this machine, if it was not enrolled with its present attestation key. Gives that key's name.
+    /// Enrols this machine. Gives the name of its attestation key.
     ///
     /// # Errors
-    /// If the TPM or the authority cannot be used, or the authority refuses.
+    /// If the TPM or the authority cannot be used, or the authority refuses; `node_exists` if it has a node of this name.
     pub async fn enrol(&self) -> Result<String> {
         let _turn = self.turn.lock().await;
-        let ak_name = self.on_machine(Machine::ak_name).await?;
-        if self.remembered()?.enrolled.as_ref() != Some(&ak_name) {
-            // An endorsement key takes a TPM seconds to make: not before it is needed.
-            let identity = self.on_machine(Machine::identity).await?;
-            self.prove(&identity).await?;
-            self.remember(&State { enrolled: Some(ak_name.clone()), ima: None })?;
-        }
-        Ok(ak_name)
+        self.prove().await?;
+        self.on_machine(Machine::ak_name).await
     }
 
-    async fn prove(&self, identity: &Identity) -> Result<()> {
-        let node_id = &self.machine.node_id;
+    async fn prove(&self) -> Result<()> {
+        let identity = self.on_machine(Machine::identity).await?;
         let mut session = self.authority.connect().await?;
-        let enrolment = session.enrol(node_id, identity).await?;
+        let enrolment = session.enrol(&self.machine.node_id, &identity).await?;
         let (credential, secret) = (enrolment.credential.clone(), enrolment.secret.clone());
         let opened = self.on_machine(move |machine| machine.open(&credential, &secret)).await?;
         session.activate(&enrolment, &opened).await
     }
 
-    /// Attests the machine, and enrols it before that unless the authority knows a node of its name: then that is either this
-    /// one, whose evidence it will take, or another, and it will not. A machine without a TPM is told by its evidence alone.
+    /// Attests the machine. If the authority knows no node of its name, the machine is enrolled by its TPM, and attested again.
+    /// One that is there is either this one, however it came to be known, or another, and then its evidence is not taken.
     ///
     /// # Errors
     /// As [`Self::enrol`] and [`Self::attest`].
     pub async fn enrol_and_attest(&self, attester_data: Option<&Value>) -> Result<Outcome> {
-        if !self.machine.has_tpm() {
-            return self.attest(attester_data).await;
-        }
-        self.ensure_enrolled().await?;
-        match self.attest(attester_data).await {
-            Err(Error::Refused(reason)) if reason.code == NODE_UNKNOWN => {
-                tracing::info!("the authority has forgotten this machine: enrolling it anew");
-                self.remember(&State::default())?;
-                self.ensure_enrolled().await?;
-                self.attest(attester_data).await
+        let _turn = self.turn.lock().await;
+        let attested = match self.attest_in_turn(attester_data).await {
+            Err(Error::Refused(reason)) if reason.code == NODE_UNKNOWN && self.machine.has_tpm() => {
+                tracing::info!(node_id = self.machine.node_id, "unknown to the authority: enrolling");
+                match self.prove().await {
+                    Ok(()) => self.attest_in_turn(attester_data).await,
+                    Err(error) => Err(error),
+                }
             }
             attested => attested,
-        }
-    }
-
-    async fn ensure_enrolled(&self) -> Result<()> {
-        match self.enrol().await {
-            Err(Error::Refused(reason)) if reason.code == NODE_EXISTS => {
-                tracing::info!(node_id = self.machine.node_id, "the authority has a node of this name");
-                let mut state = self.remembered()?;
-                state.enrolled = Some(self.on_machine(Machine::ak_name).await?);
-                self.remember(&state)
-            }
-            enrolled => enrolled.map(drop),
-        }
+        };
+        self.keep_token(attested)
     }
 
     /// Attests the machine. The quotes are bound to `attester_data`, too. Of the IMA log only what the authority does not know
@@ -133,12 +123,16 @@ impl Attester {
     /// If the TPM or the authority cannot be used, or the evidence is not taken. That the machine is refused is no error.
     pub async fn attest(&self, attester_data: Option<&Value>) -> Result<Outcome> {
         let _turn = self.turn.lock().await;
+        self.keep_token(self.attest_in_turn(attester_data).await)
+    }
+
+    async fn attest_in_turn(&self, attester_data: Option<&Value>) -> Result<Outcome> {
         let mut state = self.remembered()?;
         let mut session = self.authority.connect().await?;
         let (mut sent, mut answer) = self.attest_once(&mut session, attester_data, state.ima).await?;
         let was_a_part = sent.is_some_and(|mark| mark.next_entry > 0);
         let mut found = reasons(&answer.token);
-        if was_a_part && found.iter().any(|reason| reason.code == LOG_MISMATCH) {
+        if was_a_part && found.iter().any(is_ima_mismatch) {
             tracing::info!("the authority does not know this IMA log so far: sending all of it");
             (sent, answer) = self.attest_once(&mut session, attester_data, None).await?;
             found = reasons(&answer.token);
@@ -151,16 +145,14 @@ impl Attester {
                 self.remember(&state)?;
             }
         }
-        let outcome = Outcome {
+        Ok(Outcome {
             node_id: self.machine.node_id.clone(),
             accepted,
             reasons: found,
             ima_first_entry: sent.map(|mark| mark.next_entry),
             ima_next_entry: answer.ima_next_entry,
             token: answer.token,
-        };
-        self.keep_token(&outcome)?;
-        Ok(outcome)
+        })
     }
 
     async fn attest_once(
@@ -172,7 +164,10 @@ impl Attester {
         let nonce = session.nonce(&self.machine.node_id, &self.machine.attesters).await?;
         let challenge =
             Challenge { nonce_type: NonceType::Verifier, nonce, attester_data: attester_data.cloned() };
-        let collected = self.on_machine(move |machine| machine.answer(&challenge, known.as_ref())).await?;
+        let mut collected =
+            self.on_machine(move |machine| machine.answer(&challenge, known.as_ref())).await?;
+        let [measurement] = &mut collected.request.measurements;
+        measurement.report_interval = self.report_interval;
         let answer = session.attest(&collected.request).await?;
         Ok((collected.ima, answer))
     }
@@ -194,22 +189,41 @@ impl Attester {
         state.write(&self.state, &self.machine.node_id)
     }
 
-    /// A token of before is no longer true when the machine is refused.
-    fn keep_token(&self, outcome: &Outcome) -> Result<()> {
-        let Some(path) = &self.token_file else { return Ok(()) };
-        let kept = if outcome.accepted {
-            whole_file::write_private(path, outcome.token.as_bytes())
-        } else {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            }
+    /// The token's file has it while the machine is accepted: one of before is no longer true when the authority refuses,
+    /// whether in a token or instead of one.
+    fn keep_token(&self, attested: Result<Outcome>) -> Result<Outcome> {
+        let Some(path) = &self.token_file else { return attested };
+        let kept = match &attested {
+            Ok(outcome) if outcome.accepted => whole_file::write_private(path, outcome.token.as_bytes()),
+            Ok(_) | Err(Error::Refused(_)) => removed(path),
+            // Of a machine that was not judged nothing new is known.
+            Err(_) => Ok(()),
         };
-        kept.map_err(|error| Error::File {
+        let failed = kept.err().map(|error| Error::File {
             option: "--token-file",
             action: "write",
             path: path.clone(),
             source: error.into(),
-        })
+        });
+        match (attested, failed) {
+            (Ok(_), Some(failed)) => Err(failed),
+            (Err(refused), Some(failed)) => {
+                tracing::error!(error = chain(&failed), "an old token may still be there");
+                Err(refused)
+            }
+            (attested, None) => attested,
+        }
     }
+}
+
+fn removed(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Whether an authority that knows less of the IMA log than it did would take all of it.
+fn is_ima_mismatch(reason: &Reason) -> bool {
+    reason.attester_type == AttesterType::TpmIma.name() && reason.code == LOG_MISMATCH
 }

@@ -1,5 +1,7 @@
 //! The REST interface of a Global Trust Authority, under `/global-trust-authority/service/v1`.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use evidence::tpm::{EncryptedSecret, IdObject};
@@ -103,6 +105,12 @@ impl Authority {
     #[must_use]
     pub const fn new(client: Client, key: ApiKey) -> Self {
         Self { client, key }
+    }
+
+    /// How long a single exchange with it may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.client.timeout()
     }
 
     /// Connects to it.

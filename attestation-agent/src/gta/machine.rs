@@ -223,6 +223,7 @@ impl Machine {
             nonce: STANDARD.encode(&challenge.nonce),
             token_fmt: self.token_format,
             attester_data: challenge.attester_data.clone(),
+            report_interval: None,
             evidences,
         });
         Ok(Collected { request, ima })

@@ -91,6 +91,9 @@ pub struct Measurement {
     /// What else the quotes are bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attester_data: Option<Value>,
+    /// How long after this measurement the next one comes at the latest, in seconds, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_interval: Option<u32>,
     /// One for each type.
     pub evidences: Vec<EvidenceItem>,
 }

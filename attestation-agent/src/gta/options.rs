@@ -318,6 +318,15 @@ impl Options {
         })
     }
 
+    /// Who attests this machine again and again, which is announced each time, and when.
+    ///
+    /// # Errors
+    /// If an option is missing or cannot be used.
+    pub fn repeated(&self) -> Result<(Attester, Schedule)> {
+        let schedule = self.schedule()?;
+        Ok((self.attester()?.repeating(&schedule), schedule))
+    }
+
     /// When to attest.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ use crate::{Error, Result};
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait after failures, but for an interval that is shorter.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// What the authority takes as an announcement of the next report, in seconds.
+const ANNOUNCED: std::ops::RangeInclusive<u64> = 10..=604_800;
 /// Doublings after which the wait no longer grows.
 const DOUBLINGS: u32 = 5;
 
@@ -32,6 +34,16 @@ impl Schedule {
     /// How long to wait before the next: nine to eleven tenths of the interval.
     fn next(&self, random: u64) -> Duration {
         self.interval.saturating_sub(self.interval / 10) + fraction(self.interval / 5, random)
+    }
+
+    /// How long after one attestation the next one comes at the latest, in seconds, as it is announced: it may take `timeout`,
+    /// and fail a few times before it succeeds.
+    #[must_use]
+    pub fn longest_silence(&self, timeout: Duration) -> u32 {
+        let retries = LONGEST_WAIT.min(self.interval);
+        let longest = self.next(u64::MAX).saturating_add(timeout).saturating_add(retries);
+        let seconds = longest.as_secs().saturating_add(u64::from(longest.subsec_nanos() > 0));
+        u32::try_from(seconds.clamp(*ANNOUNCED.start(), *ANNOUNCED.end())).unwrap_or(u32::MAX)
     }
 
     /// How long to wait after so many failures in a row: half to all of 10, 20, 40, .. seconds, at most 300.
@@ -104,6 +116,20 @@ mod tests {
         assert_eq!(at(0), (0, 900));
         assert_eq!(at(u64::MAX), (60, 1100));
         assert_eq!(at(u64::MAX / 2), (30, 1000));
+    }
+
+    #[test]
+    fn what_is_announced_leaves_room_for_failures_and_is_what_the_authority_takes() {
+        let announced = |millis| {
+            let interval = Duration::from_millis(millis);
+            Schedule { interval, ..SCHEDULE }.longest_silence(Duration::from_secs(30))
+        };
+        // 1100 s at the latest, 30 for the exchange, 300 after failures.
+        assert_eq!(announced(1_000_000), 1430);
+        // 11.1 s, 30 and 10.1, rounded up.
+        assert_eq!(announced(10_090), 52);
+        assert_eq!(announced(1_000_000_000), 604_800);
+        assert_eq!(Schedule { interval: Duration::ZERO, ..SCHEDULE }.longest_silence(Duration::ZERO), 10);
     }
 
     #[test]

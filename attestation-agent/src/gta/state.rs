@@ -16,8 +16,6 @@ const VERSION: u32 = 1;
 /// What is remembered. Nothing of it is trusted by anybody: the authority keeps its own account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// The name of the attestation key with which this machine was enrolled, in hexadecimal.
-    pub enrolled: Option<String>,
     /// How far the authority knows the IMA log.
     pub ima: Option<ImaMark>,
 }
@@ -31,12 +29,11 @@ pub struct ImaMark {
     pub next_entry: u64,
 }
 
+/// Agents of before have put more into it, which is passed over.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct File {
     version: u32,
     node_id: String,
-    enrolled: Option<String>,
     ima: Option<ImaMark>,
 }
 
@@ -61,7 +58,7 @@ impl State {
         if file.node_id != node_id {
             return Ok(Self::default());
         }
-        Ok(Self { enrolled: file.enrolled, ima: file.ima })
+        Ok(Self { ima: file.ima })
     }
 
     /// Writes it, whole or not at all, for its owner only.
@@ -69,12 +66,7 @@ impl State {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&self, path: &Path, node_id: &str) -> Result<()> {
-        let file = File {
-            version: VERSION,
-            node_id: node_id.to_owned(),
-            enrolled: self.enrolled.clone(),
-            ima: self.ima,
-        };
+        let file = File { version: VERSION, node_id: node_id.to_owned(), ima: self.ima };
         let text = serde_json::to_vec(&file).map_err(|error| failed("write", path, error.into()))?;
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -99,19 +91,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/state");
         assert_eq!(State::read(&path, "a").unwrap(), State::default());
-        let ima = Some(ImaMark { reset_count: 7, next_entry: 1 << 40 });
-        let state = State { enrolled: Some("000b".to_owned()), ima };
+        let state = State { ima: Some(ImaMark { reset_count: 7, next_entry: 1 << 40 }) };
         state.write(&path, "a").unwrap();
         assert_eq!(State::read(&path, "a").unwrap(), state);
         assert_eq!(State::read(&path, "b").unwrap(), State::default());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let older = r#"{"version":1,"node_id":"a","enrolled":"000b","ima":{"reset_count":7,"next_entry":9}}"#;
+        fs::write(&path, older).unwrap();
+        assert_eq!(State::read(&path, "a").unwrap().ima, Some(ImaMark { reset_count: 7, next_entry: 9 }));
     }
 
     #[test]
     fn a_file_that_is_not_understood_is_reported_and_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        for text in ["", "{}", r#"{"version":2,"node_id":"a","enrolled":null,"ima":null}"#] {
+        for text in ["", "{}", r#"{"version":2,"node_id":"a","ima":null}"#] {
             fs::write(&path, text).unwrap();
             let error = State::read(&path, "a").unwrap_err();
             assert!(error.to_string().contains("--state"), "{error}");

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jose::{ClaimsError, TokenError, TokenKeys};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Bytes of a nonce.
 pub const NONCE_LEN: usize = 32;
@@ -11,6 +11,9 @@ pub const NONCE_LEN: usize = 32;
 const CHALLENGE_LEN: usize = 64;
 /// Names of the platform's lifecycle among the claims.
 const LIFECYCLES: [&str; 2] = ["cca.platform.lifecycle", "vcca.platform.lifecycle"];
+
+/// What the report of a token has beside policies: results of logs.
+const LOGS: [&str; 3] = ["ima", "event", "uefi"];
 
 /// Why nothing is proven.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,15 @@ pub enum Refusal {
     /// The token is about something else, or the service did not accept the guest.
     #[error("the token does not prove this guest")]
     Claims(#[from] ClaimsError),
+    /// A policy that was asked for was not applied, or did not accept the guest.
+    #[error(
+        "the token does not say that the policy {id} accepted the guest: the agent did not ask the service for it, or \
+         the service does not say what its policies found"
+    )]
+    Policy {
+        /// The policy.
+        id: String,
+    },
     /// The token does not say what was launched.
     #[error(
         "the token names no initial measurement (RIM), or several that differ: the service is none that appraises Realms"
@@ -56,6 +68,8 @@ pub struct Demand<'a> {
     pub challenge: &'a [u8],
     /// The measurement that must have been attested, in hexadecimal.
     pub rim: &'a str,
+    /// Policies that must have accepted the guest.
+    pub policies: &'a [String],
     /// Seconds since 1970.
     pub now: i64,
 }
@@ -98,15 +112,32 @@ pub fn prove(token: &str, demand: &Demand<'_>) -> Result<Proof, Refusal> {
     if rim != demand.rim.to_lowercase() {
         return Err(Refusal::Measurement { expected: demand.rim.to_owned(), found: rim });
     }
-    let report = claims.get("evaluation_reports").and_then(|reports| reports.get("report"));
-    let policies = report.and_then(Value::as_object).map(|report| report.iter());
-    let policies = policies.into_iter().flatten().filter(|(_, result)| !result.is_null());
+    let applied = applied_policies(&claims);
+    for id in demand.policies {
+        if !applied.iter().any(|(name, output)| name == id && matched(output)) {
+            return Err(Refusal::Policy { id: id.clone() });
+        }
+    }
     Ok(Proof {
         rim,
-        policies: policies.map(|(name, _)| name.clone()).collect(),
+        policies: applied.into_iter().map(|(name, _)| name.to_owned()).collect(),
         lifecycle: claims.get("tcb_status").and_then(lifecycle),
         expires,
     })
+}
+
+/// The policies that were applied, each with its output, which is JSON in a text.
+fn applied_policies(claims: &Map<String, Value>) -> Vec<(&str, &str)> {
+    let report = claims.get("evaluation_reports").and_then(|reports| reports.get("report"));
+    let results = report.and_then(Value::as_object).into_iter().flatten();
+    let named = results.filter(|(name, _)| !LOGS.contains(&name.as_str()));
+    named.filter_map(|(name, output)| Some((name.as_str(), output.as_str()?))).collect()
+}
+
+/// Whether a policy with this output accepted the guest: it says something, and nothing of that is false or null.
+fn matched(output: &str) -> bool {
+    let output: Map<String, Value> = serde_json::from_str(output).unwrap_or_default();
+    !output.is_empty() && !output.values().any(|value| matches!(value, Value::Null | Value::Bool(false)))
 }
 
 fn lifecycle(status: &Value) -> Option<String> {
@@ -144,12 +175,17 @@ mod tests {
         }
 
         fn judge(&self, token: &str) -> Result<Proof, Refusal> {
+            self.judge_by(token, &[])
+        }
+
+        fn judge_by(&self, token: &str, policies: &[String]) -> Result<Proof, Refusal> {
             let challenge = challenge();
             let demand = Demand {
                 keys: &self.keys,
                 issuer: Some("redoubt"),
                 challenge: &challenge,
                 rim: RIM,
+                policies,
                 now: NOW,
             };
             prove(token, &demand)
@@ -174,6 +210,45 @@ mod tests {
         let lifecycle = Some("secured (0x3003)".to_owned());
         let policies = vec!["default_cca.rego".to_owned()];
         assert_eq!(proof, Proof { rim: RIM.into(), policies, lifecycle, expires: NOW + 300 });
+    }
+
+    #[test]
+    fn policy_that_was_asked_for_must_have_accepted_the_guest() {
+        let issuer = Issuer::new();
+        let judge = |report: Value, ids: &[&str]| {
+            let mut claims = claims();
+            claims["evaluation_reports"]["report"] = report;
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            issuer.judge_by(&issuer.sign(&claims), &ids)
+        };
+        let report =
+            |output: Value| json!({"a.rego": "{\"allow\":true}", "b.rego": output, "ima": {"/bin/sh": true}});
+        let both = judge(report(json!("{\"allow\":true}")), &["b.rego", "a.rego"]).unwrap();
+        assert_eq!(both.policies, ["a.rego", "b.rego"]);
+        for output in [
+            Value::Null,
+            json!(true),
+            json!({"allow": true}),
+            json!(""),
+            json!("{}"),
+            json!("true"),
+            json!("{\"allow\":false}"),
+            json!("{\"allow\":true,\"more\":null}"),
+        ] {
+            let refused = judge(report(output.clone()), &["a.rego", "b.rego"]);
+            assert!(
+                matches!(&refused, Err(Refusal::Policy { id }) if id == "b.rego"),
+                "{output}: {refused:?}"
+            );
+        }
+        let good = || report(json!("{\"allow\":true}"));
+        for absent in ["c.rego", "", "a", "ima", "event"] {
+            assert!(matches!(judge(good(), &[absent]), Err(Refusal::Policy { .. })), "{absent}");
+        }
+        // Results of logs are no policies, whatever they look like.
+        let log = json!({"ima": "{\"allow\":true}", "uefi": "{\"allow\":true}"});
+        assert!(matches!(judge(log, &["uefi"]), Err(Refusal::Policy { .. })));
+        assert!(matches!(judge(Value::Null, &["a.rego"]), Err(Refusal::Policy { .. })));
     }
 
     #[test]

@@ -145,7 +145,8 @@ impl Attest {
         })?;
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
         let issuer = self.issuer.as_deref();
-        Ok(prove(&token, &Demand { keys, issuer, challenge: &challenge, rim, now })?)
+        let demand = Demand { keys, issuer, challenge: &challenge, rim, policies: &self.policy, now };
+        Ok(prove(&token, &demand)?)
     }
 
     fn explain(&self, error: agent_client::Error) -> anyhow::Error {

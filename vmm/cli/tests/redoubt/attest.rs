@@ -34,6 +34,8 @@ enum Guest {
     Other,
     /// The service refuses the evidence.
     Refused,
+    /// Policies that are asked for are kept from the service.
+    Lenient,
 }
 
 struct Agent {
@@ -103,11 +105,16 @@ impl Agent {
             "/token" => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
                 let rim = if self.guest == Guest::Other { "cd34" } else { RIM };
+                let mut report =
+                    json!({"default_cca.rego": "{\"allow\":true}", "ima": {"/init": true}, "event": null});
+                let asked = body["policy_id"].as_array().filter(|_| self.guest != Guest::Lenient);
+                for id in asked.into_iter().flatten() {
+                    report[id.as_str().unwrap()] = json!("{\"allow\":true}");
+                }
                 let claims = json!({"iss": "redoubt", "nbf": now, "exp": now + 300, "nonce": body["challenge"],
-                    "evaluation_reports": {"eval_result": true, "report": {"default_cca.rego": "{}"}},
+                    "evaluation_reports": {"eval_result": true, "report": report},
                     "tcb_status": {"cca.realm.rim": rim,
-                        "cca.platform.lifecycle": {"state": "secured", "value": 0x3003}},
-                    "asked": body["policy_id"]});
+                        "cca.platform.lifecycle": {"state": "secured", "value": 0x3003}}});
                 let key = EncodingKey::from_ec_der(self.key.serialized_der());
                 ("200 OK", jsonwebtoken::encode(&Header::new(Algorithm::ES384), &claims, &key).unwrap())
             }
@@ -171,6 +178,8 @@ fn domain_proves_that_it_is_what_is_defined() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["attested_rim"], &json["verdict"]), (&json!(RIM), &json!("accepted")));
     assert!(json["token_expires"].as_i64().is_some());
+    let strict = host.redoubt(&[&attest[..], &["--policy", "strict.rego"]].concat());
+    assert!(strict.contains("accepted by default_cca.rego, strict.rego\n"), "{strict}");
     let issuer = host.refusal(&["attest", "web", "--service-key", &key, "--issuer", "other"]);
     assert!(issuer.contains("\"other\" was expected"), "{issuer}");
 }
@@ -185,10 +194,13 @@ fn guest_that_proves_nothing_is_refused_with_the_reason() {
         (Guest::Replaying, &["nonce", "nothing is proven"]),
         (Guest::Other, &["RIM ab12 is expected, and cd34 was attested"]),
         (Guest::Refused, &["rim_mismatch", "no reference[2J"]),
+        (Guest::Lenient, &["the policy strict.rego accepted the guest"]),
     ] {
         let (host, key) = running(guest);
         let start = Instant::now();
-        let output = host.output(&["attest", "web", "--service-key", &key, "--timeout", "1"]);
+        let policy = ["--policy", "strict.rego"];
+        let output =
+            host.output(&[&["attest", "web", "--service-key", &key, "--timeout", "1"], &policy[..]].concat());
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{guest:?}");
         assert!(output.stdout.is_empty(), "{guest:?}");

@@ -63,11 +63,9 @@ pub async fn remove(
     RequiredJson(request): RequiredJson<Deletion>,
 ) -> Result<StatusCode, Problem> {
     if request.is_of_type("crl") {
-        collection::remove::<Crl>(state, caller, request).await?;
-    } else {
-        collection::remove::<Certificate>(state, caller, request).await?;
+        return collection::remove::<Crl>(state, caller, request).await;
     }
-    Ok(StatusCode::OK)
+    collection::remove::<Certificate>(state, caller, request).await
 }
 
 /// Adds a certificate, or a revocation list.

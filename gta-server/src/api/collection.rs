@@ -11,7 +11,7 @@ use crate::auth::Caller;
 use crate::json::with;
 use crate::model::Role;
 use crate::service::{Service, Shared};
-use crate::store::{Document, Registered};
+use crate::store::{Change, Document, Registered, StoreError};
 
 /// Most items on a page, and most ids in a request.
 pub const MAX_PAGE: usize = 100;
@@ -29,6 +29,15 @@ pub trait Collected: Registered {
 
     /// The document without it.
     fn brief(document: &Document<Self>) -> Value;
+
+    /// Takes away, with the document, what is known of it elsewhere.
+    fn forget(
+        _change: &mut Change,
+        _tenant: &str,
+        _id: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// Which documents to list.
@@ -118,12 +127,12 @@ fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown", "there is nothing with one of these ids")
 }
 
-/// Deletes documents of the caller; gives their ids. An id that is not one of theirs is an error, and then nothing is deleted.
+/// Deletes documents of the caller. An id that is not one of theirs is an error, and then nothing is deleted.
 pub async fn remove<T: Collected>(
     State(service): State<Shared>,
     caller: Caller,
     request: Deletion,
-) -> Result<Vec<String>, Problem> {
+) -> Result<StatusCode, Problem> {
     caller.must_be(&[])?;
     let documents = service.store.list::<T>(&caller.tenant).await?;
     let doomed: Vec<&Document<T>> = match (request.delete_type, &request.attester_type) {
@@ -146,9 +155,10 @@ pub async fn remove<T: Collected>(
     let mut change = service.store.change(&caller.name).await?;
     for document in &doomed {
         change.remove(&caller.tenant, document).await?;
+        T::forget(&mut change, &caller.tenant, &document.id).await?;
     }
     change.commit().await?;
-    Ok(doomed.iter().map(|document| document.id.clone()).collect())
+    Ok(StatusCode::OK)
 }
 
 /// How many items a page has.
@@ -174,8 +184,8 @@ pub fn bounded(ids: usize) -> Result<(), Problem> {
     Err(Problem::bad_request("ids_invalid", format!("1 to {MAX_PAGE} ids at once")))
 }
 
-/// The handler that lists a collection in the usual way.
-macro_rules! listing {
+/// The handlers of a collection that is listed and deleted from in the usual way.
+macro_rules! handlers {
     ($type:ty) => {
         /// Lists.
         pub async fn list(
@@ -189,14 +199,6 @@ macro_rules! listing {
             let query = $crate::api::collection::query(query)?;
             $crate::api::collection::list::<$type>(&service, &caller, query).await
         }
-    };
-}
-pub(super) use listing;
-
-/// The handlers of a collection that is listed and deleted from in the usual way.
-macro_rules! handlers {
-    ($type:ty) => {
-        $crate::api::collection::listing!($type);
 
         /// Deletes.
         pub async fn remove(
@@ -206,8 +208,7 @@ macro_rules! handlers {
                 $crate::api::collection::Deletion,
             >,
         ) -> Result<axum::http::StatusCode, service_kit::problem::Problem> {
-            $crate::api::collection::remove::<$type>(state, caller, request).await?;
-            Ok(axum::http::StatusCode::OK)
+            $crate::api::collection::remove::<$type>(state, caller, request).await
         }
     };
 }

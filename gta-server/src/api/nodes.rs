@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -11,29 +10,16 @@ use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 use verifier::tpm::AttestationKey;
 
-use super::collection::{self, Collected, Deletion, listing};
+use super::collection::{Collected, handlers};
 use super::enrol::public;
 use super::{name, room};
 use crate::auth::Caller;
 use crate::health::NodeHealth;
 use crate::model::{Node, Provenance};
 use crate::service::{Service, Shared};
-use crate::store::Document;
+use crate::store::{Change, Document, StoreError};
 
-listing!(Node);
-
-/// Deletes nodes, and forgets how they are: of those no report is to be missed.
-pub async fn remove(
-    state: State<Shared>,
-    caller: Caller,
-    RequiredJson(request): RequiredJson<Deletion>,
-) -> Result<StatusCode, Problem> {
-    let (service, tenant) = (Shared::clone(&state), caller.tenant.clone());
-    for id in collection::remove::<Node>(state, caller, request).await? {
-        service.store.forget_state::<NodeHealth>(&tenant, &id).await?;
-    }
-    Ok(StatusCode::OK)
-}
+handlers!(Node);
 
 #[derive(Deserialize)]
 pub struct PinnedNode {
@@ -87,5 +73,10 @@ impl Collected for Node {
 
     fn brief(document: &Document<Self>) -> Value {
         Self::full(document)
+    }
+
+    /// How it is: of a node that is gone no report is to be missed.
+    async fn forget(change: &mut Change, tenant: &str, id: &str) -> Result<(), StoreError> {
+        change.forget_state::<NodeHealth>(tenant, id).await
     }
 }

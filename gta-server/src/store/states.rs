@@ -131,8 +131,18 @@ impl Change {
         let row = RawState::new(tenant, id, before, state, (self.key_id.clone(), &self.key))?;
         written(self.tx.execute(row.statement(), &row.params()).await?)
     }
+
+    /// Forgets a state, together with what else is changed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn forget_state<T: State>(&mut self, tenant: &str, id: &str) -> Result<(), StoreError> {
+        self.tx.execute(FORGET, params![T::KIND, tenant, id]).await?;
+        Ok(())
+    }
 }
 
+const FORGET: &str = "DELETE FROM states WHERE kind = $1 AND tenant = $2 AND id = $3";
 /// Most states that are looked at in one go.
 const BATCH: i64 = 500;
 
@@ -203,8 +213,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn forget_state<T: State>(&self, tenant: &str, id: &str) -> Result<(), StoreError> {
-        const DELETE: &str = "DELETE FROM states WHERE kind = $1 AND tenant = $2 AND id = $3";
-        self.db.execute(DELETE, params![T::KIND, tenant, id]).await?;
+        self.db.execute(FORGET, params![T::KIND, tenant, id]).await?;
         Ok(())
     }
 

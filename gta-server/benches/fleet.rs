@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark is a test")]
 
+#[path = "../tests/process/connection.rs"]
+mod connection;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -18,19 +20,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use connection::{Connection, trusting};
 use futures_util::stream::{self, StreamExt as _};
-use gta_server::api::BASE;
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use rcgen::PKCS_ECDSA_P384_SHA384;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use support::{Database, Machine, qualifying};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use verifier::testing::Authority;
 
@@ -72,11 +67,8 @@ impl Server {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(certified.cert.pem().as_bytes()).unwrap()).unwrap();
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let address = ready["listening"].as_str().unwrap().parse().unwrap();
-        Self { process, address, tls: TlsConnector::from(Arc::new(config)) }
+        Self { process, address, tls: trusting(&certified.cert.pem()) }
     }
 
     /// What the kernel says of the server: a field of `/proc/PID/status` in KiB.
@@ -101,48 +93,28 @@ impl Drop for Server {
     }
 }
 
-/// A connection of one report.
-struct Connection(SendRequest<Full<hyper::body::Bytes>>);
+async fn connect(server: &Server) -> Connection {
+    Connection::open(server.address, &server.tls).await.unwrap()
+}
 
-impl Connection {
-    async fn new(server: &Server) -> Self {
-        let stream = TcpStream::connect(server.address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = server.tls.connect(name, stream).await.unwrap();
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        Self(sender)
-    }
-
-    async fn ask(&mut self, key: &Value, method: Method, path: &str, body: &Value) -> Value {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{BASE}{path}"))
-            .header("Host", "localhost")
-            .header("Content-Type", "application/json")
-            .header("User-Id", key["User-Id"].as_str().unwrap())
-            .header("API-Key", key["API-Key"].as_str().unwrap());
-        let text = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = self.0.send_request(request.body(Full::from(text)).unwrap()).await.unwrap();
-        let status = answer.status();
-        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(status, StatusCode::OK, "{path}: {}", String::from_utf8_lossy(&bytes));
-        serde_json::from_slice(&bytes).unwrap_or_default()
-    }
+/// What is answered to a request, which must be taken.
+async fn ask(connection: &mut Connection, key: &Value, method: Method, path: &str, body: &Value) -> Value {
+    let (status, answer) = connection.ask(key, method, path, body).await.unwrap();
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
 }
 
 async fn report(server: &Server, agent: &Value, machine: &Machine) {
-    let mut connection = Connection::new(server).await;
+    let mut connection = connect(server).await;
     let wanted = json!({ "attester_type": ["tpm_boot"], "node_id": machine.name });
-    let nonce = connection.ask(agent, Method::POST, "/challenge", &wanted).await;
+    let nonce = ask(&mut connection, agent, Method::POST, "/challenge", &wanted).await;
     let nonce = nonce["nonce"].as_str().unwrap();
     let registers: Vec<u32> = (0..24).collect();
     let evidence = machine.evidence("tpm_boot", &registers, &qualifying(nonce, None));
     let mut measurement = machine.measurement(nonce, &[evidence]);
     measurement["report_interval"] = json!(INTERVAL);
     let answer =
-        connection.ask(agent, Method::POST, "/attest", &json!({ "measurements": [measurement] })).await;
+        ask(&mut connection, agent, Method::POST, "/attest", &json!({ "measurements": [measurement] })).await;
     assert_eq!(answer["tokens"][0]["attestation_status"], "pass", "{answer}");
 }
 
@@ -162,7 +134,7 @@ async fn main() {
         .for_each_concurrent(REGISTRARS, |machine| async {
             let key = STANDARD.encode(machine.tpm.attestation_public().encode());
             let node = json!({ "node_id": machine.name, "ak_public": key });
-            Connection::new(&server).await.ask(&admin, Method::POST, "/node", &node).await;
+            ask(&mut connect(&server).await, &admin, Method::POST, "/node", &node).await;
         })
         .await;
     let enrolled = server.memory("VmRSS");
@@ -194,8 +166,7 @@ async fn main() {
         agent.await.unwrap();
     }
     let (took, used) = (begin.elapsed().as_secs_f64(), server.processor() - before);
-    let counts =
-        Connection::new(&server).await.ask(&admin, Method::GET, "/status?limit=1", &Value::Null).await;
+    let counts = ask(&mut connect(&server).await, &admin, Method::GET, "/status?limit=1", &Value::Null).await;
     println!(
         "{} reports in {took:.0} s: {} late, the slowest {} ms; the server used {:.0} % of a core, and {} KiB at most; \
          nodes now: {}",

@@ -4,21 +4,10 @@
 
 mod process;
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use crate::process::{BINARY, Server, home};
-use serde_json::{Value, json};
-
-fn run(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(BINARY).current_dir(directory).args(arguments).output().unwrap()
-}
-
-#[track_caller]
-fn printed(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
+use crate::process::{Server, home, printed, run};
+use serde_json::json;
 
 #[test]
 fn explains_itself_and_its_mistakes() {

@@ -2,19 +2,34 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod connection;
+
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_gta-server");
 
+/// Runs a command to its end.
+pub fn run(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(BINARY).current_dir(directory).args(arguments).output().unwrap()
+}
+
+/// What a command has printed that did not fail.
+#[track_caller]
+pub fn printed(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// A running server; it is killed when this is dropped.
 pub struct Server {
     process: Child,
-    port: u16,
+    pub address: SocketAddr,
     pub metrics: String,
 }
 
@@ -39,8 +54,8 @@ impl Server {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
-        let address: std::net::SocketAddr = ready["listening"].as_str().unwrap().parse().unwrap();
-        Self { process, port: address.port(), metrics: ready["metrics"].as_str().unwrap().to_owned() }
+        let address = ready["listening"].as_str().unwrap().parse().unwrap();
+        Self { process, address, metrics: ready["metrics"].as_str().unwrap().to_owned() }
     }
 
     /// curl's answer: the status and the body.
@@ -51,7 +66,7 @@ impl Server {
             .args(["--silent", "--show-error", "--cacert", "cert.pem", "--write-out", "\n%{http_code}"])
             .args(["--header", &header("User-Id"), "--header", &header("API-Key")])
             .args(["--json", &body.to_string()])
-            .arg(format!("https://localhost:{}/global-trust-authority/service/v1{path}", self.port))
+            .arg(format!("https://localhost:{}/global-trust-authority/service/v1{path}", self.address.port()))
             .output()
             .expect("`cargo xtask test` installs curl");
         let text = String::from_utf8(output.stdout).unwrap();

@@ -42,6 +42,18 @@ pub enum Database {
     Mariadb,
 }
 
+impl Database {
+    /// An empty one; `directory` is for its file, if it is one.
+    pub fn create(self, directory: &Path) -> String {
+        let state = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        match self {
+            Self::Sqlite => format!("sqlite:{}", directory.join("db").display()),
+            Self::Postgres => test_databases::postgres(state).unwrap(),
+            Self::Mariadb => test_databases::mariadb(state).unwrap(),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct ManualClock(Arc<AtomicI64>);
 
@@ -67,12 +79,7 @@ pub struct Home {
 impl Home {
     pub fn new(database: Database) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let state = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let url = match database {
-            Database::Sqlite => format!("sqlite:{}", directory.path().join("db").display()),
-            Database::Postgres => test_databases::postgres(state).unwrap(),
-            Database::Mariadb => test_databases::mariadb(state).unwrap(),
-        };
+        let url = database.create(directory.path());
         Self { directory, url, clock: ManualClock(Arc::new(AtomicI64::new(NOW))) }
     }
 

@@ -101,6 +101,26 @@ async fn what_policies_demand_of_the_boot_is_demanded() {
     assert_eq!((status.as_str(), &log["reason"]["code"]), ("fail", &json!("boot_role_missing")));
 }
 
+/// Whoever hands in evidence may demand more than the tenant does; the node is no worse for that.
+#[tokio::test]
+async fn what_a_client_demands_of_the_boot_is_demanded_of_its_answer_alone() {
+    let fleet = Fleet::new().await;
+    let world = &fleet.world;
+    let machine = fleet.machine("node-1", b"one").await;
+    fleet.vouch("release 1", &machine).await;
+    let rego = include_str!("../../../policies/gta/tpm_boot.rego");
+    let policy = json!({ "name": "kernel", "attester_type": ["tpm_boot"], "content_type": "text",
+        "content": STANDARD.encode(rego), "rules": { "logs": { "boot": { "roles": ["kernel"] } } } });
+    let id = world.admin.post(&world.instance, "/policy", &policy).await.ok()["policy"]["id"].clone();
+    let mut measurement = machine.good(world, "tpm_boot").await;
+    measurement["evidences"][0]["policy_ids"] = json!([id]);
+    let (status, token) = world.result(world.attest(measurement).await).await;
+    let reason = &token["tpm_boot"]["evidence"]["logs"][0]["reason"]["code"];
+    assert_eq!((status.as_str(), reason), ("fail", &json!("boot_role_missing")));
+    let nodes = world.admin.get(&world.instance, "/status").await.ok();
+    assert_eq!(nodes["nodes"][0]["status"], "passed", "{nodes}");
+}
+
 #[tokio::test]
 async fn a_boot_is_judged_only_as_a_whole() {
     let fleet = Fleet::new().await;

@@ -177,7 +177,7 @@ async fn judge(
             platform = ueid;
             continue;
         }
-        let (outcome, signed_by) = tpm::attest(service, submission).await?;
+        let (outcome, default_reason, signed_by) = tpm::attest(service, submission).await?;
         if key.as_ref().is_some_and(|other| *other != signed_by) {
             return Err(Problem::bad_request(
                 "keys_differ",
@@ -185,7 +185,7 @@ async fn judge(
             )
             .into());
         }
-        standing.insert(kind, outcome.default_reason());
+        standing.insert(kind, default_reason);
         outcomes.push(outcome);
         key = Some(signed_by);
     }

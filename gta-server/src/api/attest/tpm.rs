@@ -12,16 +12,17 @@ use crate::api::certs::authorities;
 use crate::api::result::Outcome;
 use crate::api::{enrol, ref_values};
 use crate::appraise::tpm::{Expected, TpmEvidence, TpmState, appraise};
-use crate::appraise::{evaluate, log_rules};
-use crate::model::{AttesterType, CertType};
+use crate::appraise::{evaluate, log_rules, without_requested};
+use crate::health::Reason;
+use crate::model::{AttesterType, CertType, Policy};
 use crate::service::{Service, Shared};
-use crate::store::Stored;
+use crate::store::{Document, Stored};
 
-/// What came of the evidence, and the key that has signed it.
+/// What came of the evidence, why it would not be accepted whatever was asked for, and the key that has signed it.
 pub async fn attest(
     service: &Shared,
     submission: Submission<'_>,
-) -> Result<(Outcome, AttestationKey), Rejected> {
+) -> Result<(Outcome, Option<Reason>, AttestationKey), Rejected> {
     let (kind, tenant) = (submission.kind, submission.tenant);
     let evidence = TpmEvidence::read(kind, &submission.evidence)?;
     let signed_by = attestation_key(service, &submission, &evidence).await?;
@@ -38,27 +39,42 @@ pub async fn attest(
     let (key, qualifying) = (signed_by.clone(), submission.qualifying.to_vec());
     let known = before.as_ref().map(|stored: &Stored<TpmState>| stored.state.clone());
     let (shared, policies) = (Shared::clone(service), submission.policies);
-    let (appraised, policies) = at_leisure(move || {
-        let rules = log_rules(&policies);
-        let expected = Expected {
-            key: &key,
-            qualifying: &qualifying,
-            state: known.as_ref(),
-            files: files.as_ref().as_ref(),
-            boots: &boots,
-            rules: &rules,
+    let (mut outcome, reason, proven) = at_leisure(move || {
+        let judge = |policies: &[Document<Policy>]| {
+            let rules = log_rules(policies);
+            let expected = Expected {
+                key: &key,
+                qualifying: &qualifying,
+                state: known.as_ref(),
+                files: files.as_ref().as_ref(),
+                boots: &boots,
+                rules: &rules,
+            };
+            let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
+            let applied = evaluate(&shared.rego, kind, policies, &appraised.judged.document)
+                .map_err(|error| Rejected::without_verdict(kind, error))?;
+            Ok::<_, Rejected>((
+                Outcome::new(kind, appraised.judged, applied),
+                (appraised.clock, appraised.ima),
+            ))
         };
-        let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
-        let applied = evaluate(&shared.rego, kind, &policies, &appraised.judged.document)
-            .map_err(|error| Rejected::without_verdict(kind, error))?;
-        Ok::<_, Rejected>((appraised, applied))
+        // Typed rules of policies that were asked for take part in the appraisal itself.
+        let ruled = |policy: &Document<Policy>| !policy.body.is_default && policy.body.rules.is_some();
+        let Some(defaults) = without_requested(&policies).filter(|_| policies.iter().any(ruled)) else {
+            let (outcome, proven) = judge(&policies)?;
+            let reason = outcome.default_reason();
+            return Ok::<_, Rejected>((outcome, reason, proven));
+        };
+        let (by_default, _) = judge(&defaults)?;
+        let (outcome, proven) = judge(&policies).map_err(|rejected| Rejected::AsAsked(rejected.problem()))?;
+        Ok((outcome, by_default.reason(), proven))
     })
     .await?;
-    let state = TpmState::new(&appraised.clock, appraised.ima.as_ref(), service.now());
+    let (clock, ima) = proven;
+    let state = TpmState::new(&clock, ima.as_ref(), service.now());
     service.store.set_state(tenant, &ak, before.as_ref(), &state).await.map_err(Problem::from)?;
-    let mut outcome = Outcome::new(kind, appraised.judged, policies);
-    outcome.ima_entries = appraised.ima.filter(|_| kind == AttesterType::TpmIma).map(|ima| ima.entries);
-    Ok((outcome, signed_by))
+    outcome.ima_entries = ima.filter(|_| kind == AttesterType::TpmIma).map(|ima| ima.entries);
+    Ok((outcome, reason, signed_by))
 }
 
 /// The key that must have signed: the node's, if it is enrolled; otherwise one that the tenant's authorities have certified.

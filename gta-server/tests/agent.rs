@@ -25,11 +25,12 @@ use evidence::envelope::{Evidence, VirtccaEvidence};
 use evidence::hash::Digest;
 use evidence::ima::{ExtendRule, FileDigest, Log, LogWriter, Template};
 use evidence::tcg::{EventLog, EventType, Variable};
+use evidence::tpm::Public;
 use serde_json::{Value, json};
 use support::{Signer, World};
 use test_swtpm::Swtpm;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use verifier::testing::{NOW, VirtccaMint};
+use verifier::testing::{Authority, NOW, VirtccaMint};
 
 const DATABASE: support::Database = support::Database::Sqlite;
 const NODE: &str = "web-7";
@@ -193,6 +194,58 @@ async fn a_machine_is_enrolled_attested_and_refused_by_name_of_the_file() {
         assert_eq!(entries(&outcome), (Some(3), Some(3)));
         assert!(!machine.path("token").exists());
     }
+}
+
+/// A public key, by its point.
+struct P384(Vec<u8>);
+
+impl rcgen::PublicKeyData for P384 {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P384_SHA384
+    }
+}
+
+/// The maker left a key in the TPM, and its certificate outside.
+#[tokio::test]
+async fn a_machine_is_enrolled_by_the_key_that_its_maker_certified() {
+    let machine = Machine::start();
+    let world = world(&machine, &[("/a", 1)]).await;
+    let port = world.instance.listen().await;
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
+    let create =
+        ["-C", "e", "-G", "ecc384:ecdsa-sha384:null", "-g", "sha384", "-a", attributes, "-c", "iak.ctx", "-Q"];
+    machine.tpm.tool("tpm2_createprimary", create).unwrap();
+    machine.tpm.tool("tpm2_evictcontrol", ["-C", "o", "-c", "iak.ctx", "0x81010030", "-Q"]).unwrap();
+    machine.tpm.tool("tpm2_readpublic", ["-c", "0x81010030", "-f", "tss", "-o", "iak.pub", "-Q"]).unwrap();
+    let maker = Authority::root(Authority::ca_params("Maker", 1), &rcgen::PKCS_ECDSA_P384_SHA384);
+    let mut params = Authority::params("IAK");
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    let public = Public::decode_sized(&machine.tpm.read("iak.pub").unwrap()).unwrap();
+    let public = P384(public.key.sec1_point().unwrap());
+    machine.tpm.write("iak.pem", maker.certify(&params, &public).pem().as_bytes()).unwrap();
+    let options = Options {
+        initial_key: Some("0x81010030".to_owned()),
+        initial_certificate: Some(machine.path("iak.pem")),
+        attesters: Some(vec![AttesterType::TpmBoot]),
+        ..machine.options(&world, port)
+    };
+    let attester = options.attester().unwrap();
+    // Of this maker nobody has heard.
+    assert_eq!(code(attester.enrol_and_attest(None).await), "certificate_untrusted");
+    let certificates = json!({ "name": "iak maker", "type": ["tpm_iak"], "content": maker.pem() });
+    world.admin.post(&world.instance, "/cert", &certificates).await.ok();
+    assert!(attester.enrol_and_attest(None).await.unwrap().accepted);
+    let nodes = world.admin.get(&world.instance, "/node").await.ok();
+    assert_eq!(nodes["nodes"][0]["provenance"]["kind"], "certified", "{nodes}");
+    // Where there is no key, none can certify.
+    let absent =
+        Options { initial_key: Some("0x81010031".to_owned()), node_id: Some("web-8".to_owned()), ..options };
+    let error = absent.attester().unwrap().enrol().await.unwrap_err();
+    assert!(format!("{error:?}").contains("NoInitialKey"), "{error:?}");
 }
 
 #[tokio::test]

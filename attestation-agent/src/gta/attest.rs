@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::authority::{Answer, Authority, Session};
-use super::machine::{Challenge, Machine};
+use super::machine::{Challenge, InitialKey, Machine};
 use super::measurement::{AttesterType, NonceType};
 use super::schedule::Schedule;
 use super::state::{ImaMark, State};
@@ -88,6 +88,21 @@ impl Attester {
     }
 
     async fn prove(&self) -> Result<()> {
+        match self.machine.initial_key.clone() {
+            Some(initial) => self.prove_by_initial(initial).await,
+            None => self.prove_by_endorsement().await,
+        }
+    }
+
+    async fn prove_by_initial(&self, initial: InitialKey) -> Result<()> {
+        let mut session = self.authority.connect().await?;
+        let nonce = session.nonce(&self.machine.node_id, &self.machine.attesters).await?;
+        let asked = nonce.clone();
+        let certified = self.on_machine(move |machine| machine.certified(&initial, &asked)).await?;
+        session.enrol_certified(&self.machine.node_id, &nonce, &certified).await
+    }
+
+    async fn prove_by_endorsement(&self) -> Result<()> {
         let identity = self.on_machine(Machine::identity).await?;
         let mut session = self.authority.connect().await?;
         let enrolment = session.enrol(&self.machine.node_id, &identity).await?;

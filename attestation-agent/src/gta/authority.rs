@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::machine::Identity;
+use super::machine::{Certified, Identity};
 use super::measurement::{AttestRequest, AttesterType};
 use crate::client::{Client, Connection, Credentials, TenantKey};
 use crate::{Error, Result};
@@ -19,6 +19,7 @@ use crate::{Error, Result};
 const CHALLENGE: &str = "POST /global-trust-authority/service/v1/challenge";
 const ENROLL: &str = "POST /global-trust-authority/service/v1/enroll";
 const ACTIVATE: &str = "POST /global-trust-authority/service/v1/enroll/activate";
+const ENROLL_CERTIFIED: &str = "POST /global-trust-authority/service/v1/enroll/certified";
 const ATTEST: &str = "POST /global-trust-authority/service/v1/attest";
 /// Longest nonce taken, in bytes: it goes into a hash and back.
 const MAX_NONCE: usize = 4096;
@@ -176,6 +177,28 @@ impl Session<'_> {
     pub async fn activate(&mut self, enrolment: &Enrolment, opened: &[u8]) -> Result<()> {
         let body = json!({ "enrollment_id": enrolment.id, "credential": STANDARD.encode(opened) });
         self.post(ACTIVATE, &body).await.map(drop)
+    }
+
+    /// Enrols a node whose attestation key its initial one has certified for `nonce`.
+    ///
+    /// # Errors
+    /// If the authority refuses, or cannot be asked.
+    pub async fn enrol_certified(
+        &mut self,
+        node_id: &str,
+        nonce: &[u8],
+        certified: &Certified,
+    ) -> Result<()> {
+        let Certified { iak_certificate, ak_public, certify_info, signature } = certified;
+        let body = json!({
+            "node_id": node_id,
+            "nonce": STANDARD.encode(nonce),
+            "iak_certificate": iak_certificate,
+            "ak_public": ak_public,
+            "certify_info": certify_info,
+            "signature": signature,
+        });
+        self.post(ENROLL_CERTIFIED, &body).await.map(drop)
     }
 
     /// Hands in evidence.

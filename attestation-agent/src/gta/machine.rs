@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,9 +12,10 @@ use evidence::envelope::Evidence;
 use evidence::ima;
 use evidence::tcg;
 use evidence::tpm::{EncryptedSecret, IdObject, PcrSet};
+use serde::Serialize;
 use serde_json::Value;
 use tpm::{
-    AkAlgorithm, AttestationKey, Auth, EkKind, EndorsementKey, Handle, Tcti, Tpm, activate,
+    AkAlgorithm, AttestationKey, Auth, EkKind, EndorsementKey, Handle, Tcti, Tpm, activate, certify,
     endorsement_certificate, ensure_attestation_key, quote,
 };
 use zeroize::Zeroizing;
@@ -44,6 +45,8 @@ pub struct Machine {
     pub endorsement_key: EkKind,
     /// The certificate of that key, if it is not in the TPM.
     pub endorsement_certificate: Option<PathBuf>,
+    /// The key by which it is enrolled instead, if its maker left one.
+    pub initial_key: Option<InitialKey>,
     /// Passwords of the TPM's hierarchies.
     pub secrets: Secrets,
     /// The bank that is quoted.
@@ -112,6 +115,28 @@ pub struct Identity {
     pub ak_public: String,
 }
 
+/// An initial attestation key (IAK), which the maker of the machine has certified.
+#[derive(Clone, Debug)]
+pub struct InitialKey {
+    /// Where it is.
+    pub handle: Handle,
+    /// Its certificate, with sub CAs behind it, in PEM.
+    pub certificate: PathBuf,
+}
+
+/// The initial attestation key's word for the attestation key, as the authority takes it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Certified {
+    /// In PEM.
+    pub iak_certificate: String,
+    /// `TPMT_PUBLIC` in base64.
+    pub ak_public: String,
+    /// `TPMS_ATTEST` in base64.
+    pub certify_info: String,
+    /// `TPMT_SIGNATURE` in base64.
+    pub signature: String,
+}
+
 /// What evidence must answer.
 #[derive(Clone, Debug)]
 pub struct Challenge {
@@ -160,18 +185,30 @@ impl Machine {
         let (endorsement, owner) = self.auths();
         let attestation = self.attestation_key(&mut tpm)?;
         let ek_certificate = match &self.endorsement_certificate {
-            Some(path) => fs::read_to_string(path).map_err(|error| Error::File {
-                option: "--endorsement-certificate",
-                action: "read",
-                path: path.clone(),
-                source: error.into(),
-            })?,
+            Some(path) => read_certificate("--endorsement-certificate", path)?,
             None => STANDARD.encode(endorsement_certificate(&mut tpm, self.endorsement_key, &owner)?),
         };
         let key = EndorsementKey::create(&mut tpm, self.endorsement_key, &endorsement, &owner)?;
         let ek_public = STANDARD.encode(key.public().encode());
         key.flush(&mut tpm)?;
         Ok(Identity { ek_certificate, ek_public, ak_public: STANDARD.encode(attestation.public.encode()) })
+    }
+
+    /// Has the attestation key certified by the initial one, for a nonce.
+    ///
+    /// # Errors
+    /// If the TPM cannot be used, or there is no such key or no certificate.
+    pub fn certified(&self, initial: &InitialKey, nonce: &[u8]) -> Result<Certified> {
+        let iak_certificate = read_certificate("--initial-certificate", &initial.certificate)?;
+        let mut tpm = Tpm::open(&self.tcti)?;
+        let key = self.attestation_key(&mut tpm)?;
+        let certification = certify(&mut tpm, initial.handle, &key, &qualifying_data(nonce, None))?;
+        Ok(Certified {
+            iak_certificate,
+            ak_public: STANDARD.encode(key.public.encode()),
+            certify_info: STANDARD.encode(certification.attest),
+            signature: STANDARD.encode(certification.signature),
+        })
     }
 
     /// Opens a credential that was made for the keys of this machine.
@@ -288,4 +325,13 @@ impl Machine {
         let item = EvidenceItem::ima(&quoted, part, first, &self.policy_ids)?;
         Ok((item, ImaMark { reset_count, next_entry: first }))
     }
+}
+
+fn read_certificate(option: &'static str, path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| Error::File {
+        option,
+        action: "read",
+        path: path.to_owned(),
+        source: error.into(),
+    })
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::attest::Attester;
 use super::authority::{ApiKey, Authority};
-use super::machine::{BootLog, Machine, Monitor, Secrets};
+use super::machine::{BootLog, InitialKey, Machine, Monitor, Secrets};
 use super::measurement::{AttesterType, TokenFormat};
 use super::schedule::Schedule;
 use crate::collect::Guest;
@@ -29,8 +29,9 @@ const DEFAULT_STATE: &str = "/run/attestation-agent-gta/state.json";
 const DEFAULT_BOOT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 const DEFAULT_IMA_LOG: &str = "/sys/kernel/security/ima/binary_runtime_measurements";
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
-/// Registers that firmware and boot loaders of PCs and servers measure into.
-const BOOT_PCRS: [u32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+/// Registers that firmware and boot loaders of PCs and servers measure into; 14 has the keys that shim trusts besides Secure
+/// Boot's.
+const BOOT_PCRS: [u32; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14];
 const DEFAULT_INTERVAL: u64 = 3600;
 const SHORTEST_INTERVAL: u64 = 10;
 const DEFAULT_SPREAD: u64 = 60;
@@ -77,6 +78,12 @@ pub struct Options {
     /// The endorsement key's certificate and sub CAs in PEM, if the TPM has none
     #[arg(long, value_name = "FILE")]
     pub endorsement_certificate: Option<PathBuf>,
+    /// Handle of the initial attestation key that the maker left in the TPM: this machine is enrolled by that then
+    #[arg(long, value_name = "HANDLE")]
+    pub initial_key: Option<String>,
+    /// The initial attestation key's certificate and sub CAs in PEM
+    #[arg(long, value_name = "FILE")]
+    pub initial_certificate: Option<PathBuf>,
     /// File with the password of the TPM's endorsement hierarchy, if it has one
     #[arg(long, value_name = "FILE")]
     pub endorsement_password_file: Option<PathBuf>,
@@ -89,7 +96,7 @@ pub struct Options {
     /// What is attested; several with commas [default: tpm_boot,tpm_ima]
     #[arg(long, value_name = "TYPE", value_enum, value_delimiter = ',')]
     pub attesters: Option<Vec<AttesterType>>,
-    /// Registers of the boot [default: 0 to 9]
+    /// Registers of the boot [default: 0 to 9 and 14]
     #[arg(long, value_name = "PCR", value_delimiter = ',')]
     pub boot_pcrs: Option<Vec<u32>>,
     /// The firmware's log [default: /sys/kernel/security/tpm0/binary_bios_measurements]
@@ -176,6 +183,8 @@ impl Options {
             ak_algorithm: self.ak_algorithm.or(other.ak_algorithm),
             endorsement_key: self.endorsement_key.or(other.endorsement_key),
             endorsement_certificate: self.endorsement_certificate.or(other.endorsement_certificate),
+            initial_key: self.initial_key.or(other.initial_key),
+            initial_certificate: self.initial_certificate.or(other.initial_certificate),
             endorsement_password_file: self.endorsement_password_file.or(other.endorsement_password_file),
             owner_password_file: self.owner_password_file.or(other.owner_password_file),
             pcr_bank: self.pcr_bank.or(other.pcr_bank),
@@ -263,6 +272,7 @@ impl Options {
                 Some(KeyKind::Ecc) => EkKind::Ecc,
             },
             endorsement_certificate: self.endorsement_certificate.clone(),
+            initial_key: self.initial_key()?,
             secrets: Secrets {
                 endorsement: password("--endorsement-password-file", &self.endorsement_password_file)?,
                 owner: password("--owner-password-file", &self.owner_password_file)?,
@@ -303,12 +313,19 @@ impl Options {
     }
 
     fn ak_handle(&self) -> Result<Handle> {
-        let Some(text) = &self.ak_handle else { return Ok(DEFAULT_AK) };
-        let number = text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
-        let handle = number.map(Handle).filter(|handle| handle.is_persistent_of_owner());
-        handle.ok_or_else(|| {
-            option("--ak-handle", format!("{text:?} is not a persistent handle, 0x81000000 to 0x817fffff"))
-        })
+        self.ak_handle.as_deref().map_or(Ok(DEFAULT_AK), |text| persistent("--ak-handle", text))
+    }
+
+    fn initial_key(&self) -> Result<Option<InitialKey>> {
+        match (&self.initial_key, &self.initial_certificate) {
+            (Some(text), Some(certificate)) => Ok(Some(InitialKey {
+                handle: persistent("--initial-key", text)?,
+                certificate: certificate.clone(),
+            })),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(missing("--initial-certificate", "gta.initial_certificate")),
+            (None, Some(_)) => Err(missing("--initial-key", "gta.initial_key")),
+        }
     }
 
     fn bank(&self) -> Result<Bank> {
@@ -359,6 +376,13 @@ fn secret(name: &'static str, path: &PathBuf) -> Result<Zeroizing<Vec<u8>>> {
     Ok(content)
 }
 
+fn persistent(name: &'static str, text: &str) -> Result<Handle> {
+    let number = text.strip_prefix("0x").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let handle = number.map(Handle).filter(|handle| handle.is_persistent_of_owner());
+    handle
+        .ok_or_else(|| option(name, format!("{text:?} is not a persistent handle, 0x81000000 to 0x817fffff")))
+}
+
 fn option(option: &'static str, problem: impl Into<String>) -> Error {
     Error::Option { option, problem: problem.into() }
 }
@@ -389,6 +413,12 @@ mod tests {
         assert!(with(|o| o.attesters = Some(vec![])).contains("--attesters:"));
         assert!(with(|o| o.boot_pcrs = Some(vec![])).contains("--boot-pcrs:"));
         assert!(with(|o| o.boot_pcrs = Some(vec![32])).contains("--boot-pcrs:"));
+        assert!(with(|o| o.initial_key = Some("0x81010030".into())).contains("--initial-certificate"));
+        assert!(with(|o| o.initial_certificate = Some("iak.pem".into())).contains("--initial-key"));
+        let wrong = |o: &mut Options| {
+            (o.initial_key, o.initial_certificate) = (Some("0x01".into()), Some("iak.pem".into()));
+        };
+        assert!(with(wrong).contains("--initial-key"));
         assert!(with(|o| o.policy_ids = Some(vec![String::new(); 11])).contains("--policy-ids:"));
         assert!(with(|o| o.interval = Some(9)).contains("--interval:"));
         assert!(

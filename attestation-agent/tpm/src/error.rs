@@ -72,6 +72,14 @@ pub enum Error {
         /// The handle.
         handle: Handle,
     },
+    /// There is no initial attestation key.
+    #[error(
+        "there is no key at {handle}: name the handle of the initial attestation key that the maker certified"
+    )]
+    NoInitialKey {
+        /// The handle.
+        handle: Handle,
+    },
     /// The handle cannot hold the attestation key.
     #[error(
         "{handle} cannot hold an attestation key: persistent handles of the owner are 0x81000000 to 0x817fffff"

@@ -3,7 +3,7 @@
 //!
 //! - [`Transport`], [`Tcti`]: how commands reach the TPM
 //! - [`Tpm`]: the commands
-//! - [`EndorsementKey`], [`ensure_attestation_key`], [`activate`], [`quote`]: what they add up to
+//! - [`EndorsementKey`], [`ensure_attestation_key`], [`activate`], [`certify`], [`quote`]: what they add up to
 //!
 //! What a TPM answers is as foreign as what a network does: it may be an emulator of somebody else, or a bus that somebody
 //! sits on. Answers are bounded, read whole or refused, and never believed where a digest tells.
@@ -14,6 +14,7 @@
 
 mod activation;
 mod attestation;
+mod certification;
 mod command;
 mod endorsement;
 mod error;
@@ -24,6 +25,7 @@ mod transport;
 
 pub use activation::activate;
 pub use attestation::{AkAlgorithm, AttestationKey, ensure_attestation_key};
+pub use certification::{Certification, certify};
 pub use command::{NvPublic, Properties, Tpm, Transient};
 pub use endorsement::{EkKind, EndorsementKey, endorsement_certificate};
 pub use error::Error;

@@ -2,8 +2,8 @@
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, SignatureAlgorithm,
-    date_time_ymd,
+    DnType, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevokedCertParams, SerialNumber,
+    SignatureAlgorithm, date_time_ymd,
 };
 
 /// A certificate authority with its key.
@@ -46,6 +46,11 @@ impl Authority {
 
     /// Issues a certificate for the public half of `key`.
     pub fn issue(&self, params: &CertificateParams, key: &KeyPair) -> Certificate {
+        self.certify(params, key)
+    }
+
+    /// A certificate of a key whose private part is elsewhere.
+    pub fn certify(&self, params: &CertificateParams, key: &impl PublicKeyData) -> Certificate {
         params.signed_by(key, &self.issuer).unwrap()
     }
 

@@ -3,7 +3,7 @@
 use evidence::tpm::{Attest, EncryptedSecret, IdObject, PcrSelection, Public, Signature, put_sized};
 
 use super::Tpm;
-use super::wire::{Authorization, Code, Command};
+use super::wire::{Answer, Authorization, Code, Command};
 use crate::{Auth, Error, Handle};
 
 /// A key that takes room in the TPM until it is flushed ([`Tpm::flush`]).
@@ -15,12 +15,15 @@ pub struct Transient {
     pub public: Public,
 }
 
-/// A quote as the TPM gives it: the bytes that are signed, and their signature.
-pub(crate) struct RawQuote {
+/// What a TPM says of itself: the bytes that are signed, and their signature.
+pub(crate) struct Statement {
     pub(crate) attest: Vec<u8>,
     pub(crate) decoded: Attest,
     pub(crate) signature: Signature,
 }
+
+/// `TPM_ALG_NULL`: no scheme besides the key's own.
+const ALG_NULL: u16 = 0x0010;
 
 impl Tpm {
     /// `TPM2_CreatePrimary`: the key that the seed of a hierarchy gives for a template, always the same.
@@ -121,23 +124,32 @@ impl Tpm {
         key: Handle,
         qualifying: &[u8],
         selection: &[PcrSelection],
-    ) -> Result<RawQuote, Error> {
+    ) -> Result<Statement, Error> {
         const COMMAND: Command = Command { name: "TPM2_Quote", code: Code::QUOTE };
-        const ALG_NULL: u16 = 0x0010;
         let mut parameters = Vec::new();
         put_sized(&mut parameters, qualifying);
         parameters.extend(ALG_NULL.to_be_bytes());
         PcrSelection::encode_list(selection, &mut parameters);
         let none = Auth::default();
         let answer = self.run(COMMAND, &[key], &[Authorization::Password(&none)], &parameters)?;
-        let mut fields = answer.fields(0)?;
-        let attest = fields.sized("quoted")?.to_vec();
-        let signature = Signature::decode(fields.rest())?;
-        let decoded = Attest::decode(&attest)?;
-        if decoded.extra_data != qualifying {
-            return Err(COMMAND.wrong("the quote is for other data than was asked for"));
-        }
-        Ok(RawQuote { attest, decoded, signature })
+        statement(COMMAND, &answer, qualifying)
+    }
+
+    /// `TPM2_Certify`, with the scheme that the signing key has.
+    pub(crate) fn sign_certification(
+        &mut self,
+        certified: Handle,
+        signer: Handle,
+        qualifying: &[u8],
+    ) -> Result<Statement, Error> {
+        const COMMAND: Command = Command { name: "TPM2_Certify", code: Code::CERTIFY };
+        let mut parameters = Vec::new();
+        put_sized(&mut parameters, qualifying);
+        parameters.extend(ALG_NULL.to_be_bytes());
+        let none = Auth::default();
+        let authorizations = [Authorization::Password(&none); 2];
+        let answer = self.run(COMMAND, &[certified, signer], &authorizations, &parameters)?;
+        statement(COMMAND, &answer, qualifying)
     }
 
     /// `TPM2_FlushContext`: lets go of a transient key or a session.
@@ -164,4 +176,16 @@ impl Tpm {
         let value = result?;
         flushed.map(|()| value)
     }
+}
+
+/// A statement that was asked for with `qualifying` data.
+fn statement(command: Command, answer: &Answer, qualifying: &[u8]) -> Result<Statement, Error> {
+    let mut fields = answer.fields(0)?;
+    let attest = fields.sized("attested")?.to_vec();
+    let signature = Signature::decode(fields.rest())?;
+    let decoded = Attest::decode(&attest)?;
+    if decoded.extra_data != qualifying {
+        return Err(command.wrong("it is for other data than was asked for"));
+    }
+    Ok(Statement { attest, decoded, signature })
 }

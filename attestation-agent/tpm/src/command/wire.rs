@@ -20,6 +20,7 @@ impl Code {
     pub const EVICT_CONTROL: Self = Self(0x120);
     pub const CREATE_PRIMARY: Self = Self(0x131);
     pub const ACTIVATE_CREDENTIAL: Self = Self(0x147);
+    pub const CERTIFY: Self = Self(0x148);
     pub const NV_READ: Self = Self(0x14e);
     pub const POLICY_SECRET: Self = Self(0x151);
     pub const QUOTE: Self = Self(0x158);

@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Uri};
 use serde_json::{Map, Value};
-use service_cli::{TlsFiles, connect, exchange};
+use service_cli::{Patience, TlsFiles, connect, exchange};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
@@ -29,6 +29,8 @@ pub struct Authority {
     /// File with an API key of the tenant
     #[arg(long, value_name = "FILE", env = "GTA_API_KEY_FILE", global = true)]
     api_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 impl Authority {
@@ -71,14 +73,16 @@ impl Authority {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         if let Some(port) = loopback(url) {
-            let stream = TcpStream::connect(("127.0.0.1", port))
+            let stream = self
+                .patience
+                .connecting(TcpStream::connect(("127.0.0.1", port)))
                 .await
                 .with_context(|| format!("--server {url}: is the server running?"))?;
-            return exchange(stream, request.header(HOST, "localhost"), body).await?.success();
+            return exchange(stream, request.header(HOST, "localhost"), body, self.patience).await?.success();
         }
         let ca = self.ca.as_deref().context("--ca FILE is required (or GTA_CA)")?;
-        let (host, stream) = connect("--server", url, TlsFiles { ca, identity: None }).await?;
-        exchange(stream, request.header(HOST, host), body).await?.success()
+        let (host, stream) = connect("--server", url, TlsFiles { ca, identity: None }, self.patience).await?;
+        exchange(stream, request.header(HOST, host), body, self.patience).await?.success()
     }
 
     /// A request with the tenant and its key.

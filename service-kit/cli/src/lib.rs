@@ -6,11 +6,13 @@
 
 mod exchange;
 mod extra;
+mod patience;
 mod print;
 mod tls;
 mod upload;
 
 pub use exchange::{Exchanged, exchange};
 pub use extra::Extra;
+pub use patience::Patience;
 pub use print::{Format, List, print_json, print_table};
 pub use tls::{TlsFiles, connect};

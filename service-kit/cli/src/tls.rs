@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::patience::Patience;
+
 /// Files for TLS, as the options `--ca`, `--cert` and `--cert-key` name them.
 #[derive(Clone, Copy, Debug)]
 pub struct TlsFiles<'a> {
@@ -30,17 +32,19 @@ pub async fn connect(
     option: &str,
     url: &Uri,
     files: TlsFiles<'_>,
+    patience: Patience,
 ) -> anyhow::Result<(String, impl AsyncRead + AsyncWrite + Unpin + Send + use<>)> {
     let wrong = || format!("{option} {url}: expected https://HOST:PORT");
     let host = url.host().filter(|_| url.scheme_str() == Some("https")).with_context(wrong)?;
     let port = url.port_u16().unwrap_or(443);
     let tls = TlsConnector::from(Arc::new(configuration(files)?));
     let bare = host.trim_matches(['[', ']']);
-    let stream = TcpStream::connect((bare, port))
+    let stream = patience
+        .connecting(TcpStream::connect((bare, port)))
         .await
         .with_context(|| format!("{option} {url}: is the service running, and is this where it listens?"))?;
     let name = ServerName::try_from(bare.to_owned()).with_context(wrong)?;
-    let stream = tls.connect(name, stream).await.with_context(|| {
+    let stream = patience.connecting(tls.connect(name, stream)).await.with_context(|| {
         format!("{option} {url}: no trusted TLS 1.3 connection; its certificate must be of the authority in --ca and name {bare}")
     })?;
     Ok((host.to_owned(), stream))
@@ -64,4 +68,23 @@ fn configuration(files: TlsFiles<'_>) -> anyhow::Result<ClientConfig> {
     let private = PrivateKeyDer::from_pem_file(key)
         .with_context(|| format!("--cert-key {}: expected a private key in PEM", key.display()))?;
     Ok(builder.with_client_auth_cert(chain, private)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_does_not_answer_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let ca = directory.path().join("ca.pem");
+        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&ca, certified.cert.pem()).unwrap();
+        // Linux takes the connection, and nobody speaks.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url: Uri = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let files = TlsFiles { ca: &ca, identity: None };
+        let error = connect("--server", &url, files, Patience::seconds(1)).await.map(drop).unwrap_err();
+        assert!(format!("{error:#}").ends_with("no answer within 1 s"), "{error:#}");
+    }
 }

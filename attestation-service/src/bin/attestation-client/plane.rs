@@ -9,7 +9,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use service_cli::{Format, List, TlsFiles, exchange, print_json, print_table};
+use service_cli::{Format, List, Patience, TlsFiles, exchange, print_json, print_table};
 use tokio::net::UnixStream;
 
 const JSON: &str = "application/json";
@@ -48,6 +48,8 @@ pub struct Plane {
     /// File with the operator's admin token
     #[arg(long, value_name = "FILE", env = "ATTESTATION_ADMIN_TOKEN", global = true)]
     token: Option<PathBuf>,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 impl Plane {
@@ -114,16 +116,18 @@ impl Plane {
             request = request.header(AUTHORIZATION, format!("Bearer {}", text.trim()));
         }
         if let Some(url) = &self.admin_url {
-            let (host, stream) = service_cli::connect("--admin-url", url, self.tls()?).await?;
-            return exchange(stream, request.header(HOST, host), body).await?.success();
+            let (host, stream) = service_cli::connect("--admin-url", url, self.tls()?, self.patience).await?;
+            return exchange(stream, request.header(HOST, host), body, self.patience).await?.success();
         }
         let socket = self.admin_socket.as_ref().context(
             "--admin-socket PATH or --admin-url URL is required (or ATTESTATION_ADMIN_SOCKET, ATTESTATION_ADMIN_URL)",
         )?;
-        let stream = UnixStream::connect(socket)
+        let stream = self
+            .patience
+            .connecting(UnixStream::connect(socket))
             .await
             .with_context(|| format!("--admin-socket {}: is the service running?", socket.display()))?;
-        exchange(stream, request.header(HOST, "admin"), body).await?.success()
+        exchange(stream, request.header(HOST, "admin"), body, self.patience).await?.success()
     }
 
     fn tls(&self) -> anyhow::Result<TlsFiles<'_>> {

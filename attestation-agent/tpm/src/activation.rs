@@ -20,6 +20,6 @@ pub fn activate(
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let session = tpm.endorsement_policy(endorsement.public().name_algorithm, hierarchy)?;
     let keys = (endorsement.0.handle, session);
-    let opened = tpm.open_credential(attestation.handle, keys, credential, secret).map(Zeroizing::new);
+    let opened = tpm.open_credential(attestation.handle, keys, credential, secret);
     tpm.then_flush(session, opened)
 }

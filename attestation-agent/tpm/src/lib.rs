@@ -8,7 +8,7 @@
 //! What a TPM answers is as foreign as what a network does: it may be an emulator of somebody else, or a bus that somebody
 //! sits on. Answers are bounded, read whole or refused, and never believed where a digest tells.
 //! Sessions are neither salted nor encrypted: who listens on the bus of a discrete TPM hears what an activated credential
-//! holds. It proves the TPM, and opens nothing else.
+//! holds. It proves the TPM, and opens nothing else. Here, commands and answers are wiped: passwords and credentials are in them.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -26,7 +26,7 @@ mod transport;
 pub use activation::activate;
 pub use attestation::{AkAlgorithm, AttestationKey, ensure_attestation_key};
 pub use certification::{Certification, certify};
-pub use command::{NvPublic, Properties, Tpm, Transient};
+pub use command::{NvPublic, Tpm, Transient};
 pub use endorsement::{EkKind, EndorsementKey, endorsement_certificate};
 pub use error::Error;
 pub use handle::{Auth, Handle};

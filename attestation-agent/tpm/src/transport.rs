@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::Error;
 use crate::command::HEADER_LEN;
 
@@ -25,7 +27,7 @@ pub trait Transport: Send {
     ///
     /// # Errors
     /// If the command did not reach the TPM, or no answer came back.
-    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>>;
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Zeroizing<Vec<u8>>>;
 }
 
 /// Where a TPM is, as tpm2-tools write it (`TPM2TOOLS_TCTI`).
@@ -150,10 +152,10 @@ impl Device {
 }
 
 impl Transport for Device {
-    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
         // The driver takes a command by one write and gives its answer by one read, waiting as long as such a command takes.
         self.0.write_all(command)?;
-        let mut answer = vec![0; MAX_ANSWER];
+        let mut answer = Zeroizing::new(vec![0; MAX_ANSWER]);
         let len = self.0.read(&mut answer)?;
         answer.truncate(len);
         Ok(answer)
@@ -184,7 +186,7 @@ impl Socket<TcpStream> {
 }
 
 impl<S: Read + Write + Send> Transport for Socket<S> {
-    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
         self.0.write_all(command)?;
         let mut head = [0; HEADER_LEN];
         self.0.read_exact(&mut head)?;
@@ -193,7 +195,7 @@ impl<S: Read + Write + Send> Transport for Socket<S> {
         let rest = len.checked_sub(HEADER_LEN).filter(|_| len <= MAX_ANSWER).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("the answer says that it has {len} bytes"))
         })?;
-        let mut answer = head.to_vec();
+        let mut answer = Zeroizing::new(head.to_vec());
         answer.resize(HEADER_LEN + rest, 0);
         if let Some(body) = answer.get_mut(HEADER_LEN..) {
             self.0.read_exact(body)?;

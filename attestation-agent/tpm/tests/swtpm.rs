@@ -183,9 +183,6 @@ fn the_certificate_is_the_one_that_tpm2_tools_read() {
     let certificate = endorsement_certificate(&mut tpm, EkKind::Rsa, &none).unwrap();
     let missing = endorsement_certificate(&mut tpm, EkKind::Ecc, &none).unwrap_err();
     assert!(missing.to_string().contains("0x01c0000a"), "{missing}");
-    let properties = tpm.properties().unwrap();
-    assert_eq!(properties.manufacturer, "IBM");
-    assert_ne!(properties.firmware_version, 0);
     drop(tpm);
     swtpm.tool("tpm2_nvread", ["0x01c00002", "-o", "ek.der"]).unwrap();
     assert!(swtpm.read("ek.der").unwrap().starts_with(&certificate));

@@ -1,6 +1,7 @@
 //! Keys: made, looked at, kept, used and let go.
 
 use evidence::tpm::{Attest, EncryptedSecret, IdObject, PcrSelection, Public, Signature, put_sized};
+use zeroize::Zeroizing;
 
 use super::Tpm;
 use super::wire::{Answer, Authorization, Code, Command};
@@ -105,7 +106,7 @@ impl Tpm {
         endorsement: (Handle, Handle),
         credential: &IdObject,
         secret: &EncryptedSecret,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         const COMMAND: Command = Command { name: "TPM2_ActivateCredential", code: Code::ACTIVATE_CREDENTIAL };
         let (endorsement, session) = endorsement;
         let parameters = [credential.encode(), secret.encode()].concat();
@@ -113,7 +114,7 @@ impl Tpm {
         let authorizations = [Authorization::Password(&none), Authorization::Policy(session)];
         let answer = self.run(COMMAND, &[key, endorsement], &authorizations, &parameters)?;
         let mut fields = answer.fields(0)?;
-        let opened = fields.sized("certInfo")?.to_vec();
+        let opened = Zeroizing::new(fields.sized("certInfo")?.to_vec());
         fields.end()?;
         Ok(opened)
     }

@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use evidence::tpm::{Fields, TpmError};
+use zeroize::Zeroizing;
 
 pub use keys::Transient;
 pub use nv::NvPublic;
@@ -28,9 +29,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 /// `TPM_CAP_TPM_PROPERTIES`.
 const CAP_PROPERTIES: u32 = 6;
-const PROPERTY_MANUFACTURER: u32 = 0x105;
-const PROPERTY_FIRMWARE_VERSION_1: u32 = 0x10b;
-const PROPERTY_FIRMWARE_VERSION_2: u32 = 0x10c;
 const PROPERTY_NV_BUFFER_MAX: u32 = 0x12c;
 /// Most random bytes in one answer: the largest digest that every TPM has.
 const MAX_RANDOM: u16 = 32;
@@ -38,15 +36,6 @@ const MAX_RANDOM: u16 = 32;
 /// A TPM.
 pub struct Tpm {
     transport: Box<dyn Transport>,
-}
-
-/// What a TPM is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Properties {
-    /// The manufacturer, by the TCG's register of names.
-    pub manufacturer: String,
-    /// The version of its firmware.
-    pub firmware_version: u64,
 }
 
 impl Tpm {
@@ -62,19 +51,6 @@ impl Tpm {
     /// [`Error::Open`].
     pub fn open(tcti: &Tcti) -> Result<Self, Error> {
         Ok(Self::new(tcti.open()?))
-    }
-
-    /// Who made the TPM, and which firmware it runs.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub fn properties(&mut self) -> Result<Properties, Error> {
-        let manufacturer = self.property(PROPERTY_MANUFACTURER)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&manufacturer.to_be_bytes()).into_owned();
-        let manufacturer = text.chars().filter(char::is_ascii_graphic).collect();
-        let high = self.property(PROPERTY_FIRMWARE_VERSION_1)?.unwrap_or_default();
-        let low = self.property(PROPERTY_FIRMWARE_VERSION_2)?.unwrap_or_default();
-        Ok(Properties { manufacturer, firmware_version: u64::from(high) << 32 | u64::from(low) })
     }
 
     /// `TPM2_GetCapability` of one fixed property; `None` if the TPM does not have it.
@@ -119,7 +95,7 @@ impl Tpm {
     }
 
     /// Sends a command; again if the TPM is too busy.
-    fn send(&mut self, command: Command, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    fn send(&mut self, command: Command, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut pause = FIRST_PAUSE;
         let mut tries = 1;
         loop {

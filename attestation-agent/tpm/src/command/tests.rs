@@ -13,8 +13,8 @@ use crate::{AkAlgorithm, AttestationKey, Auth, Handle, ensure_attestation_key, q
 struct Scripted(VecDeque<Vec<u8>>);
 
 impl Transport for Scripted {
-    fn exchange(&mut self, _: &[u8]) -> io::Result<Vec<u8>> {
-        self.0.pop_front().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    fn exchange(&mut self, _: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+        self.0.pop_front().map(Zeroizing::new).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 

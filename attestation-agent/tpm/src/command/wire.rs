@@ -1,6 +1,7 @@
 //! Commands and answers as bytes (Part 1, 18 and 19).
 
 use evidence::tpm::{Fields, TpmError};
+use zeroize::Zeroizing;
 
 use super::Tpm;
 use crate::{Auth, Error, Handle};
@@ -11,6 +12,9 @@ const TAG_NO_SESSIONS: u16 = 0x8001;
 const TAG_SESSIONS: u16 = 0x8002;
 /// `TPMA_SESSION.continueSession`: the session is still there afterwards.
 const CONTINUE_SESSION: u8 = 1;
+
+/// Handle, length of the nonce, attributes and length of the password.
+const AUTH_COMMAND_LEN: usize = 4 + 2 + 1 + 2;
 
 /// A command code (`TPM_CC`, Part 2, 6.5.2).
 #[derive(Clone, Copy)]
@@ -59,7 +63,7 @@ pub enum Authorization<'a> {
 /// A whole answer with the response code of success.
 pub struct Answer {
     command: Command,
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     sessions: bool,
 }
 
@@ -108,34 +112,34 @@ impl Tpm {
         authorizations: &[Authorization<'_>],
         parameters: &[u8],
     ) -> Result<Answer, Error> {
-        let mut body = Vec::new();
-        for handle in handles {
-            body.extend(handle.0.to_be_bytes());
-        }
         let sessions = !authorizations.is_empty();
-        if sessions {
-            let area = authorization_area(authorizations);
-            body.extend(size(area.len()).to_be_bytes());
-            body.extend(area);
-        }
-        body.extend(parameters);
-        let mut bytes = if sessions { TAG_SESSIONS } else { TAG_NO_SESSIONS }.to_be_bytes().to_vec();
-        bytes.extend(size(HEADER_LEN + body.len()).to_be_bytes());
+        let area = authorization_area(authorizations);
+        let area_size = sessions.then(|| size(area.len()).to_be_bytes());
+        let area_len = area_size.map_or(0, |size| size.len() + area.len());
+        let len = HEADER_LEN + 4 * handles.len() + area_len + parameters.len();
+        let mut bytes = wiped(len);
+        bytes.extend(if sessions { TAG_SESSIONS } else { TAG_NO_SESSIONS }.to_be_bytes());
+        bytes.extend(size(len).to_be_bytes());
         bytes.extend(command.code.0.to_be_bytes());
-        bytes.extend(body);
+        for handle in handles {
+            bytes.extend(handle.0.to_be_bytes());
+        }
+        bytes.extend(area_size.into_iter().flatten());
+        bytes.extend_from_slice(&area);
+        bytes.extend_from_slice(parameters);
         let bytes = self.send(command, &bytes)?;
         Ok(Answer { command, bytes, sessions })
     }
 }
 
 /// One `TPMS_AUTH_COMMAND` for each handle that needs it.
-fn authorization_area(authorizations: &[Authorization<'_>]) -> Vec<u8> {
-    let mut area = Vec::new();
-    for authorization in authorizations {
-        let (session, password) = match authorization {
-            Authorization::Password(auth) => (Handle::PASSWORD, auth.as_bytes()),
-            Authorization::Policy(session) => (*session, &[][..]),
-        };
+fn authorization_area(authorizations: &[Authorization<'_>]) -> Zeroizing<Vec<u8>> {
+    let parts = authorizations.iter().map(|authorization| match authorization {
+        Authorization::Password(auth) => (Handle::PASSWORD, auth.as_bytes()),
+        Authorization::Policy(session) => (*session, &[][..]),
+    });
+    let mut area = wiped(parts.clone().map(|(_, password)| AUTH_COMMAND_LEN + password.len()).sum());
+    for (session, password) in parts {
         area.extend(session.0.to_be_bytes());
         evidence::tpm::put_sized(&mut area, &[]);
         area.push(CONTINUE_SESSION);
@@ -144,6 +148,26 @@ fn authorization_area(authorizations: &[Authorization<'_>]) -> Vec<u8> {
     area
 }
 
+/// Room for so many bytes, which are wiped when it is dropped. What outgrows it leaves bytes behind.
+fn wiped(len: usize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(len))
+}
+
 fn size(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A buffer that had to grow was moved, and what was in it stays where it was.
+    #[test]
+    fn passwords_are_where_they_are_wiped() {
+        let auth = Auth::new(Zeroizing::new(b"secret".to_vec()));
+        let authorizations = [Authorization::Password(&auth), Authorization::Policy(Handle(7))];
+        let area = authorization_area(&authorizations);
+        assert_eq!((area.len(), area.capacity()), (24, 24));
+        assert!(area.windows(6).any(|bytes| bytes == b"secret"));
+    }
 }

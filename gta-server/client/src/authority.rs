@@ -4,15 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Uri};
 use serde_json::{Map, Value};
-use service_cli::{Patience, TlsFiles, connect, exchange};
+use service_cli::{Ended, Event, Exchanged, Patience, TlsFiles, connect, exchange, subscribe};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 const BASE: &str = "/global-trust-authority/service/v1";
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Where the authority is and who asks.
 #[derive(Args, Debug)]
@@ -66,23 +71,56 @@ impl Authority {
         self.api_key_file.as_ref().context("--api-key-file FILE is required (or GTA_API_KEY_FILE)")
     }
 
-    async fn request(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<hyper::body::Bytes> {
-        let url = self.server.as_ref().context("--server URL is required (or GTA_SERVER)")?;
+    async fn request(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Bytes> {
+        self.answer(method, path, body).await?.success()
+    }
+
+    /// What is answered to a request, whatever that is.
+    pub async fn answer(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Exchanged> {
+        let url = self.url()?;
         let mut request = self.signed(Request::builder().method(method).uri(format!("{BASE}{path}")))?;
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
+        let (host, stream) = self.connect(url).await?;
+        exchange(stream, request.header(HOST, host), body, self.patience).await
+    }
+
+    /// Reads the events at `path` that follow the one with the id `last`; `each` is given every one.
+    ///
+    /// # Errors
+    /// If there is no connection. That it has ended is none.
+    pub async fn follow(
+        &self,
+        path: &str,
+        last: &str,
+        each: &mut impl FnMut(Event) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Ended> {
+        let url = self.url()?;
+        let request = self.signed(Request::builder().uri(format!("{BASE}{path}")))?;
+        let (host, stream) = self.connect(url).await?;
+        let request = request.header(HOST, host).header("last-event-id", last);
+        Ok(subscribe(stream, request, self.patience, each).await)
+    }
+
+    fn url(&self) -> anyhow::Result<&Uri> {
+        self.server.as_ref().context("--server URL is required (or GTA_SERVER)")
+    }
+
+    /// A connection, and the name of whom it leads to.
+    async fn connect(&self, url: &Uri) -> anyhow::Result<(String, Box<dyn Stream>)> {
         if let Some(port) = loopback(url) {
             let stream = self
                 .patience
                 .connecting(TcpStream::connect(("127.0.0.1", port)))
                 .await
                 .with_context(|| format!("--server {url}: is the server running?"))?;
-            return exchange(stream, request.header(HOST, "localhost"), body, self.patience).await?.success();
+            return Ok(("localhost".to_owned(), Box::new(stream)));
         }
         let ca = self.ca.as_deref().context("--ca FILE is required (or GTA_CA)")?;
-        let (host, stream) = connect("--server", url, TlsFiles { ca, identity: None }, self.patience).await?;
-        exchange(stream, request.header(HOST, host), body, self.patience).await?.success()
+        let files = TlsFiles { ca, identity: None };
+        let (host, stream) = connect("--server", url, files, self.patience).await?;
+        Ok((host, Box::new(stream)))
     }
 
     /// A request with the tenant and its key.

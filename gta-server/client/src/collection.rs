@@ -59,14 +59,28 @@ pub struct Doomed {
 impl Collection {
     /// All documents, of one type if one is given, in brief.
     pub async fn all(&self, authority: &Authority, kind: Option<&str>) -> anyhow::Result<Vec<Value>> {
+        let query: Vec<(&str, &str)> = kind.map(|kind| ("attester_type", kind)).into_iter().collect();
+        self.first(authority, &query, usize::MAX).await
+    }
+
+    /// The first documents of those that `query` asks for, at most `wanted`.
+    pub async fn first(
+        &self,
+        authority: &Authority,
+        query: &[(&str, &str)],
+        wanted: usize,
+    ) -> anyhow::Result<Vec<Value>> {
         let mut documents = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut query: Vec<(&str, &str)> = Vec::new();
-            query.extend(kind.map(|kind| ("attester_type", kind)));
+            let mut query = query.to_vec();
             query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
             let mut page = authority.get(self.path, &query).await?;
             documents.extend(self.documents(&mut page)?);
+            if documents.len() >= wanted {
+                documents.truncate(wanted);
+                return Ok(documents);
+            }
             match page.remove("next_cursor") {
                 Some(Value::String(next)) if cursor.as_ref() != Some(&next) => cursor = Some(next),
                 Some(_) => bail!("the server's pages go round in circles"),
@@ -76,7 +90,8 @@ impl Collection {
         bail!("the server's list does not end")
     }
 
-    fn documents(&self, answer: &mut Map<String, Value>) -> anyhow::Result<Vec<Value>> {
+    /// The documents in an answer.
+    pub fn documents(&self, answer: &mut Map<String, Value>) -> anyhow::Result<Vec<Value>> {
         match answer.remove(self.plural) {
             Some(Value::Array(documents)) => Ok(documents),
             _ => bail!("the server's answer has no {}", self.plural),
@@ -170,7 +185,7 @@ pub fn given<const N: usize>(members: [(&str, Option<Value>); N]) -> Map<String,
 }
 
 /// A value as a table has it, without what could harm a terminal.
-fn cell(value: Option<&Value>) -> String {
+pub fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),

@@ -7,6 +7,7 @@ mod authority;
 mod certificates;
 mod collection;
 mod files;
+mod health;
 mod known_files;
 mod nodes;
 mod policies;
@@ -36,6 +37,11 @@ Examples:
   Who is there, and who must be enrolled anew:
     gta node list
     gta node delete web-7
+  How machines are, and what happens to them from now on, as JSON for whoever reacts:
+    gta status --status failed
+    gta event --follow --format json
+  Who has changed policies:
+    gta audit --kind policy
   Look at a token, and at evidence of a machine that cannot reach the authority:
     gta token verify token.jwt
     gta nonce --node web-7            # on the machine: attestation-agent gta evidence --nonce ... > evidence.json
@@ -67,6 +73,12 @@ enum Command {
     /// Files that are known
     #[command(subcommand)]
     Ref(references::RefCommand),
+    /// Show how machines are that have reported
+    Status(health::StatusArgs),
+    /// Show changes of how machines are, the last ones last
+    Event(health::EventArgs),
+    /// Show who has changed what, the last first
+    Audit(health::AuditArgs),
     /// Take a nonce for evidence
     Nonce(attestations::NonceArgs),
     /// Begin to enrol a machine by its keys: gives what its TPM must open
@@ -114,6 +126,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Policy(command) => policies::policy(&authority, command).await,
             Command::Cert(command) => certificates::certificate(&authority, command).await,
             Command::Ref(command) => references::reference(&authority, command).await,
+            Command::Status(args) => health::status(&authority, args).await,
+            Command::Event(args) => health::events(&authority, args).await,
+            Command::Audit(args) => health::audit(&authority, args).await,
             Command::Nonce(args) => attestations::nonce(&authority, args).await,
             Command::Enroll(args) => attestations::enrol(&authority, args).await,
             Command::Activate(args) => attestations::activate(&authority, args).await,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use hyper::Method;
 use serde_json::json;
 use service_cli::{List, print_json};
 
@@ -40,6 +41,8 @@ pub enum NodeCommand {
     },
     /// Forget machines, so that others can take their names
     Delete(Names),
+    /// Forget how machines are and when they were to report again, until they report
+    Forget(Names),
 }
 
 #[derive(Args, Debug)]
@@ -56,6 +59,10 @@ pub async fn node(authority: &Authority, command: NodeCommand) -> anyhow::Result
         NodeCommand::Pin { node, ak_public } => {
             let key = tpm_public("--ak-public", &ak_public)?;
             print_json(&authority.post(NODES.path, &json!({ "node_id": node, "ak_public": key })).await?)
+        }
+        NodeCommand::Forget(names) => {
+            let ids = json!({ "ids": names.nodes });
+            authority.send(Method::DELETE, "/status", &ids).await.map(drop)
         }
         NodeCommand::Delete(names) => NODES.delete_ids(authority, &names.nodes).await,
     }

@@ -2,9 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener as Listener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use attestation_agent::gta::machine::Challenge;
@@ -12,10 +15,11 @@ use attestation_agent::gta::measurement::{AttesterType, NonceType};
 use attestation_agent::gta::options::Options;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gta_server::model::{Node, Role};
+use gta_server::health::{Reason, Report, Verdict};
+use gta_server::model::{AttesterType as Kind, Node, Role};
 use gta_server::service::{Service, Settings};
 use gta_server::store::Store;
-use serde_json::Value;
+use serde_json::{Value, json};
 use service_kit::environment::Environment;
 use service_kit::serve;
 use service_kit::serve::tls::{Tls, TlsFiles};
@@ -432,4 +436,160 @@ async fn a_key_is_renewed_in_its_file_and_bounds_what_is_allowed() {
     // One that is refused leaves nothing.
     complaint(&world.run("old.key", &["key", "renew"]));
     assert!(!world.path("old.key.new").exists());
+}
+
+impl World {
+    /// What the server notes when a machine reports.
+    async fn reports(&self, node: &str, refused: Option<&str>) {
+        let reason = refused.map(|detail| Reason {
+            attester_type: Some(Kind::TpmIma),
+            code: "ima_entry_unknown".to_owned(),
+            detail: detail.to_owned(),
+        });
+        let evidences = BTreeMap::from([(Kind::TpmIma, Verdict::of(reason))]);
+        let report = Report { evidences, report_interval: Some(3600) };
+        self.service.note_report(TENANT, node, &report).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_machines_are_and_who_changed_what_is_shown() {
+    let world = World::new().await;
+    for number in 0..102 {
+        world.reports(&format!("node-{number:03}"), None).await;
+    }
+    world.reports("web-7", None).await;
+    world.reports("web-7", Some("/usr/bin/evil\u{1b}[2J")).await;
+    let table = world.says(&["status", "--status", "failed"]);
+    let [row] = &rows(&table)[..] else { panic!("{table}") };
+    assert_eq!((row[0], row[1]), ("web-7", "failed"));
+    assert!(table.contains("tpm_ima ima_entry_unknown: /usr/bin/evil[2J"), "{table}");
+    let all = world.json(&["status", "--format", "json"]);
+    assert_eq!((all.as_array().unwrap().len(), &all[102]["status"]), (103, &json!("failed")));
+    let some = world.json(&["status", "web-7", "node-001", "nobody", "--format", "json"]);
+    assert_eq!((&some[0]["node_id"], &some[1]["node_id"]), (&json!("node-001"), &json!("web-7")));
+    assert!(world.complains(&["status", "a,b"]).contains("not the name"));
+    assert!(complaint(&world.run("agent.key", &["status"])).contains("role_missing"));
+
+    let last = world.says(&["event", "--limit", "1"]);
+    assert!(last.lines().nth(1).unwrap().contains("web-7  passed  failed  tpm_ima"), "{last}");
+    let all = world.json(&["event", "--limit", "1000", "--format", "json"]);
+    let numbers: Vec<i64> = all.as_array().unwrap().iter().map(|e| e["seq"].as_i64().unwrap()).collect();
+    assert_eq!(numbers, (1..=104).collect::<Vec<_>>());
+    let after = world.json(&["event", "--after", "102", "--limit", "1", "--format", "json"]);
+    assert_eq!((&after[0]["seq"], after.as_array().unwrap().len()), (&json!(103), 1));
+    let of_one = world.json(&["event", "--node", "web-7", "--format", "json"]);
+    assert_eq!(of_one.as_array().unwrap().len(), 2);
+
+    world.write("policy.rego", REGO);
+    let types = ["--type", "tpm_boot", "--rego", "policy.rego"];
+    world.says(&[&["policy", "add", "--name", "easy"][..], &types].concat());
+    let audit = world.says(&["audit", "--kind", "policy"]);
+    assert!(audit.lines().nth(1).unwrap().contains("added   policy"), "{audit}");
+    assert_eq!(rows(&world.says(&["audit", "--kind", "event", "--limit", "103"])).len(), 103);
+    assert!(world.complains(&["audit", "--kind", "color"]).contains("kind_unknown"));
+
+    world.says(&["node", "forget", "web-7"]);
+    assert_eq!(world.json(&["status", "web-7", "--format", "json"]), json!([]));
+}
+
+/// Reads a request; gives its first line and its headers.
+fn request(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// The program against somebody on this machine who plays the server.
+fn against(directory: &Path, listener: &Listener, arguments: &[&str]) -> Command {
+    fs::write(directory.join("key"), "0123456789abcdefghijABCDEFGHIJxy").unwrap();
+    let mut command = gta(directory, arguments);
+    command
+        .env("GTA_SERVER", format!("http://{}", listener.local_addr().unwrap()))
+        .env("GTA_TENANT", TENANT)
+        .env("GTA_API_KEY_FILE", "key");
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_followed_from_what_has_happened() {
+    let world = World::new().await;
+    world.reports("web-7", None).await;
+    let mut process = gta(world.directory.path(), &["event", "--follow", "--format", "json"])
+        .env("GTA_SERVER", format!("https://localhost:{}", world.port))
+        .env("GTA_CA", "ca.pem")
+        .env("GTA_TENANT", TENANT)
+        .env("GTA_API_KEY_FILE", "admin.key")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["seq"], 1);
+    world.reports("web-7", Some("/evil")).await;
+    let event = next();
+    assert_eq!((&event["seq"], &event["status"]), (&json!(2), &json!("failed")));
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let refused = complaint(&world.run("agent.key", &["event", "--follow"]));
+    assert!(refused.contains("role_missing"), "{refused}");
+}
+
+#[test]
+fn a_stream_that_broke_off_is_taken_up_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let mut process = against(directory.path(), &listener, &["event", "--follow", "--after", "5"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let answer = |text: String| {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = request(&mut stream);
+        stream.write_all(text.as_bytes()).unwrap();
+        head
+    };
+    let event = |seq: u32| json!({ "seq": seq, "at": 0, "node_id": "web-7", "status": "failed" });
+    let stream = |seq: u32| format!("HTTP/1.1 200 OK\r\n\r\nid: {seq}\ndata: {}\n\n", event(seq));
+    let body = json!({ "events": [event(6)] }).to_string();
+    let page = answer(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    assert!(page.contains("after=5"), "{page}");
+    assert!(answer(stream(7)).contains("last-event-id: 6\r\n"));
+    assert!(answer(stream(9)).contains("last-event-id: 7\r\n"));
+    // The key was taken away: there is no use in asking again.
+    let body = r#"{"code":"api_key_unknown"}"#;
+    answer(format!("HTTP/1.1 401 Unauthorized\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    assert_eq!(process.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    process.stdout.unwrap().read_to_string(&mut said).unwrap();
+    let expected = "1970-01-01 00:00:00  web-7  new -> failed\n";
+    assert_eq!(said, expected.repeat(3));
+}
+
+#[test]
+fn a_new_key_that_got_lost_on_the_way_is_told_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    for (answer, lost) in [
+        ("", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{\"API-Key\"", true),
+        ("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", true),
+        ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", false),
+    ] {
+        let mut command = against(directory.path(), &listener, &["key", "renew"]);
+        let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(request(&mut stream).starts_with("POST /global-trust-authority/service/v1/register "));
+        stream.read_exact(&mut [0; 2]).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+        drop(stream);
+        let told = complaint(&process.wait_with_output().unwrap());
+        assert_eq!(told.contains("gta-server add-key"), lost, "{answer}: {told}");
+        assert!(!directory.path().join("key.new").exists());
+    }
 }

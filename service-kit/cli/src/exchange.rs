@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, anyhow};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::StatusCode;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::http::request::Builder;
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -59,6 +59,15 @@ async fn converse(
     let connection = tokio::spawn(connection);
     let response =
         sender.send_request(request.body(Upload::new(body))?).await.context("the service did not answer")?;
+    let answer = answer_of(response).await?;
+    drop(sender);
+    // The service may close without close_notify once everything was said.
+    connection.await?.ok();
+    Ok(answer)
+}
+
+/// All of an answer.
+pub(crate) async fn answer_of(response: Response<Incoming>) -> anyhow::Result<Exchanged> {
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
@@ -67,11 +76,7 @@ async fn converse(
             anyhow!(error).context("the service's answer broke off")
         }
     })?;
-    let body = body.to_bytes();
-    drop(sender);
-    // The service may close without close_notify once everything was said.
-    connection.await?.ok();
-    Ok(Exchanged { status, body })
+    Ok(Exchanged { status, body: body.to_bytes() })
 }
 
 impl Exchanged {

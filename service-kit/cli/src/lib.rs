@@ -1,9 +1,10 @@
-//! What the command lines of services have in common: TLS, requests with progress, problem documents in words, tables,
+//! What the command lines of services have in common: TLS, requests with progress, events, problem documents in words, tables,
 //! completions and manual pages. Knows nothing of ours.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod events;
 mod exchange;
 mod extra;
 mod patience;
@@ -11,8 +12,9 @@ mod print;
 mod tls;
 mod upload;
 
+pub use events::{Ended, Event, subscribe};
 pub use exchange::{Exchanged, exchange};
 pub use extra::Extra;
 pub use patience::Patience;
-pub use print::{Format, List, print_json, print_table};
+pub use print::{Format, List, print_json, print_table, utc};
 pub use tls::{TlsFiles, connect};

@@ -10,8 +10,10 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use hyper::Method;
 use serde_json::{Value, json};
 use service_cli::print_json;
+use zeroize::Zeroizing;
 
 use crate::authority::Authority;
 use crate::files;
@@ -139,8 +141,25 @@ pub async fn key(authority: &Authority, command: KeyCommand) -> anyhow::Result<(
     let path = authority.key_file()?;
     // The old key ends with the answer: the new one must have a place before that.
     let mut place = NewFile::beside(path)?;
-    let answer = authority.post("/register", &json!({})).await?;
-    place.replace(path, member(&answer, "API-Key")?)
+    let lost = || {
+        format!(
+            "the server may have changed the key, and the new one is lost: if the key in {} is refused from now on \
+             (api_key_unknown), have the operator of the server make another one (gta-server add-key TENANT ROLE) and put \
+             it there",
+            path.display()
+        )
+    };
+    let answer = authority.answer(Method::POST, "/register", b"{}".to_vec()).await.with_context(lost)?;
+    // Who refuses has changed nothing; who fails may have.
+    let refused = answer.status.is_client_error();
+    let key = match answer.success() {
+        Err(error) if refused => return Err(error),
+        answer => answer.and_then(|answer| {
+            let answer = serde_json::from_slice(&answer).context("the server's answer is not JSON")?;
+            member(&answer, "API-Key").map(|key| Zeroizing::new(key.to_owned()))
+        }),
+    };
+    place.replace(path, &key.with_context(lost)?)
 }
 
 /// A file for its owner only, that takes the place of another.
@@ -170,6 +189,12 @@ impl NewFile {
                 self.path.display(),
                 path.display()
             )
+        })?;
+        // Without this a power failure could bring the old key back, which is good for nothing any more.
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let directory = directory.unwrap_or(Path::new("."));
+        fs::File::open(directory).and_then(|directory| directory.sync_all()).with_context(|| {
+            format!("the new key is in {}, which may not outlive a power failure", path.display())
         })
     }
 }

@@ -38,7 +38,7 @@ pub use policy::{
     VirtccaRules,
 };
 pub use reference::{PlatformReference, RealmReference, ReferenceValues};
-pub use refusal::{Code, Refusal, Step, StoreError};
+pub use refusal::{Code, Refusal, Step, StoreError, Subject};
 pub use rego::{CompileError, Rego};
 pub use signature::{AwsLc, BadSignature, SignatureVerifier};
 pub use verdict::PolicyOutput;

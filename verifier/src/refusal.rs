@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A named step of the appraisal pipeline, in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -244,13 +246,83 @@ pub struct Refusal {
     pub code: Code,
     /// What was found, what was expected, and what can be done about it.
     pub detail: String,
+    /// What it is about, where that can be pointed at; at most [`Subject::MOST`].
+    pub subjects: Vec<Subject>,
+}
+
+/// Something that a refusal points at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Subject {
+    /// A register of a TPM whose value the log does not lead to.
+    Pcr {
+        /// Its number.
+        index: u32,
+        /// What the log leads to, in hexadecimal, if it leads to one value.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<String>,
+        /// What was quoted.
+        found: String,
+    },
+    /// An event of the boot log.
+    BootEvent {
+        /// Its position in the log, from 0.
+        event: u64,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// A file in an IMA log.
+    File {
+        /// The position of its entry in the whole log, from 0.
+        entry: u64,
+        /// Its path, or the beginning of it: the machine chose it.
+        path: String,
+        /// What was measured.
+        digest: String,
+    },
+}
+
+impl Subject {
+    /// Most subjects of a refusal.
+    pub const MOST: usize = 16;
+    /// Longest text in a subject, in characters. A path has up to 4096 bytes, and a digest of a log any number.
+    const LONGEST: usize = 512;
+
+    /// An entry of an IMA log.
+    #[must_use]
+    pub fn file(entry: u64, path: &[u8], digest: &impl fmt::Display) -> Self {
+        let path = shortened(&String::from_utf8_lossy(path));
+        Self::File { entry, path, digest: shortened(&digest.to_string()) }
+    }
+
+    /// An event of the boot log.
+    #[must_use]
+    pub fn boot_event(event: u64, found: &str) -> Self {
+        Self::BootEvent { event, found: shortened(found) }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(Subject::LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 impl Refusal {
     /// A refusal of `step` with `code`.
     #[must_use]
     pub fn new(step: Step, code: Code, detail: impl Into<String>) -> Self {
-        Self { step, code, detail: detail.into() }
+        Self { step, code, detail: detail.into(), subjects: Vec::new() }
+    }
+
+    /// The same, which points at something.
+    #[must_use]
+    pub fn about(mut self, subject: Subject) -> Self {
+        if self.subjects.len() < Subject::MOST {
+            self.subjects.push(subject);
+        }
+        self
     }
 
     /// A refusal because a store could not be read.

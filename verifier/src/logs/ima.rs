@@ -12,7 +12,7 @@ use super::references::{ImaReferences, LogReferences};
 use super::registers::REGISTERS;
 use super::rules::ImaRules;
 use super::{Unknown, refuse};
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Refusal, Subject};
 
 /// Most paths that a report names. They go into tokens, which travel in HTTP headers and are parsed with every request.
 const MAX_REPORTED: usize = 1000;
@@ -167,7 +167,11 @@ impl Judge<'_> {
             for ((entry, known), index) in batch.iter().zip(known).zip(positions.by_ref()) {
                 let path = || String::from_utf8_lossy(entry.path);
                 match self.entry(index, entry, known)? {
-                    None => unknown.add(index, || format!("{:?} with digest {}", path(), entry.digest)),
+                    None => unknown.add(
+                        index,
+                        || format!("{:?} with digest {}", path(), entry.digest),
+                        || Subject::file(index, entry.path, &entry.digest),
+                    ),
                     Some(Accepted::BootAggregate) => continue,
                     Some(Accepted::Violation) => report.violations += 1,
                     Some(Accepted::Excluded) => report.excluded += 1,
@@ -211,7 +215,8 @@ impl Judge<'_> {
                     "{:?} was changed while it was measured, and policy does not accept violations",
                     String::from_utf8_lossy(entry.path)
                 ),
-            ));
+            )
+            .about(Subject::file(index, entry.path, &entry.digest)));
         }
         if known {
             return Ok(Some(Accepted::Known));

@@ -31,7 +31,7 @@ pub use registers::Explained;
 pub use role::Role;
 pub use rules::{BootRules, ImaRules, LogRules, Unchecked};
 
-use crate::refusal::{Code, Refusal, Step};
+use crate::refusal::{Code, Refusal, Step, Subject};
 use registers::Attested;
 
 /// What the logs proved.
@@ -144,6 +144,7 @@ fn refuse(code: Code, detail: impl Into<String>) -> Refusal {
 struct Unknown {
     what: &'static str,
     named: Vec<String>,
+    subjects: Vec<Subject>,
     count: usize,
 }
 
@@ -151,13 +152,21 @@ impl Unknown {
     const NAMED: usize = 5;
 
     fn new(what: &'static str) -> Self {
-        Self { what, named: Vec::new(), count: 0 }
+        Self { what, named: Vec::new(), subjects: Vec::new(), count: 0 }
     }
 
-    fn add(&mut self, index: impl fmt::Display, description: impl FnOnce() -> String) {
+    fn add(
+        &mut self,
+        index: impl fmt::Display,
+        description: impl FnOnce() -> String,
+        subject: impl FnOnce() -> Subject,
+    ) {
         self.count += 1;
         if self.named.len() < Self::NAMED {
             self.named.push(format!("{} {index}: {}", self.what, description()));
+        }
+        if self.subjects.len() < Subject::MOST {
+            self.subjects.push(subject());
         }
     }
 
@@ -169,6 +178,7 @@ impl Unknown {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        Err(refuse(code, format!("{}{more}", self.named.join("; "))))
+        let refusal = refuse(code, format!("{}{more}", self.named.join("; ")));
+        Err(self.subjects.into_iter().fold(refusal, Refusal::about))
     }
 }

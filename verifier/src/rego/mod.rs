@@ -8,12 +8,14 @@
 mod builtins;
 mod cache;
 mod document;
+mod why;
 
 pub use cache::RegoCache;
 pub use document::Document;
+pub use why::MAX_LINES;
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -56,6 +58,7 @@ struct Compiled {
     engine: Engine,
     entry_point: String,
     sha256: [u8; 32],
+    outline: OnceLock<why::Outline>,
 }
 
 impl Rego {
@@ -81,7 +84,12 @@ impl Rego {
                 reason,
             })?;
         let sha256 = sha256(text);
-        Ok(Self(Arc::new(Compiled { engine, entry_point: entry_point.to_owned(), sha256 })))
+        Ok(Self(Arc::new(Compiled {
+            engine,
+            entry_point: entry_point.to_owned(),
+            sha256,
+            outline: OnceLock::new(),
+        })))
     }
 
     /// SHA-256 of the policy's text.

@@ -7,7 +7,7 @@ use evidence::tcg::{Covers, Event, EventData, EventLog, Registers, Variable};
 use evidence::tpm::PcrValues;
 
 use crate::logs::{BootReferences, BootReport, BootRules, LogReferences, golden_boot, judge_boot};
-use crate::refusal::{Code, Refusal, Step, sentence};
+use crate::refusal::{Code, Refusal, Step, Subject, sentence};
 
 /// Most events that are appraised. Boots have some hundred; each goes to policies.
 const MAX_EVENTS: usize = 10_000;
@@ -59,6 +59,7 @@ pub fn replay_boot<'a>(log: &'a [u8], quoted: &PcrValues) -> Result<BootEvents<'
         ));
     }
     let replayed = log.replay(Registers::Pcr, bank).map_err(|error| malformed(&error))?;
+    let mut wrong: Option<Refusal> = None;
     for (register, value) in quoted.iter() {
         let expected = match replayed.get(&register) {
             Some(expected) => *expected,
@@ -66,14 +67,21 @@ pub fn replay_boot<'a>(log: &'a [u8], quoted: &PcrValues) -> Result<BootEvents<'
             None => Registers::Pcr.initial(register, bank),
         };
         if expected != *value {
-            return Err(refuse(
-                Code::LogMismatch,
-                format!(
-                    "the boot log leads to {expected} in PCR {register}, and {value} was quoted: the log is not what \
-                     was measured, or is not complete"
-                ),
-            ));
+            let refusal = wrong.unwrap_or_else(|| {
+                refuse(
+                    Code::LogMismatch,
+                    format!(
+                        "the boot log leads to {expected} in PCR {register}, and {value} was quoted: the log is not what \
+                         was measured, or is not complete"
+                    ),
+                )
+            });
+            let (expected, found) = (Some(expected.to_string()), value.to_string());
+            wrong = Some(refusal.about(Subject::Pcr { index: register, expected, found }));
         }
+    }
+    if let Some(refusal) = wrong {
+        return Err(refusal);
     }
     let total = log.events.iter().filter(|event| event.extends()).count();
     let measured = log.events.iter().filter(|event| event.extends()).map(|event| event.register);
@@ -85,14 +93,14 @@ pub fn replay_boot<'a>(log: &'a [u8], quoted: &PcrValues) -> Result<BootEvents<'
             continue;
         }
         let covers = event.covers(bank).ok_or_else(|| {
-            refuse(
-                Code::LogMismatch,
-                format!(
-                    "event {number} of the boot log ({}) does not carry the data that was measured: its {bank} digest is \
-                     of something else",
-                    event.kind
-                ),
-            )
+            let found = format!(
+                "event {number} of the boot log ({}) does not carry the data that was measured: its {bank} digest is \
+                 of something else",
+                event.kind
+            );
+            let position = u64::try_from(number).unwrap_or(u64::MAX);
+            let subject = Subject::boot_event(position, &found);
+            refuse(Code::LogMismatch, found).about(subject)
         })?;
         events.push(ProvenEvent { number, event, covers });
     }

@@ -5,7 +5,7 @@ use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, Log, Register};
 use evidence::tpm::PcrValues;
 
 use crate::logs::{ImaReferences, ImaReport, ImaRules, judge_ima};
-use crate::refusal::{Code, Refusal, Step};
+use crate::refusal::{Code, Refusal, Step, Subject};
 
 /// The register that Linux measures into unless it is built otherwise.
 const PCR: u32 = 10;
@@ -100,7 +100,8 @@ pub fn replay_ima<'a>(
         Code::LogMismatch,
         "no part of the IMA log leads to the value of PCR 10 that was quoted: the log is not what was measured, or was read \
          before the quote",
-    ))
+    )
+    .about(Subject::Pcr { index: PCR, expected: None, found: attested.to_string() }))
 }
 
 impl ImaProof<'_> {

@@ -15,7 +15,7 @@ pub use report::{BootReport, Component, Known};
 use super::references::{BootReferences, KernelReference, LogReferences};
 use super::rules::{BootRules, Unchecked};
 use super::{Role, Unknown, refuse};
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Code, Refusal, Subject};
 use kernel::Loaded;
 use parts::{Part, Seen};
 
@@ -66,7 +66,11 @@ pub fn judge<'a>(
         roles.insert(role);
         let name = name(&event.part);
         match known {
-            None => unknown.add(event.index, || judge.complaint(event, role, name.as_deref())),
+            None => {
+                let complaint = || judge.complaint(event, role, name.as_deref());
+                let position = u64::try_from(event.index).unwrap_or(u64::MAX);
+                unknown.add(event.index, complaint, || Subject::boot_event(position, &complaint()));
+            }
             Some(_) if matches!(role, Role::Command | Role::GrubFile | Role::Separator | Role::Action) => {}
             Some(known) => {
                 let component =

@@ -7,6 +7,7 @@
 pub mod api;
 mod appraise;
 pub mod auth;
+mod console;
 mod derived;
 pub mod health;
 mod json;

@@ -103,6 +103,9 @@ struct ServeArgs {
     /// Address on which /metrics and /health are served in clear
     #[arg(long)]
     metrics_listen: Option<SocketAddr>,
+    /// Serve the REST interface alone, without the web console at /console/
+    #[arg(long)]
+    no_console: bool,
     /// Issuer of tokens
     #[arg(long, default_value = "gta-server")]
     issuer: String,
@@ -148,6 +151,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             issuer: flags.issuer.clone(),
             token_lifetime: flags.token_ttl.into(),
             nonce_lifetime: flags.nonce_ttl.into(),
+            console: !flags.no_console,
             ..Settings::default()
         },
         _ => Settings::default(),

@@ -37,6 +37,8 @@ pub struct Settings {
     pub max_certificates: usize,
     /// Most sets of reference values of a tenant.
     pub max_ref_values: usize,
+    /// Whether the web console is served.
+    pub console: bool,
     /// How long API keys, policies, certificates and reference values that another instance changed may go on being used.
     pub fresh: Duration,
 }
@@ -52,6 +54,7 @@ impl Default for Settings {
             max_policies: 30,
             max_certificates: 10,
             max_ref_values: 100,
+            console: true,
             fresh: Duration::from_secs(1),
         }
     }

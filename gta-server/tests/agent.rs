@@ -216,8 +216,19 @@ async fn a_machine_is_enrolled_by_the_key_that_its_maker_certified() {
     let world = world(&machine, &[("/a", 1)]).await;
     let port = world.instance.listen().await;
     let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign";
-    let create =
-        ["-C", "e", "-G", "ecc384:ecdsa-sha384:null", "-g", "sha384", "-a", attributes, "-c", "iak.ctx", "-Q"];
+    let create = [
+        "-C",
+        "e",
+        "-G",
+        "ecc384:ecdsa-sha384:null",
+        "-g",
+        "sha384",
+        "-a",
+        attributes,
+        "-c",
+        "iak.ctx",
+        "-Q",
+    ];
     machine.tpm.tool("tpm2_createprimary", create).unwrap();
     machine.tpm.tool("tpm2_evictcontrol", ["-C", "o", "-c", "iak.ctx", "0x81010030", "-Q"]).unwrap();
     machine.tpm.tool("tpm2_readpublic", ["-c", "0x81010030", "-f", "tss", "-o", "iak.pub", "-Q"]).unwrap();

@@ -79,6 +79,7 @@ async fn limit_time(request: Request, next: Next) -> Response {
     }
 }
 
+/// What a route says itself stands: pages for people need another policy than answers for programs.
 async fn add_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -89,7 +90,7 @@ async fn add_headers(request: Request, next: Next) -> Response {
         (STRICT_TRANSPORT_SECURITY, "max-age=63072000"),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

@@ -441,11 +441,7 @@ async fn a_key_is_renewed_in_its_file_and_bounds_what_is_allowed() {
 impl World {
     /// What the server notes when a machine reports.
     async fn reports(&self, node: &str, refused: Option<&str>) {
-        let reason = refused.map(|detail| Reason {
-            attester_type: Some(Kind::TpmIma),
-            code: "ima_entry_unknown".to_owned(),
-            detail: detail.to_owned(),
-        });
+        let reason = refused.map(|detail| Reason::new(Some(Kind::TpmIma), "ima_entry_unknown", detail, []));
         let evidences = BTreeMap::from([(Kind::TpmIma, Verdict::of(reason))]);
         let report = Report { evidences, report_interval: Some(3600) };
         self.service.note_report(TENANT, node, &report).await.unwrap();

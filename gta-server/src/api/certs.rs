@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
-use verifier::chain::{Signer, TrustBundle};
+use verifier::chain::{Signer, TrustBundle, describe, describe_revocation_lists};
 
 use super::collection::{self, Collected, Deletion, Query};
 use super::{description, name, room};
@@ -246,6 +246,7 @@ impl Collected for Certificate {
             "version": document.version,
             "create_time": create_time,
             "valid_code": 0,
+            "certificates": describe(pem.as_bytes()),
         })
     }
 
@@ -267,7 +268,13 @@ impl Collected for Crl {
     }
 
     fn full(document: &Document<Self>) -> Value {
-        json!({ "crl_id": document.id, "crl_name": document.name, "crl_content": document.body.pem })
+        let pem = &document.body.pem;
+        json!({
+            "crl_id": document.id,
+            "crl_name": document.name,
+            "crl_content": pem,
+            "revocation_lists": describe_revocation_lists(pem.as_bytes()),
+        })
     }
 
     fn brief(document: &Document<Self>) -> Value {

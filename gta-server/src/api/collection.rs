@@ -49,6 +49,8 @@ pub struct Query {
     /// Their type.
     #[serde(alias = "cert_type")]
     pub attester_type: Option<String>,
+    /// What is in their names.
+    pub search: Option<String>,
     /// Most that are wanted.
     pub limit: Option<usize>,
     /// The name of the last one on the page before.
@@ -90,11 +92,11 @@ pub async fn list<T: Collected>(
 ) -> Result<Json<Value>, Problem> {
     caller.must_be(&[Role::Auditor])?;
     let documents = service.store.list::<T>(&caller.tenant).await?;
-    if let Some(ids) = &query.ids {
-        let ids: Vec<&str> = ids.split(',').collect();
-        bounded(ids.len())?;
+    if let Some(asked) = &query.ids {
+        let ids = Ids::new(asked);
+        bounded(ids.each.len())?;
         let found: Vec<Value> =
-            documents.iter().filter(|document| ids.contains(&document.id.as_str())).map(T::full).collect();
+            documents.iter().filter(|document| ids.has(&document.id)).map(T::full).collect();
         return Ok(Json(json!({ T::PLURAL: found })));
     }
     let limit = page_size(query.limit)?;
@@ -102,6 +104,7 @@ pub async fn list<T: Collected>(
     let mut wanted = documents.iter().filter(|document| {
         document.name.as_str() > after
             && query.attester_type.as_ref().is_none_or(|kind| document.body.has_type(kind))
+            && query.search.as_ref().is_none_or(|text| contains(&document.name, text))
     });
     let page: Vec<&Document<T>> = wanted.by_ref().take(limit).collect();
     let mut answer = json!({ T::PLURAL: page.iter().map(|document| T::brief(document)).collect::<Vec<_>>() });
@@ -159,6 +162,29 @@ pub async fn remove<T: Collected>(
     }
     change.commit().await?;
     Ok(StatusCode::OK)
+}
+
+/// The ids in a list with commas between them. A name may have commas itself: the whole list is one, too.
+pub struct Ids<'a> {
+    whole: &'a str,
+    each: Vec<&'a str>,
+}
+
+impl<'a> Ids<'a> {
+    /// Reads a list.
+    pub fn new(list: &'a str) -> Self {
+        Self { whole: list, each: list.split(',').collect() }
+    }
+
+    /// Whether this one is in it.
+    pub fn has(&self, id: &str) -> bool {
+        self.whole == id || self.each.contains(&id)
+    }
+}
+
+/// Whether a name has this in it, in small letters or capitals.
+pub fn contains(name: &str, text: &str) -> bool {
+    name.to_lowercase().contains(&text.to_lowercase())
 }
 
 /// How many items a page has.

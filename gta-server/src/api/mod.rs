@@ -29,6 +29,7 @@ use service_kit::problem::Problem;
 use service_kit::serve::limit::{Limiter, limited};
 
 use crate::auth::Caller;
+use crate::console;
 use crate::json::with;
 use crate::model::{AttesterType, Role};
 use crate::service::Shared;
@@ -54,6 +55,7 @@ pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: 
         .route("/attest", post(attest::attest))
         .route("/token/verify", post(verify))
         .route("/jwks", get(key_set))
+        .route("/whoami", get(who))
         .route("/register", post(register).get(register))
         .route("/node", get(nodes::list).post(nodes::pin).delete(nodes::remove))
         .route("/audit", get(audit::list))
@@ -64,12 +66,16 @@ pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: 
             "/policy",
             get(policies::list).post(policies::add).put(policies::replace).delete(policies::remove),
         )
+        .route("/policy/built_in", get(policies::built_in))
         .route("/cert", get(certs::list).post(certs::add).put(certs::replace).delete(certs::remove))
         .route(
             "/ref_value",
             get(ref_values::list).post(ref_values::add).put(ref_values::replace).delete(ref_values::remove),
         );
-    let routes = Router::new().nest(BASE, routes).route("/health", get(operator::health));
+    let mut routes = Router::new().nest(BASE, routes).route("/health", get(operator::health));
+    if service.settings.console {
+        routes = routes.merge(console::router());
+    }
     let routes = dress(routes, observer.clone()).with_state(service);
     limited(routes, limiter, observer).layer(middleware::from_fn(old_text))
 }
@@ -143,6 +149,11 @@ async fn verify(
 /// `GET /jwks`: the keys that tokens are verified with; for everybody.
 async fn key_set(State(service): State<Shared>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "keys": service.store.keys().public().await? })))
+}
+
+/// `GET /whoami`: whose key it is that is used, and what its holder may do; for everybody who has one.
+async fn who(caller: Caller) -> Json<Value> {
+    Json(json!({ "User-Id": caller.tenant, "role": caller.role, "actor": caller.name }))
 }
 
 /// `POST /register`: a new key in place of the caller's.

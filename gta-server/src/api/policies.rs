@@ -15,10 +15,10 @@ use verifier::rego::Rego;
 
 use super::collection::{self, Collected, handlers};
 use super::{description, name, room};
-use crate::appraise::signed;
+use crate::appraise::{self, BUILT_IN, signed};
 use crate::auth::Caller;
 use crate::json::with;
-use crate::model::{AttesterType, CertType, Policy};
+use crate::model::{AttesterType, CertType, Policy, Role};
 use crate::service::{Service, Shared};
 use crate::store::Document;
 
@@ -63,6 +63,22 @@ pub struct ChangedPolicy {
     content: Option<String>,
     is_default: Option<bool>,
     rules: Option<Rules>,
+}
+
+/// Lists what applies to evidence of each type for which a tenant has no default policy.
+pub async fn built_in(caller: Caller) -> Result<Json<Value>, Problem> {
+    caller.must_be(&[Role::Auditor])?;
+    let policies = AttesterType::ALL.map(|kind| {
+        json!({
+            "id": BUILT_IN,
+            "name": BUILT_IN,
+            "attester_type": [kind],
+            "content": STANDARD.encode(appraise::built_in(kind)),
+            "is_default": true,
+            "version": 0,
+        })
+    });
+    Ok(Json(json!({ "policies": policies })))
 }
 
 /// Adds a policy.
@@ -194,6 +210,8 @@ impl Collected for Policy {
             "id": document.id,
             "name": document.name,
             "attester_type": document.body.attester_type,
+            "is_default": document.body.is_default,
+            "version": document.version,
             "update_time": document.body.update_time,
         })
     }

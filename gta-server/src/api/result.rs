@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use verifier::tpm::AttestationKey;
 
 use crate::appraise::{Applied, Judged, TokenFormat};
-use crate::health::Reason;
+use crate::health::{Finding, Reason};
 use crate::json::with;
 use crate::model::AttesterType;
 use crate::nonce::NonceType;
@@ -56,16 +56,22 @@ impl Outcome {
             let found = self.judged.document.pointer(&format!("/evidence/logs/0/reason/{member}"));
             found.and_then(Value::as_str).map(str::to_owned)
         };
+        let unmatched = || policies.iter().filter(|policy| !policy.matched);
         let (code, detail) = match (&self.judged.refused, text("code"), text("detail")) {
             (Some(refusal), ..) => (refusal.code.as_str().to_owned(), refusal.detail.clone()),
             (None, Some(code), Some(detail)) => (code, detail),
             _ => {
-                let unmatched = policies.iter().filter(|policy| !policy.matched);
-                let ids: Vec<&str> = unmatched.map(|policy| policy.id.as_str()).collect();
+                let ids: Vec<&str> = unmatched().map(|policy| policy.id.as_str()).collect();
                 ("policy_unmatched".to_owned(), format!("not accepted by the policies {}", ids.join(", ")))
             }
         };
-        Some(Reason { attester_type: Some(self.kind), code, detail })
+        let subjects = self.judged.subjects.iter().cloned().map(Finding::Evidence);
+        let policies = unmatched().map(|policy| Finding::Policy {
+            id: policy.id.clone(),
+            version: policy.version,
+            lines: policy.stopped_at.clone(),
+        });
+        Some(Reason::new(Some(self.kind), &code, &detail, subjects.chain(policies)))
     }
 }
 

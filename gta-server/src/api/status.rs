@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 
-use super::collection::{asked, bounded, page_size};
+use super::collection::{Ids, asked, bounded, contains, page_size};
 use super::name;
 use crate::auth::Caller;
 use crate::health::{EvidenceHealth, Health, NodeHealth};
@@ -27,6 +27,8 @@ pub struct Query {
     ids: Option<String>,
     /// How they are.
     status: Option<Health>,
+    /// What is in their names.
+    search: Option<String>,
     /// Most that are wanted.
     limit: Option<usize>,
     /// The name of the last one on the page before.
@@ -42,7 +44,7 @@ pub async fn list(
     caller.must_be(&[Role::Auditor, Role::RelyingParty])?;
     let query = asked(query)?;
     let limit = page_size(query.limit)?;
-    let ids: Option<Vec<&str>> = query.ids.as_deref().map(|ids| ids.split(',').collect());
+    let ids = query.ids.as_deref().map(Ids::new);
     let after = query.cursor.as_deref().unwrap_or_default();
     let states = service.store.states::<NodeHealth>(&caller.tenant).await?;
     let mut counts: BTreeMap<Health, usize> = BTreeMap::new();
@@ -52,7 +54,8 @@ pub async fn list(
     let mut wanted = states.iter().filter(|(id, stored)| {
         id.as_str() > after
             && query.status.is_none_or(|status| status == stored.state.status())
-            && ids.as_ref().is_none_or(|ids| ids.contains(&id.as_str()))
+            && query.search.as_ref().is_none_or(|text| contains(id, text))
+            && ids.as_ref().is_none_or(|ids| ids.has(id))
     });
     let page: Vec<&(String, _)> = wanted.by_ref().take(limit).collect();
     let nodes: Vec<Value> = page.iter().map(|(id, stored)| shown(id, &stored.state)).collect();

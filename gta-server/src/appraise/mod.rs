@@ -7,9 +7,11 @@ pub mod tpm;
 pub mod virtcca;
 
 use serde_json::Value;
-use verifier::{Code, Refusal, Step};
+use verifier::{Code, Refusal, Step, Subject};
 
-pub use policies::{Applied, NoVerdict, applicable, evaluate, log_rules, without_requested};
+pub use policies::{
+    Applied, BUILT_IN, NoVerdict, applicable, built_in, evaluate, log_rules, without_requested,
+};
 pub use request::{AttestRequest, EvidenceItem, Measurement, TokenFormat, qualifying_data};
 
 /// Evidence that is authentic, whether or not it is of anything good.
@@ -18,6 +20,8 @@ pub struct Judged {
     pub document: Value,
     /// Why no policy could accept it, if that is so.
     pub refused: Option<Refusal>,
+    /// What is not accepted of it, where that can be pointed at.
+    pub subjects: Vec<Subject>,
     /// What an EAR says of it.
     pub trust: Trust,
 }

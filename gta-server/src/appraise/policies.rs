@@ -11,6 +11,9 @@ use crate::store::Document;
 /// Where a policy puts its result.
 pub const ENTRY_POINT: &str = "data.verification.result";
 
+/// The id of the policies that tenants have without having registered them.
+pub const BUILT_IN: &str = "default";
+
 /// What applies to a type of evidence for which a tenant has no default policy.
 #[must_use]
 pub const fn built_in(kind: AttesterType) -> &'static str {
@@ -24,7 +27,7 @@ pub const fn built_in(kind: AttesterType) -> &'static str {
 /// What one policy said.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// The policy's id; `default` for the built-in one.
+    /// The policy's id; [`BUILT_IN`] for the built-in one.
     pub id: String,
     /// Its version; 0 for the built-in one.
     pub version: i64,
@@ -32,6 +35,8 @@ pub struct Applied {
     pub is_default: bool,
     /// Whether it accepts the evidence.
     pub matched: bool,
+    /// The lines at which it stopped, if it does not.
+    pub stopped_at: Vec<u32>,
     /// What else it said.
     pub custom: Option<Value>,
 }
@@ -106,7 +111,7 @@ pub fn evaluate(
     let input = Input::from(document);
     let mut applied = Vec::new();
     if is_built_in(applicable) {
-        applied.push(run(cache, ("default", 0), true, built_in(kind), &input)?);
+        applied.push(run(cache, (BUILT_IN, 0), true, built_in(kind), &input)?);
     }
     for policy in applicable {
         let Policy { rego, is_default, .. } = &policy.body;
@@ -132,6 +137,7 @@ fn run(
         .get("policy_matched")
         .and_then(Value::as_bool)
         .ok_or_else(|| failed("its result has no policy_matched that is true or false".to_owned()))?;
+    let stopped_at = if matched { Vec::new() } else { compiled.why_not(input, "policy_matched") };
     let custom = result.get("custom_data").cloned();
-    Ok(Applied { id: id.to_owned(), version, is_default, matched, custom })
+    Ok(Applied { id: id.to_owned(), version, is_default, matched, stopped_at, custom })
 }

@@ -6,6 +6,7 @@ mod watch;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use verifier::Subject;
 
 use crate::model::AttesterType;
 use crate::store::{Kind, Registered};
@@ -52,6 +53,50 @@ pub struct Reason {
     pub code: String,
     /// In words.
     pub detail: String,
+    /// What it points at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+/// Something that a reason points at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Finding {
+    /// A policy that did not accept the evidence.
+    Policy {
+        /// Its id; `default` for the built-in one.
+        id: String,
+        /// Its version then.
+        version: i64,
+        /// The lines at which its rules stopped, from 1, those of `result` first.
+        lines: Vec<u32>,
+    },
+    /// Something in the evidence: a register, an event of the boot, a file.
+    #[serde(untagged)]
+    Evidence(Subject),
+}
+
+impl Reason {
+    /// Longest words, in characters: they are kept with every node and in every event, and a machine can choose them.
+    const MAX_DETAIL: usize = 2048;
+    /// Most findings.
+    const MAX_FINDINGS: usize = 32;
+
+    /// A reason, with as much of its words and findings as is kept.
+    #[must_use]
+    pub fn new(
+        attester_type: Option<AttesterType>,
+        code: &str,
+        detail: &str,
+        findings: impl IntoIterator<Item = Finding>,
+    ) -> Self {
+        Self {
+            attester_type,
+            code: code.to_owned(),
+            detail: detail.chars().take(Self::MAX_DETAIL).collect(),
+            findings: findings.into_iter().take(Self::MAX_FINDINGS).collect(),
+        }
+    }
 }
 
 /// What a node has reported: by type of evidence what came of it.

@@ -82,14 +82,11 @@ impl NodeHealth {
             }
             let (late, announced) = (now.saturating_sub(known.reported_at), known.report_interval);
             known.status = Health::Missed;
-            known.reason = Some(Reason {
-                attester_type: Some(kind),
-                code: "report_missed".to_owned(),
-                detail: format!(
-                    "the last report came {late} s ago, and the next was announced for {} s after it",
-                    announced.unwrap_or_default()
-                ),
-            });
+            let detail = format!(
+                "the last report came {late} s ago, and the next was announced for {} s after it",
+                announced.unwrap_or_default()
+            );
+            known.reason = Some(Reason::new(Some(kind), "report_missed", &detail, []));
         }
         overdue.unchanged_since(Some(self))
     }
@@ -194,11 +191,7 @@ mod tests {
 
     fn report(evidences: &[(AttesterType, Health)], report_interval: Option<u32>) -> Report {
         let verdict = |&(kind, status): &(AttesterType, Health)| {
-            let reason = (status != Health::Passed).then(|| Reason {
-                attester_type: Some(kind),
-                code: status.name().to_owned(),
-                detail: String::new(),
-            });
+            let reason = (status != Health::Passed).then(|| Reason::new(Some(kind), status.name(), "", []));
             (kind, Verdict { status, reason })
         };
         Report { evidences: evidences.iter().map(verdict).collect(), report_interval }

@@ -6,6 +6,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use evidence::bank::Bank;
+use evidence::tcg::EventType;
 use gta_server::model::Role;
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,89 @@ async fn a_policy_that_does_not_match_is_the_reason() {
     let now = status(&world, "node-1").await;
     assert_eq!((&now["status"], &now["reason"]["code"]), (&json!("failed"), &json!("policy_unmatched")));
     assert!(now["reason"]["detail"].as_str().unwrap().contains("default"), "{now}");
+}
+
+#[tokio::test]
+async fn a_reason_points_at_the_files_and_the_line_of_the_policy() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let mut machine = world.machine("node-1").await;
+    machine.measure("/evil", &[9; 32]);
+    machine.measure("/a", &[1; 32]);
+    machine.measure("/worse", &[8; 32]);
+    report(&world, &machine, None).await;
+    let now = status(&world, "node-1").await;
+    let file = |entry: u64, path: &str, digest: &str| json!({ "kind": "file", "entry": entry, "path": path, "digest": format!("sha256:{}", digest.repeat(32)) });
+    let policy = json!({ "kind": "policy", "id": "default", "version": 0, "lines": [11] });
+    assert_eq!(
+        now["reason"]["findings"],
+        json!([file(1, "/evil", "09"), file(3, "/worse", "08"), policy]),
+        "{now}"
+    );
+    // The line is one of the text that is shown.
+    let shown = world.admin.get(&world.instance, "/policy/built_in").await.ok();
+    let built_in = &shown["policies"][1];
+    assert_eq!((&built_in["id"], &built_in["attester_type"]), (&json!("default"), &json!(["tpm_ima"])));
+    let text = String::from_utf8(STANDARD.decode(built_in["content"].as_str().unwrap()).unwrap()).unwrap();
+    assert_eq!(text.lines().nth(10).unwrap().trim(), "log.ref_value_match_status == \"matched\"");
+    // The event has what was found then.
+    let events = world.admin.get(&world.instance, "/event").await.ok();
+    assert_eq!(events["events"][0]["reason"], now["reason"]);
+}
+
+#[tokio::test]
+async fn a_reason_points_at_the_registers_that_a_log_does_not_lead_to() {
+    let world = World::new().await;
+    let mut machine = world.machine("node-1").await;
+    let quoted = machine.tpm.register(4).to_string();
+    machine.boot.measure(4, EventType::IPL, b"another loader", &b"another loader"[..]);
+    let measurement = machine.good(&world, "tpm_boot").await;
+    world.attest(measurement).await.ok();
+    let now = status(&world, "node-1").await;
+    assert_eq!((&now["status"], &now["reason"]["code"]), (&json!("failed"), &json!("log_mismatch")));
+    let finding = &now["reason"]["findings"][0];
+    assert_eq!((&finding["kind"], &finding["index"]), (&json!("pcr"), &json!(4)));
+    assert_eq!(finding["found"], quoted);
+    assert_eq!(finding["expected"].as_str().unwrap().len(), Bank::Sha256.len() * 2);
+    assert_ne!(finding["expected"], finding["found"]);
+}
+
+/// A machine chooses what is in its log, and a state is read with every list.
+#[tokio::test]
+async fn a_reason_is_no_longer_than_what_is_kept() {
+    let world = World::new().await;
+    knows(&world, "/a").await;
+    let mut machine = world.machine("node-1").await;
+    for number in 0..40 {
+        machine.measure(&format!("/{number}/{}<script>", "\u{202e}".repeat(1300)), &[9; 32]);
+    }
+    report(&world, &machine, None).await;
+    let reason = status(&world, "node-1").await["reason"].clone();
+    assert_eq!(reason["detail"].as_str().unwrap().chars().count(), 2048);
+    let findings = reason["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 17, "{findings:?}");
+    assert!(findings[..16].iter().all(|file| file["path"].as_str().unwrap().chars().count() == 513));
+}
+
+#[tokio::test]
+async fn nodes_are_found_by_what_is_in_their_names() {
+    let world = World::new().await;
+    for name in ["Web-1", "web-2", "db-1", "db-1,web-2"] {
+        report(&world, &world.machine(name).await, None).await;
+    }
+    let names = async |path: &str| -> Vec<String> {
+        let answer = world.admin.get(&world.instance, path).await.ok();
+        let nodes = answer["nodes"].as_array().unwrap().iter();
+        nodes.map(|node| node["node_id"].as_str().unwrap().to_owned()).collect()
+    };
+    for path in ["/status", "/node"] {
+        assert_eq!(names(&format!("{path}?search=WEB")).await, ["Web-1", "db-1,web-2", "web-2"]);
+        assert_eq!(names(&format!("{path}?search=web&limit=1&cursor=Web-1")).await, ["db-1,web-2"]);
+        assert!(names(&format!("{path}?search=nothing")).await.is_empty());
+        // A name that has a comma is found by the whole of it.
+        assert_eq!(names(&format!("{path}?ids=db-1,web-2")).await, ["db-1", "db-1,web-2", "web-2"]);
+    }
+    assert_eq!(names("/status?search=web&status=passed").await, Vec::<String>::new());
 }
 
 #[tokio::test]

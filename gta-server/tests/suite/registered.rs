@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{IsCa, PKCS_ECDSA_P384_SHA384, date_time_ymd};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 use verifier::testing::Authority;
 
 use crate::support::{Signer, World};
@@ -149,6 +150,37 @@ async fn certificates_are_of_the_kind_that_they_are_registered_as() {
 }
 
 /// W19.
+#[tokio::test]
+async fn certificates_and_revocation_lists_are_described() {
+    let world = World::new().await;
+    let sub = world.maker.sub(Authority::ca_params("Sub", 0), &PKCS_ECDSA_P384_SHA384);
+    let bundle = [world.maker.pem(), sub.pem()].concat();
+    let certificate = json!({ "name": "bundle", "type": ["tpm_boot"], "content": bundle });
+    let id = world.admin.post(&world.instance, "/cert", &certificate).await.ok()["cert"]["cert_id"].clone();
+    let path = format!("/cert?ids={}", id.as_str().unwrap());
+    let shown = world.admin.get(&world.instance, &path).await.ok();
+    let described = shown["certs"][0]["certificates"].as_array().unwrap();
+    assert_eq!(described.len(), 2);
+    let (root, sub) = (&described[0], &described[1]);
+    assert!(root["subject"].as_str().unwrap().contains("CN=Maker"), "{root}");
+    assert!(sub["subject"].as_str().unwrap().contains("CN=Sub"), "{sub}");
+    assert_eq!((&root["issuer"], &sub["issuer"]), (&root["subject"], &root["subject"]));
+    assert!(root["not_before"].as_i64().unwrap() < root["not_after"].as_i64().unwrap());
+    let der = der(&world.maker.pem());
+    assert_eq!(root["fingerprint"], hex::encode(sha2::Sha256::digest(der)));
+    let list = json!({ "name": "crl", "type": ["crl"], "crl_content": world.maker.revocation_list(&[7, 8], 2025..2059) });
+    world.admin.post(&world.instance, "/cert", &list).await.ok();
+    let shown = world.admin.get(&world.instance, "/cert?cert_type=crl").await.ok();
+    let described = &shown["crls"][0]["revocation_lists"][0];
+    assert_eq!((&described["issuer"], &described["revoked"]), (&root["subject"], &json!(2)));
+    assert!(described["this_update"].as_i64().unwrap() < described["next_update"].as_i64().unwrap());
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    let text: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    STANDARD.decode(text).unwrap()
+}
+
 #[tokio::test]
 async fn revocation_lists_are_signed_by_an_authority_of_the_tenant() {
     let world = World::new().await;

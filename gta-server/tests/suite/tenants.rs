@@ -63,6 +63,8 @@ async fn roles_may_do_what_is_theirs() {
             (Method::GET, "/cert", can(&[Role::Auditor])),
             (Method::GET, "/ref_value", can(&[Role::Auditor])),
             (Method::GET, "/node", can(&[Role::Auditor])),
+            (Method::GET, "/policy/built_in", can(&[Role::Auditor])),
+            (Method::GET, "/whoami", true),
         ] {
             let body = match path {
                 "/challenge" => json!({ "attester_type": ["tpm_boot"] }),
@@ -88,6 +90,16 @@ async fn roles_may_do_what_is_theirs() {
         }
         let answer = client.post(&world.instance, "/token/verify", &empty).await;
         assert_eq!(answer.problem(), (422, "body_invalid"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_told_what_it_is() {
+    let world = World::new().await;
+    for (client, role) in [(&world.admin, "admin"), (&world.agent, "agent")] {
+        let answer = client.get(&world.instance, "/whoami").await.ok();
+        let actor = format!("key:{}", &client.key[..8]);
+        assert_eq!(answer, json!({ "User-Id": TENANT, "role": role, "actor": actor }));
     }
 }
 

@@ -257,7 +257,10 @@ impl World {
     }
 
     pub async fn on(database: Database, settings: Settings) -> Self {
-        let home = Home::new(database);
+        Self::of(Home::new(database), settings).await
+    }
+
+    pub async fn of(home: Home, settings: Settings) -> Self {
         let instance = home.open(settings).await;
         let client = |tenant: &str, key: String| Client { tenant: tenant.to_owned(), key };
         let admin = client(TENANT, instance.service.add_tenant(TENANT, "test").await.unwrap());

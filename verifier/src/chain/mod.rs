@@ -9,6 +9,7 @@
 mod bundle;
 mod cache;
 mod certificate;
+mod describe;
 mod error;
 mod path;
 mod pins;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use bundle::{Authority, BundleError, TrustBundle};
 pub use certificate::{DeviceKey, MAX_CERTIFICATES, Signer};
+pub use describe::{Description, RevocationDescription, describe, describe_revocation_lists};
 pub use error::ChainError;
 pub use path::{Device, Purpose};
 pub use pins::{Fingerprint, FingerprintError};

@@ -137,7 +137,7 @@ async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement
 }
 
 fn reason(attester_type: Option<AttesterType>, problem: &Problem) -> Reason {
-    Reason { attester_type, code: problem.code.to_owned(), detail: problem.detail.clone() }
+    Reason::new(attester_type, problem.code, &problem.detail, [])
 }
 
 /// What is answered, and how the node stands.

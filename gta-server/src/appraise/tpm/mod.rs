@@ -70,7 +70,7 @@ pub fn appraise(
     // After a reset Linux measures into a new register, and its list begins anew.
     let ima = known.filter(|_| progress != Some(Progress::Reset)).and_then(TpmState::ima);
     let trust = Trust { hardware: None, executables: Trust::NONE };
-    let judged = Judged { document: Value::Null, refused: None, trust };
+    let judged = Judged { document: Value::Null, refused: None, subjects: Vec::new(), trust };
     let mut appraised = Appraised { judged, clock: quote.clock, ima };
     let log = match &parts.log {
         None => document::absent(kind),
@@ -98,10 +98,11 @@ fn boot(log: &[u8], quote: &Quote, expected: &Expected<'_>, judged: &mut Judged)
         Err(refusal) => return untrue("TcgEventLog", refusal, judged),
     };
     let status = known_boot(&events, expected);
-    judged.trust.executables = match status {
-        Status::Unmatched(_) => Trust::BAD,
-        Status::Matched(_) | Status::Ignore => Trust::BOOTED,
-    };
+    judged.trust.executables = Trust::BOOTED;
+    if let Status::Unmatched(refusal) = &status {
+        judged.trust.executables = Trust::BAD;
+        judged.subjects.clone_from(&refusal.subjects);
+    }
     document::boot(&events, quote.pcrs.bank(), &status)
 }
 
@@ -129,6 +130,7 @@ fn known_boot(events: &BootEvents<'_>, expected: &Expected<'_>) -> Status<(Strin
 fn untrue(log_type: &str, refusal: Refusal, judged: &mut Judged) -> Value {
     let log = document::failed(log_type, &refusal);
     judged.trust.executables = Trust::BAD;
+    judged.subjects.clone_from(&refusal.subjects);
     judged.refused = Some(refusal);
     log
 }
@@ -150,9 +152,10 @@ fn files(part: ImaPart<'_>, quote: &Quote, expected: &Expected<'_>, appraised: &
         Status::Matched(_) => Trust::RUNNING,
         Status::Unmatched(_) => Trust::BAD,
     };
-    // What was not accepted is to be sent again: otherwise an unknown file would be forgotten with the next part.
-    if !matches!(status, Status::Unmatched(_)) {
-        appraised.ima = Some(proof.state);
+    match &status {
+        // What was not accepted is to be sent again: otherwise an unknown file would be forgotten with the next part.
+        Status::Unmatched(refusal) => appraised.judged.subjects.clone_from(&refusal.subjects),
+        Status::Matched(_) | Status::Ignore => appraised.ima = Some(proof.state),
     }
     document::ima(&proof, linked, &status)
 }

@@ -349,6 +349,14 @@ impl Store {
     }
 }
 
+/// What a statement says if the id or name that it would write is another's.
+fn taken(error: sqlx::Error, kind: &'static str) -> StoreError {
+    match &error {
+        sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Exists(kind),
+        _ => StoreError::from(error),
+    }
+}
+
 /// What is being changed. Dropped without [`Change::commit`], nothing was changed.
 pub struct Change {
     pub(super) tx: Tx,
@@ -382,17 +390,14 @@ impl Change {
             .tx
             .execute(INSERT, params![kind, tenant, id, name, row.version, &row.body, &row.key_id, &row.tag])
             .await;
-        inserted.map_err(|error| match &error {
-            sqlx::Error::Database(database) if database.is_unique_violation() => StoreError::Exists(kind),
-            _ => StoreError::from(error),
-        })?;
+        inserted.map_err(|error| taken(error, kind))?;
         self.note(kind, &row, false).await
     }
 
     /// Replaces a document that was read as `before`; gives the new version.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if it has been changed since.
+    /// [`StoreError::Conflict`] if it has been changed since, [`StoreError::Exists`] if its new name is taken.
     pub async fn replace<T: Registered>(
         &mut self,
         tenant: &str,
@@ -420,7 +425,8 @@ impl Change {
                     before.version
                 ],
             )
-            .await?;
+            .await
+            .map_err(|error| taken(error, kind))?;
         if changed == 0 {
             return Err(StoreError::Conflict(kind));
         }

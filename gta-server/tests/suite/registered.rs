@@ -105,6 +105,21 @@ async fn pages_have_as_many_as_are_wanted_and_say_where_the_next_begins() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_taken_can_be_had_by_neither_adding_nor_changing() {
+    let world = World::new().await;
+    world.admin.post(&world.instance, "/policy", &policy("a")).await.ok();
+    let id = world.admin.post(&world.instance, "/policy", &policy("b")).await.ok()["policy"]["id"].clone();
+    let again = world.admin.post(&world.instance, "/policy", &policy("a")).await;
+    assert_eq!(again.problem(), (409, "exists"));
+    let put = async |name: &str| {
+        let change = json!({ "id": id, "name": name });
+        world.admin.send(&world.instance, Method::PUT, "/policy", &change).await
+    };
+    assert_eq!(put("a").await.problem(), (409, "exists"));
+    put("c").await.ok();
+}
+
+#[tokio::test]
 async fn deletions_are_all_or_nothing() {
     let world = World::new().await;
     let id = world.admin.post(&world.instance, "/policy", &policy("a")).await.ok()["policy"]["id"].clone();
@@ -118,10 +133,10 @@ async fn deletions_are_all_or_nothing() {
     }
     let by_type = json!({ "delete_type": "attester_type", "attester_type": "tpm_ima" });
     world.admin.delete(&world.instance, "/policy", &by_type).await.ok();
-    assert_eq!(
-        world.admin.get(&world.instance, "/policy").await.ok()["policies"].as_array().unwrap().len(),
-        1
-    );
+    let left = async || world.admin.get(&world.instance, "/policy").await.ok()["policies"].clone();
+    assert_eq!(left().await.as_array().unwrap().len(), 1);
+    world.admin.delete(&world.instance, "/policy", &json!({ "delete_type": "id", "ids": [id] })).await.ok();
+    assert_eq!(left().await, json!([]));
 }
 
 #[tokio::test]

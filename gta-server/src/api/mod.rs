@@ -19,7 +19,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -45,34 +45,55 @@ const MAX_DESCRIPTION: usize = 512;
 /// Longest problem document.
 const MAX_PROBLEM: usize = 64 * 1024;
 
+/// Makes the routes and their list of one table, so that no test passes one over.
+macro_rules! routes {
+    ($($method:ident $path:literal => $handler:path,)*) => {
+        /// Every route under [`BASE`]: the method in small letters, and the path.
+        pub const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),*];
+
+        fn table() -> Router<Shared> {
+            Router::new()$(.route($path, $method($handler)))*
+        }
+    };
+}
+
+routes! {
+    post "/challenge" => challenge,
+    post "/enroll" => enrol::begin,
+    post "/enroll/activate" => enrol::activate,
+    post "/enroll/certified" => certify::enrol,
+    post "/attest" => attest::attest,
+    post "/token/verify" => verify,
+    get "/jwks" => key_set,
+    get "/whoami" => who,
+    post "/register" => register,
+    get "/register" => register,
+    get "/node" => nodes::list,
+    post "/node" => nodes::pin,
+    delete "/node" => nodes::remove,
+    get "/audit" => audit::list,
+    get "/status" => status::list,
+    delete "/status" => status::forget,
+    get "/event" => events::list,
+    get "/event/stream" => events::stream,
+    get "/policy" => policies::list,
+    post "/policy" => policies::add,
+    put "/policy" => policies::replace,
+    delete "/policy" => policies::remove,
+    get "/policy/built_in" => policies::built_in,
+    get "/cert" => certs::list,
+    post "/cert" => certs::add,
+    put "/cert" => certs::replace,
+    delete "/cert" => certs::remove,
+    get "/ref_value" => ref_values::list,
+    post "/ref_value" => ref_values::add,
+    put "/ref_value" => ref_values::replace,
+    delete "/ref_value" => ref_values::remove,
+}
+
 /// Every route, with bounds for each peer if there are to be any.
 pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: F) -> Router {
-    let routes = Router::new()
-        .route("/challenge", post(challenge))
-        .route("/enroll", post(enrol::begin))
-        .route("/enroll/activate", post(enrol::activate))
-        .route("/enroll/certified", post(certify::enrol))
-        .route("/attest", post(attest::attest))
-        .route("/token/verify", post(verify))
-        .route("/jwks", get(key_set))
-        .route("/whoami", get(who))
-        .route("/register", post(register).get(register))
-        .route("/node", get(nodes::list).post(nodes::pin).delete(nodes::remove))
-        .route("/audit", get(audit::list))
-        .route("/status", get(status::list).delete(status::forget))
-        .route("/event", get(events::list))
-        .route("/event/stream", get(events::stream))
-        .route(
-            "/policy",
-            get(policies::list).post(policies::add).put(policies::replace).delete(policies::remove),
-        )
-        .route("/policy/built_in", get(policies::built_in))
-        .route("/cert", get(certs::list).post(certs::add).put(certs::replace).delete(certs::remove))
-        .route(
-            "/ref_value",
-            get(ref_values::list).post(ref_values::add).put(ref_values::replace).delete(ref_values::remove),
-        );
-    let mut routes = Router::new().nest(BASE, routes).route("/health", get(operator::health));
+    let mut routes = Router::new().nest(BASE, table()).route("/health", get(operator::health));
     if service.settings.console {
         routes = routes.merge(console::router());
     }

@@ -6,6 +6,7 @@ mod boot;
 mod certified;
 mod enrol;
 mod files;
+mod foreign;
 mod health;
 mod integrity;
 mod nonces;

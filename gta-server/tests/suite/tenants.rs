@@ -6,7 +6,7 @@ use gta_server::service::Settings;
 use gta_server::store::Purpose;
 use serde_json::{Value, json};
 
-use crate::support::{Client, OTHER, Signer, TENANT, World, strict};
+use crate::support::{Client, OTHER, TENANT, World, strict};
 
 const POLICY: &str = "package verification\nresult := {\"policy_matched\": true}";
 
@@ -100,62 +100,6 @@ async fn a_key_is_told_what_it_is() {
         let answer = client.get(&world.instance, "/whoami").await.ok();
         let actor = format!("key:{}", &client.key[..8]);
         assert_eq!(answer, json!({ "User-Id": TENANT, "role": role, "actor": actor }));
-    }
-}
-
-/// Every collection, with one document in it.
-async fn fill(world: &World) -> Vec<(&'static str, String)> {
-    let signer = Signer::new();
-    let mut ids = Vec::new();
-    let certificate = json!({ "name": "signer", "type": ["refvalue", "policy"], "content": signer.pem });
-    let answer = world.admin.post(&world.instance, "/cert", &certificate).await.ok();
-    ids.push(("/cert", answer["cert"]["cert_id"].as_str().unwrap().to_owned()));
-    let rego = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, POLICY);
-    let policy = json!({ "name": "mine", "attester_type": ["tpm_boot"], "content_type": "jwt",
-        "content": signer.sign(&json!({ "policy": rego })) });
-    let answer = world.admin.post(&world.instance, "/policy", &policy).await.ok();
-    ids.push(("/policy", answer["policy"]["id"].as_str().unwrap().to_owned()));
-    let files = signer.sign(&json!({ "referenceValues": [{ "fileName": "/a", "sha256": "11".repeat(32) }] }));
-    let values = json!({ "name": "files", "attester_type": "tpm_ima", "content": files });
-    let answer = world.admin.post(&world.instance, "/ref_value", &values).await.ok();
-    ids.push(("/ref_value", answer["ref_value"]["id"].as_str().unwrap().to_owned()));
-    world.machine("node-1").await;
-    ids.push(("/node", "node-1".to_owned()));
-    ids
-}
-
-#[tokio::test]
-async fn what_is_another_tenants_is_as_if_it_were_not_there() {
-    let world = World::new().await;
-    for (path, id) in fill(&world).await {
-        let name =
-            |answer: Value| answer.as_object().unwrap().values().next().unwrap().as_array().unwrap().len();
-        assert_eq!(
-            name(world.admin.get(&world.instance, &format!("{path}?ids={id}")).await.ok()),
-            1,
-            "{path}"
-        );
-        let foreign = world.other.get(&world.instance, &format!("{path}?ids={id}")).await.ok();
-        assert_eq!(name(foreign), 0, "{path}");
-        assert_eq!(name(world.other.get(&world.instance, path).await.ok()), 0, "{path}");
-        let deletion = json!({ "delete_type": "id", "ids": [id] });
-        let theirs = world.other.delete(&world.instance, path, &deletion).await;
-        let nothing = json!({ "delete_type": "id", "ids": ["ffffffffffffffffffffffffffffffff"] });
-        let unknown = world.other.delete(&world.instance, path, &nothing).await;
-        assert_eq!((theirs.status, &theirs.body), (unknown.status, &unknown.body), "{path}");
-        assert_eq!(theirs.problem(), (404, "unknown"));
-        world.other.delete(&world.instance, path, &json!({ "delete_type": "all" })).await.ok();
-        assert_eq!(
-            name(world.admin.get(&world.instance, &format!("{path}?ids={id}")).await.ok()),
-            1,
-            "{path}"
-        );
-        world.admin.delete(&world.instance, path, &deletion).await.ok();
-        assert_eq!(
-            name(world.admin.get(&world.instance, &format!("{path}?ids={id}")).await.ok()),
-            0,
-            "{path}"
-        );
     }
 }
 

@@ -155,6 +155,11 @@ where
     })
 }
 
+/// What the log of the level trace has of each statement: its text and never its parameters.
+fn trace(sql: &str) {
+    tracing::trace!(sql);
+}
+
 /// The database; clones share its connections.
 #[derive(Clone, Debug)]
 pub enum Db {
@@ -185,6 +190,7 @@ impl Db {
     /// # Errors
     /// What the database says.
     pub async fn execute(&self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, sqlx::Error> {
+        trace(sql);
         Ok(match self {
             Self::Sqlite { writer, .. } => writer.execute(sql, params).await?,
             Self::Postgres(pool) => bind(sql, params).execute(pool).await?.rows_affected(),
@@ -201,6 +207,7 @@ impl Db {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Option<Row>, sqlx::Error> {
+        trace(sql);
         Ok(match self {
             Self::Sqlite { writer, .. } => writer.execute_returning(sql, params).await?.map(Row::Sqlite),
             Self::Postgres(pool) => bind(sql, params).fetch_optional(pool).await?.map(Row::Postgres),
@@ -217,6 +224,7 @@ impl Db {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Option<Row>, sqlx::Error> {
+        trace(sql);
         Ok(match self {
             Self::Sqlite { readers, .. } => bind(sql, params).fetch_optional(readers).await?.map(Row::Sqlite),
             Self::Postgres(pool) => bind(sql, params).fetch_optional(pool).await?.map(Row::Postgres),
@@ -229,6 +237,7 @@ impl Db {
     /// # Errors
     /// What the database says.
     pub async fn fetch_all(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, sqlx::Error> {
+        trace(sql);
         Ok(match self {
             Self::Sqlite { readers, .. } => {
                 bind(sql, params).fetch_all(readers).await?.into_iter().map(Row::Sqlite).collect()
@@ -247,6 +256,7 @@ impl Db {
     /// # Errors
     /// What the database says.
     pub async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        trace("BEGIN");
         Ok(match self {
             Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin().await?),
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
@@ -280,6 +290,7 @@ pub enum Tx {
 impl Tx {
     /// Runs a statement and says how many rows it changed.
     pub async fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, sqlx::Error> {
+        trace(sql);
         Ok(match self {
             Self::Sqlite(tx) => bind(sql, params).execute(&mut **tx).await?.rows_affected(),
             Self::Postgres(tx) => bind(sql, params).execute(&mut **tx).await?.rows_affected(),
@@ -293,6 +304,7 @@ impl Tx {
         sql: &'static str,
         params: &[Param<'_>],
     ) -> Result<Option<Row>, sqlx::Error> {
+        trace(sql);
         Ok(match self {
             Self::Sqlite(tx) => bind(sql, params).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
             Self::Postgres(tx) => bind(sql, params).fetch_optional(&mut **tx).await?.map(Row::Postgres),
@@ -302,6 +314,7 @@ impl Tx {
 
     /// Makes the change durable.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
+        trace("COMMIT");
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
             Self::Postgres(transaction) => transaction.commit().await,

@@ -130,18 +130,19 @@ impl KeyRing {
         }
     }
 
-    /// The public keys of tokens, as JWKs.
+    /// The public keys of tokens, as JWKs: those of the private keys, as what else the database has is no secret of ours.
     ///
     /// # Errors
-    /// [`StoreError`] if the database cannot be used.
+    /// [`StoreError`] if the database cannot be used, or a key cannot be opened.
     pub async fn public(&self) -> Result<Vec<Value>, StoreError> {
-        const FIND: &str = "SELECT public FROM \"keys\" WHERE purpose = 'token' ORDER BY generation";
-        let rows = self.db.fetch_all(FIND, params![]).await?;
-        let parse = |row: &Row| {
-            let public: String = row.get("public")?;
-            serde_json::from_str(&public).map_err(|_| StoreError::Key)
-        };
-        rows.iter().map(parse).collect()
+        const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM \"keys\"
+            WHERE purpose = 'token' ORDER BY generation, id";
+        let mut keys = Vec::new();
+        for row in self.db.fetch_all(FIND, params![]).await? {
+            let Key::Signing(key) = self.open(&row).await?.1 else { return Err(StoreError::Key) };
+            keys.push(serde_json::to_value(&key.public).map_err(|_| StoreError::Key)?);
+        }
+        Ok(keys)
     }
 
     async fn active(&self, purpose: Purpose) -> Result<(String, Key), StoreError> {

@@ -18,3 +18,4 @@ mod recent;
 pub mod service;
 pub mod store;
 pub mod token;
+pub mod webhooks;

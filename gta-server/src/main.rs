@@ -17,6 +17,7 @@ use gta_server::model::Role;
 use gta_server::service::{Service, Settings};
 use gta_server::store::fsck::Head;
 use gta_server::store::{Purpose, Store};
+use gta_server::webhooks::postman::Postman;
 use serde_json::json;
 use service_kit::environment::Environment;
 use service_kit::serve;
@@ -121,6 +122,9 @@ struct ServeArgs {
     /// Requests at once from one address
     #[arg(long, default_value_t = 400)]
     burst: u32,
+    /// Let webhooks of tenants lead to addresses that are not public: this machine, its networks, link-local addresses
+    #[arg(long)]
+    webhook_allow_private: bool,
 }
 
 /// A request is a thousand small values: the allocators of libc, and musl's most, would be where services spend their time.
@@ -152,6 +156,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             token_lifetime: flags.token_ttl.into(),
             nonce_lifetime: flags.nonce_ttl.into(),
             console: !flags.no_console,
+            webhook_allow_private: flags.webhook_allow_private,
             ..Settings::default()
         },
         _ => Settings::default(),
@@ -238,6 +243,7 @@ async fn serve_until_told(flags: &ServeArgs, service: &Arc<Service>) -> anyhow::
     }
     tasks.spawn(tls.keep_fresh(hangup, stopped.clone()));
     tasks.spawn(sweep(Arc::clone(service), stopped.clone()));
+    tasks.spawn(Postman::new(Arc::clone(service), stopped.clone()).run());
     tasks.spawn(watch_nodes(Arc::clone(service), stopped));
     writeln!(std::io::stdout(), "{ready}").context("cannot tell on standard output that it is ready")?;
     tokio::select! {

@@ -27,6 +27,7 @@ pub struct Metrics {
     requests: Family<Answered, Counter>,
     seconds: Histogram,
     reports: Family<Reported, Counter>,
+    webhooks: Family<Reported, Counter>,
 }
 
 impl Default for Metrics {
@@ -34,6 +35,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("gta");
         let (requests, seconds) = (Family::<Answered, Counter>::default(), seconds());
         let reports = Family::<Reported, Counter>::default();
+        let webhooks = Family::<Reported, Counter>::default();
         registry.register("requests", "Requests answered, by status", requests.clone());
         registry.register_with_unit("request", "Time to answer", Unit::Seconds, seconds.clone());
         registry.register(
@@ -41,7 +43,12 @@ impl Default for Metrics {
             "Reports of nodes, by what came of them; missed ones did not come",
             reports.clone(),
         );
-        Self { registry, requests, seconds, reports }
+        registry.register(
+            "webhooks",
+            "Events sent to webhooks, by whether they were taken",
+            webhooks.clone(),
+        );
+        Self { registry, requests, seconds, reports, webhooks }
     }
 }
 
@@ -55,6 +62,12 @@ impl Metrics {
     /// A node has reported, or missed to.
     pub fn report(&self, result: Health) {
         self.reports.get_or_create(&Reported { result: Word(result.name()) }).inc();
+    }
+
+    /// A webhook was told of an event.
+    pub fn webhook(&self, taken: bool) {
+        let result = Word(if taken { "taken" } else { "failed" });
+        self.webhooks.get_or_create(&Reported { result }).inc();
     }
 
     /// All of it.
@@ -76,12 +89,16 @@ mod tests {
         metrics.report(Health::Passed);
         metrics.report(Health::Missed);
         metrics.report(Health::Missed);
+        metrics.webhook(true);
+        metrics.webhook(false);
         let text = metrics.text();
         for line in [
             r#"gta_requests_total{status="200"} 1"#,
             r#"gta_requests_total{status="429"} 1"#,
             r#"gta_request_seconds_bucket{le="0.005"} 1"#,
             r#"gta_reports_total{result="missed"} 2"#,
+            r#"gta_webhooks_total{result="taken"} 1"#,
+            r#"gta_webhooks_total{result="failed"} 1"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -1,12 +1,15 @@
 //! What tenants and operators register.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
+use service_kit::vault::Sealed;
 use verifier::logs::{BootReferences, ImaReferences, LogReferences};
 use verifier::{HexBytes, Rules};
 
+use crate::health::Health;
 use crate::store::{Kind, Registered};
 
 /// Somebody whose machines are attested, apart from everybody else's.
@@ -227,6 +230,57 @@ pub struct KnownFile {
     pub sha256: String,
 }
 
+/// Where a tenant wants to be told of changes of how its nodes are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Webhook {
+    /// The tenant's words about it.
+    pub description: String,
+    /// Where to.
+    pub url: String,
+    /// Of which changes, by how the node is after it.
+    pub events: BTreeSet<Health>,
+    /// Authorities that certify the receiver, in PEM; absent means those that browsers know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// What the receiver knows messages by.
+    #[serde(with = "sealed")]
+    pub secret: Sealed,
+    /// When it was changed last, milliseconds since the Unix epoch.
+    pub update_time: i64,
+}
+
+impl Webhook {
+    /// What its secret is sealed as.
+    pub(crate) fn context(tenant: &str, id: &str) -> String {
+        format!("gta webhook {tenant}/{id}")
+    }
+}
+
+/// Sealed secrets in documents.
+mod sealed {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+    use service_kit::vault::Sealed;
+    use verifier::HexBytes;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Body {
+        content: HexBytes,
+        wrapped_key: HexBytes,
+        master_key: String,
+    }
+
+    pub fn serialize<S: Serializer>(sealed: &Sealed, serializer: S) -> Result<S::Ok, S::Error> {
+        let Sealed { content, wrapped_key, master_key } = sealed.clone();
+        Body { content: HexBytes(content), wrapped_key: HexBytes(wrapped_key), master_key }
+            .serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sealed, D::Error> {
+        let Body { content, wrapped_key, master_key } = Body::deserialize(deserializer)?;
+        Ok(Sealed { content: content.0, wrapped_key: wrapped_key.0, master_key })
+    }
+}
+
 macro_rules! registered {
     ($($type:ty => $kind:ident),* $(,)?) => {
         $(impl Registered for $type {
@@ -243,4 +297,5 @@ registered! {
     Certificate => Certificate,
     Crl => Crl,
     RefValue => RefValue,
+    Webhook => Webhook,
 }

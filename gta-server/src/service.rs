@@ -39,6 +39,12 @@ pub struct Settings {
     pub max_ref_values: usize,
     /// Whether the web console is served.
     pub console: bool,
+    /// Most webhooks of a tenant.
+    pub max_webhooks: usize,
+    /// How long the receiver of a webhook may take.
+    pub webhook_timeout: Duration,
+    /// Whether webhooks may lead into the server's own network.
+    pub webhook_allow_private: bool,
     /// How long API keys, policies, certificates and reference values that another instance changed may go on being used.
     pub fresh: Duration,
 }
@@ -55,6 +61,9 @@ impl Default for Settings {
             max_certificates: 10,
             max_ref_values: 100,
             console: true,
+            max_webhooks: 10,
+            webhook_timeout: Duration::from_secs(15),
+            webhook_allow_private: false,
             fresh: Duration::from_secs(1),
         }
     }

@@ -18,7 +18,6 @@ use service_kit::problem::Problem;
 use super::collection::{MAX_PAGE, asked, page_size};
 use crate::auth::Caller;
 use crate::health::Event;
-use crate::json::with;
 use crate::model::Role;
 use crate::service::Shared;
 use crate::store::{Direction, Numbered};
@@ -63,11 +62,8 @@ pub async fn list(
     };
     let events =
         service.store.numbered::<Event>(&caller.tenant, seq, direction, &query.prefix(), limit).await?;
-    Ok(Json(json!({ "events": events.iter().map(shown).collect::<Vec<_>>() })))
-}
-
-fn shown(event: &Numbered<Event>) -> Value {
-    with(json!(event.document.body), "seq", event.seq)
+    let shown: Vec<Value> = events.iter().map(|event| event.document.body.shown(event.seq)).collect();
+    Ok(Json(json!({ "events": shown })))
 }
 
 /// Events as they come (server-sent events): those after the header `Last-Event-ID`, after `after`, or from now on.
@@ -106,10 +102,9 @@ impl Subscriber {
         loop {
             if let Some(event) = self.waiting.pop_front() {
                 self.seq = event.seq;
-                let kind = event.document.body.status.name();
-                return Some(
-                    Message::default().id(event.seq.to_string()).event(kind).data(shown(&event).to_string()),
-                );
+                let Event { status, .. } = &event.document.body;
+                let data = event.document.body.shown(event.seq).to_string();
+                return Some(Message::default().id(event.seq.to_string()).event(status.name()).data(data));
             }
             if self.service.is_stopping() || !self.still_allowed().await {
                 return None;

@@ -13,6 +13,7 @@ mod policies;
 mod ref_values;
 mod result;
 mod status;
+mod webhooks;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -85,6 +86,10 @@ routes! {
     post "/cert" => certs::add,
     put "/cert" => certs::replace,
     delete "/cert" => certs::remove,
+    get "/webhook" => webhooks::list,
+    post "/webhook" => webhooks::add,
+    put "/webhook" => webhooks::replace,
+    delete "/webhook" => webhooks::remove,
     get "/ref_value" => ref_values::list,
     post "/ref_value" => ref_values::add,
     put "/ref_value" => ref_values::replace,

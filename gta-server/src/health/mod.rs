@@ -6,8 +6,10 @@ mod watch;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use verifier::Subject;
 
+use crate::json::with;
 use crate::model::AttesterType;
 use crate::store::{Kind, Registered};
 
@@ -31,6 +33,9 @@ pub enum Health {
 }
 
 impl Health {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Passed, Self::Failed, Self::Refused, Self::Missed];
+
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -148,6 +153,13 @@ pub struct Event {
     /// Why it is not accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+}
+
+impl Event {
+    /// As clients see it, with the number by which they name it.
+    pub(crate) fn shown(&self, seq: i64) -> Value {
+        with(json!(self), "seq", seq)
+    }
 }
 
 impl Registered for Event {

@@ -31,11 +31,13 @@ pub enum Kind {
     RefValue,
     /// A change of how a node is.
     Event,
+    /// Where a tenant wants such changes to be told.
+    Webhook,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Tenant,
         Self::ApiKey,
         Self::Node,
@@ -44,6 +46,7 @@ impl Kind {
         Self::Crl,
         Self::RefValue,
         Self::Event,
+        Self::Webhook,
     ];
 
     /// The name, in the database and in messages.
@@ -58,6 +61,7 @@ impl Kind {
             Self::Crl => "crl",
             Self::RefValue => "ref_value",
             Self::Event => "event",
+            Self::Webhook => "webhook",
         }
     }
 }

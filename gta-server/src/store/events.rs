@@ -76,6 +76,20 @@ impl Store {
         Ok(numbered)
     }
 
+    /// Tenants with changes of documents of this kind after `seq`, and the number of the last one of each.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn changed_after<T: Registered>(&self, seq: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        const FIND: &str =
+            "SELECT tenant, MAX(seq) AS last FROM journal WHERE kind = $1 AND seq > $2 GROUP BY tenant";
+        let rows = self.db.fetch_all(FIND, params![T::KIND.name(), seq]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| Ok((row.get("tenant")?, row.get("last")?)))
+            .collect::<Result<_, sqlx::Error>>()?)
+    }
+
     /// The number of the last change of a document of this kind, whosever it is; 0 if there was none.
     ///
     /// # Errors

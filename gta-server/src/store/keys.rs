@@ -95,6 +95,20 @@ impl KeyRing {
         Ok(id)
     }
 
+    /// Seals a secret of a tenant; `context` says what it is.
+    pub(crate) async fn seal_secret(&self, context: &str, secret: &[u8]) -> Result<Sealed, StoreError> {
+        Ok(self.vault.seal(context, secret).await?)
+    }
+
+    /// Opens a secret that was sealed as this.
+    pub(crate) async fn open_secret(
+        &self,
+        context: &str,
+        sealed: &Sealed,
+    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        Ok(self.vault.open(context, sealed).await?)
+    }
+
     /// The key that authenticates what is made now, and its id.
     pub(crate) async fn active_mac(&self, purpose: Purpose) -> Result<(String, Arc<hmac::Key>), StoreError> {
         let (id, key) = self.active(purpose).await?;

@@ -192,6 +192,26 @@ impl Store {
         Ok(states)
     }
 
+    /// States whose time never comes, with tenant and id: those that follow after these, not more than a few hundred.
+    ///
+    /// # Errors
+    /// As [`Self::state`].
+    pub async fn idle_states<T: State>(
+        &self,
+        tenant: &str,
+        id: &str,
+    ) -> Result<Vec<(String, String, Stored<T>)>, StoreError> {
+        const FIND: &str = "SELECT kind, tenant, id, version, due_at, body, key_id, tag FROM states
+            WHERE kind = $1 AND due_at IS NULL AND (tenant > $2 OR (tenant = $2 AND id > $3))
+            ORDER BY tenant, id LIMIT $4";
+        let mut states = Vec::new();
+        for row in self.db.fetch_all(FIND, params![T::KIND, tenant, id, BATCH]).await? {
+            let (row, state) = self.believe_state(RawState::read(&row)?).await?;
+            states.push((row.tenant, row.id, state));
+        }
+        Ok(states)
+    }
+
     /// Replaces the state that was read as `before`.
     ///
     /// # Errors
@@ -206,6 +226,21 @@ impl Store {
         let (key_id, key) = self.keys.active_mac(Purpose::Row).await?;
         let row = RawState::new(tenant, id, before, state, (key_id, &key))?;
         written(self.db.execute(row.statement(), &row.params()).await?)
+    }
+
+    /// Replaces the state that was read as `before`; gives what is there now.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it has been replaced since.
+    pub async fn advance_state<T: State>(
+        &self,
+        tenant: &str,
+        id: &str,
+        before: &Stored<T>,
+        state: T,
+    ) -> Result<Stored<T>, StoreError> {
+        self.set_state(tenant, id, Some(before), &state).await?;
+        Ok(Stored { version: before.version.saturating_add(1), state })
     }
 
     /// Forgets a state.

@@ -13,3 +13,4 @@ mod nonces;
 mod registered;
 mod tenants;
 mod virtcca;
+mod webhooks;

@@ -9,6 +9,8 @@ use verifier::testing::{Authority, NOW};
 use crate::support::{BOOT, Client, Machine, Signer, World, qualifying};
 
 const POLICY: &str = "package verification\nresult := {\"policy_matched\": true}";
+/// Nobody is there, and nobody calls.
+const URL: &str = "https://hooks.example/";
 /// A node of the first tenant.
 pub const NODE: &str = "their-node";
 
@@ -127,6 +129,7 @@ struct Tenant {
     list: String,
     policy: String,
     values: String,
+    webhook: String,
 }
 
 fn text(value: &Value) -> String {
@@ -165,7 +168,9 @@ impl Tenant {
             "name": format!("{whose}-values"), "attester_type": "tpm_ima", "content": signed_values(&signer),
         });
         let values = text(&add("/ref_value", values).await["ref_value"]["id"]);
-        Self { signer, authority, certificate, list, policy, values }
+        let webhook = json!({ "name": format!("{whose}-webhook"), "url": URL });
+        let webhook = text(&add("/webhook", webhook).await["webhook"]["id"]);
+        Self { signer, authority, certificate, list, policy, values, webhook }
     }
 }
 
@@ -234,6 +239,7 @@ pub fn cases(stage: &Stage) -> Vec<Case> {
     cases.extend(policies(stage));
     cases.extend(certificates(stage));
     cases.extend(values(stage));
+    cases.extend(webhooks(stage));
     // What changes something comes after what does not: names that it has taken are the second tenant's, too.
     cases.sort_by_key(|case| {
         ["get", "put", "delete", "post"].iter().position(|method| *method == case.route.0)
@@ -410,5 +416,21 @@ fn values(stage: &Stage) -> Vec<Case> {
             .nothing(elsewhere())
             .refused(400, "signature_invalid"),
         Case::deletion("/ref_value", id, json!({ "delete_type": "id" })).refused(404, "unknown"),
+    ]
+}
+
+fn webhooks(stage: &Stage) -> Vec<Case> {
+    let id = &stage.theirs.webhook;
+    vec![
+        Case::query("/webhook", "ids", id, "?ids="),
+        Case::query("/webhook", "cursor", "their-webhook", "?cursor="),
+        Case::body(("post", "/webhook"), "name", "their-webhook", json!({ "url": URL }))
+            .nothing(untaken("their-webhook"))
+            .random(&["/webhook/id", "/webhook/secret"]),
+        Case::body(("put", "/webhook"), "id", id, json!({ "description": "ours" })).refused(404, "unknown"),
+        Case::body(("put", "/webhook"), "id", id, json!({ "new_secret": true })).refused(404, "unknown"),
+        Case::body(("put", "/webhook"), "name", "their-webhook", json!({ "id": stage.ours.webhook }))
+            .random(&["/webhook/version"]),
+        Case::deletion("/webhook", id, json!({ "delete_type": "id" })).refused(404, "unknown"),
     ]
 }

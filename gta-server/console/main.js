@@ -95,7 +95,7 @@ function render(title, content, held) {
   put(main, heading, said && el('p', { class: 'done' }, said), content);
   main.removeAttribute('aria-busy');
   const same = held && document.getElementById(held);
-  (same || main.querySelector('[autofocus]') || heading).focus();
+  (same || main.querySelector('[data-first]') || heading).focus();
   if (said) {
     announce(said);
   }

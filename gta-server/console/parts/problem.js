@@ -15,7 +15,8 @@ export function problemBox(problem) {
   return el(
     'div',
     { class: 'problem', role: 'alert' },
-    el('p', {}, el('strong', {}, problem.message), advice && ` ${advice}`),
+    el('p', {}, el('strong', {}, problem.message)),
+    advice && el('p', {}, advice),
     el('p', { class: 'quiet' }, 'Code ', el('code', {}, problem.code), problem.status > 0 && `, status ${problem.status}`),
   );
 }

@@ -13,7 +13,7 @@ export function brief(reason) {
   return el('span', { class: 'brief' }, el('code', {}, reason.code), ' ', reason.detail);
 }
 
-/** All of it. `policies` says what is known of a policy's id: `{name, version, text}`. */
+/** All of it. `policies` says what is known of a policy's id: `{version, text}`. */
 export function explained(reason, policies) {
   const findings = reason.findings ?? [];
   const of = (kind) => findings.filter((finding) => finding.kind === kind);
@@ -47,7 +47,8 @@ function digest(text) {
 }
 
 function stopped(finding, type, policies) {
-  const { name, version, text } = policies(finding.id, type) ?? {};
+  const { version, text } = policies(finding.id, type) ?? {};
+  const name = finding.id === 'default' ? `built in for ${type}` : finding.name;
   const address = link(['policy', finding.id], { type: finding.id === 'default' ? type : '', lines: finding.lines.join(','), version: finding.version });
   const lines = text?.split('\n') ?? [];
   const same = version === finding.version;
@@ -58,7 +59,7 @@ function stopped(finding, type, policies) {
       'p',
       {},
       'Policy ',
-      el('a', { href: address }, name ?? finding.id),
+      el('a', { href: address }, name),
       finding.lines.length === 0 && ' did not accept it.',
       finding.lines.length > 0 && ` stopped at line ${finding.lines.join(', ')}`,
       text !== undefined && !same && ` of its version ${finding.version}; now it has version ${version}.`,

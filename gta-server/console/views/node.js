@@ -74,7 +74,7 @@ async function knownPolicies(reason, signal) {
   ]);
   const known = (list, fits) => {
     const policy = list.value?.policies.find(fits);
-    return policy && { name: policy.name, version: policy.version, text: decodeText(policy.content) };
+    return policy && { version: policy.version, text: decodeText(policy.content) };
   };
   return (id, type) => {
     const fits = (policy) => policy.id === id && (id !== 'default' || policy.attester_type.includes(type));

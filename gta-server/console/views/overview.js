@@ -6,7 +6,6 @@ import { el, put } from '../lib/dom.js';
 import { count, time } from '../lib/format.js';
 import { link } from '../lib/router.js';
 import { follow } from '../lib/stream.js';
-import { section } from '../parts/facts.js';
 import { problemBox } from '../parts/problem.js';
 import { brief } from '../parts/reason.js';
 import { STATUSES, badge } from '../parts/status.js';
@@ -31,7 +30,7 @@ export const overview = {
     });
     const state = el('p', { class: 'stream' }, 'Connecting');
     listen({ signal, tiles, events, state, seen: page.events });
-    return [tiles, section('Latest changes', state, events)];
+    return [tiles, el('section', {}, el('div', { class: 'head' }, el('h2', {}, 'Latest changes'), state), events)];
   },
 };
 

@@ -11,7 +11,7 @@ export const signIn = {
     'Sign in',
     [
       el('p', {}, 'Sign in with a tenant and one of its API keys. The key stays in this page: it is gone when you leave it, or load it again.'),
-      field('Tenant', { id: 'tenant', required: true, maxlength: 36, autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', autofocus: true }),
+      field('Tenant', { id: 'tenant', required: true, maxlength: 36, autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', 'data-first': true }),
       field('API key', { id: 'key', type: 'password', required: true, maxlength: 32, autocomplete: 'current-password' }),
     ],
     async (sent) => {

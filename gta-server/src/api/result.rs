@@ -61,13 +61,14 @@ impl Outcome {
             (Some(refusal), ..) => (refusal.code.as_str().to_owned(), refusal.detail.clone()),
             (None, Some(code), Some(detail)) => (code, detail),
             _ => {
-                let ids: Vec<&str> = unmatched().map(|policy| policy.id.as_str()).collect();
-                ("policy_unmatched".to_owned(), format!("not accepted by the policies {}", ids.join(", ")))
+                let names: Vec<&str> = unmatched().map(|policy| policy.name.as_str()).collect();
+                ("policy_unmatched".to_owned(), format!("not accepted by the policies {}", names.join(", ")))
             }
         };
         let subjects = self.judged.subjects.iter().cloned().map(Finding::Evidence);
         let policies = unmatched().map(|policy| Finding::Policy {
             id: policy.id.clone(),
+            name: policy.name.clone(),
             version: policy.version,
             lines: policy.stopped_at.clone(),
         });

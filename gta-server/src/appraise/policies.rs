@@ -29,6 +29,8 @@ pub const fn built_in(kind: AttesterType) -> &'static str {
 pub struct Applied {
     /// The policy's id; [`BUILT_IN`] for the built-in one.
     pub id: String,
+    /// Its name.
+    pub name: String,
     /// Its version; 0 for the built-in one.
     pub version: i64,
     /// Whether it applies to all evidence of its type, and not only because the client named it.
@@ -111,22 +113,27 @@ pub fn evaluate(
     let input = Input::from(document);
     let mut applied = Vec::new();
     if is_built_in(applicable) {
-        applied.push(run(cache, (BUILT_IN, 0), true, built_in(kind), &input)?);
+        let text = Text { id: BUILT_IN, name: BUILT_IN, version: 0, is_default: true, rego: built_in(kind) };
+        applied.push(run(cache, &text, &input)?);
     }
-    for policy in applicable {
-        let Policy { rego, is_default, .. } = &policy.body;
-        applied.push(run(cache, (&policy.id, policy.version), *is_default, rego, &input)?);
+    for Document { id, name, version, body, .. } in applicable {
+        let text = Text { id, name, version: *version, is_default: body.is_default, rego: &body.rego };
+        applied.push(run(cache, &text, &input)?);
     }
     Ok(applied)
 }
 
-fn run(
-    cache: &RegoCache,
-    (id, version): (&str, i64),
+/// A policy that is asked, and what is told of it.
+struct Text<'a> {
+    id: &'a str,
+    name: &'a str,
+    version: i64,
     is_default: bool,
-    rego: &str,
-    input: &Input,
-) -> Result<Applied, NoVerdict> {
+    rego: &'a str,
+}
+
+fn run(cache: &RegoCache, text: &Text<'_>, input: &Input) -> Result<Applied, NoVerdict> {
+    let &Text { id, name, version, is_default, rego } = text;
     let failed = |reason: String| {
         let problem = Problem::bad_request("policy_error", format!("policy {id}: {reason}"));
         NoVerdict { problem, is_default }
@@ -139,5 +146,5 @@ fn run(
         .ok_or_else(|| failed("its result has no policy_matched that is true or false".to_owned()))?;
     let stopped_at = if matched { Vec::new() } else { compiled.why_not(input, "policy_matched") };
     let custom = result.get("custom_data").cloned();
-    Ok(Applied { id: id.to_owned(), version, is_default, matched, stopped_at, custom })
+    Ok(Applied { id: id.to_owned(), name: name.to_owned(), version, is_default, matched, stopped_at, custom })
 }

@@ -71,6 +71,8 @@ pub enum Finding {
     Policy {
         /// Its id; `default` for the built-in one.
         id: String,
+        /// Its name then.
+        name: String,
         /// Its version then.
         version: i64,
         /// The lines at which its rules stopped, from 1, those of `result` first.

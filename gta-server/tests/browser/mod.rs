@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -11,8 +11,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use thirtyfour::error::WebDriverErrorInner;
 use thirtyfour::LoggingPrefsLogLevel;
+use thirtyfour::error::WebDriverErrorInner;
 use thirtyfour::prelude::*;
 use thirtyfour::session::http::{Body, HttpClient};
 
@@ -42,7 +42,11 @@ impl Browser {
         let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| {
             let line = line.unwrap();
-            Some(line.strip_prefix("ChromeDriver was started successfully on port ")?.trim_end_matches('.').to_owned())
+            Some(
+                line.strip_prefix("ChromeDriver was started successfully on port ")?
+                    .trim_end_matches('.')
+                    .to_owned(),
+            )
         });
         let port = port.expect("chromedriver did not say on which port it listens");
         let profile = tempfile::tempdir().unwrap();
@@ -92,17 +96,25 @@ impl Browser {
     /// Waits until the page computes something that is true, and gives it.
     #[track_caller]
     pub fn until(&self, script: &str) -> impl Future<Output = Value> {
+        self.until_with(script, json!([]))
+    }
+
+    #[track_caller]
+    pub fn until_with(&self, script: &str, arguments: Value) -> impl Future<Output = Value> {
         let place = std::panic::Location::caller();
         async move {
-            let begun = std::time::Instant::now();
+            let begun = Instant::now();
             loop {
-                let value = self.run(script).await;
+                let value = self.run_with(script, arguments.clone()).await;
                 if !matches!(value, Value::Null | Value::Bool(false)) {
                     return value;
                 }
                 if begun.elapsed() > PATIENCE {
                     let seen = self.run("return document.body.innerText").await;
-                    panic!("{place}: {script:?} does not come true; the page shows:\n{}", seen.as_str().unwrap());
+                    let seen = seen.as_str().unwrap();
+                    panic!(
+                        "{place}: {script:?} with {arguments} does not come true; the page shows:\n{seen}"
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -141,7 +153,9 @@ struct Loopback;
 impl HttpClient for Loopback {
     async fn send(&self, request: Request<Body<'_>>) -> WebDriverResult<Response<Bytes>> {
         let (mut parts, body) = request.into_parts();
-        let failed = |error: &dyn std::error::Error| WebDriverError::from_inner(WebDriverErrorInner::HttpError(error.to_string()));
+        let failed = |error: &dyn std::error::Error| {
+            WebDriverError::from_inner(WebDriverErrorInner::HttpError(error.to_string()))
+        };
         let body = match body {
             Body::Empty => Bytes::new(),
             Body::Json(json) => json.to_string().into(),
@@ -150,8 +164,9 @@ impl HttpClient for Loopback {
         parts.headers.insert("host", address.parse().unwrap());
         parts.uri = parts.uri.path().parse().unwrap();
         let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(&error))?;
         tokio::spawn(connection);
         let request = Request::from_parts(parts, Full::new(body));
         let response = sender.send_request(request).await.map_err(|error| failed(&error))?;

@@ -135,7 +135,7 @@ async fn registered(world: &World) -> String {
     post("/cert", json!({ "name": "lab", "type": ["tpm_boot"], "content": stranger.pem() })).await;
     let list = stranger.revocation_list(&[7, 8], 2025..2059);
     post("/cert", json!({ "name": "lab-revoked", "type": ["crl"], "crl_content": list })).await;
-    let mut files: Vec<Value> = (0..300)
+    let mut files: Vec<Value> = (1..=300)
         .map(|n| json!({ "fileName": format!("/usr/lib/modules/module-{n:03}.ko"), "sha256": format!("{n:02x}").repeat(32)[..64] }))
         .collect();
     files.push(json!({ "fileName": "/usr/bin/bash", "sha256": "01".repeat(32) }));

@@ -94,7 +94,7 @@ async fn a_reason_points_at_the_files_and_the_line_of_the_policy() {
     report(&world, &machine, None).await;
     let now = status(&world, "node-1").await;
     let file = |entry: u64, path: &str, digest: &str| json!({ "kind": "file", "entry": entry, "path": path, "digest": format!("sha256:{}", digest.repeat(32)) });
-    let policy = json!({ "kind": "policy", "id": "default", "version": 0, "lines": [11] });
+    let policy = json!({ "kind": "policy", "id": "default", "name": "default", "version": 0, "lines": [11] });
     assert_eq!(
         now["reason"]["findings"],
         json!([file(1, "/evil", "09"), file(3, "/worse", "08"), policy]),

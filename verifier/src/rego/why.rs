@@ -91,8 +91,8 @@ impl Search<'_> {
             for body in &rule.bodies {
                 if self.has_given(body, rule.value.as_ref()) {
                     self.value(value, named.is_some(), &mut asked);
-                } else if let Some(stop) = body.iter().rfind(|part| self.is_reached(part)) {
-                    self.add(stop.line);
+                } else if let Some((stop, line)) = body.iter().rev().find_map(|part| self.last_line(part)) {
+                    self.add(line);
                     if !stop.negated {
                         asked.extend(stop.names.iter().cloned());
                     }
@@ -122,8 +122,9 @@ impl Search<'_> {
         lines.any(|line| self.reached.contains(line))
     }
 
-    fn is_reached(&self, part: &Part) -> bool {
-        part.lines.iter().any(|line| self.reached.contains(line))
+    /// A statement with the last line of it that was reached, if it was.
+    fn last_line<'p>(&self, part: &'p Part) -> Option<(&'p Part, u32)> {
+        part.lines.iter().rfind(|line| self.reached.contains(line)).map(|line| (part, *line))
     }
 
     fn gives_nothing(&mut self, name: &str) -> bool {
@@ -316,8 +317,8 @@ result := {\"policy_matched\": true} if {
         file.good
     }
 }";
-        assert_eq!(why(text, json!({ "files": [{ "path": "/b" }, { "path": "/c" }] })), [5, 9]);
-        assert_eq!(why(text, json!({ "files": [{ "path": "/a" }, { "path": "/c" }] })), [6, 9]);
+        assert_eq!(why(text, json!({ "files": [{ "path": "/b" }, { "path": "/c" }] })), [5, 10]);
+        assert_eq!(why(text, json!({ "files": [{ "path": "/a" }, { "path": "/c" }] })), [6, 10]);
     }
 
     #[test]

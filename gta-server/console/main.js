@@ -125,7 +125,11 @@ function furnish(section) {
   }
 }
 
-document.getElementById('sign-out').addEventListener('click', () => end('Signed out. The key is forgotten.'));
+document.getElementById('sign-out').addEventListener('click', () => {
+  // Where somebody was is not for the next one.
+  location.hash = '#/';
+  end('Signed out. The key is forgotten.');
+});
 // The address names pages: the way past the navigation must not change it.
 document.querySelector('.skip').addEventListener('click', (event) => {
   event.preventDefault();

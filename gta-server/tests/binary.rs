@@ -67,6 +67,22 @@ fn serves_over_tls_and_loses_nothing_when_it_is_killed() {
 }
 
 #[test]
+fn the_console_is_served_unless_it_is_not_wanted() {
+    let home = home();
+    let server = Server::start(home.path(), |_| {});
+    assert_eq!(server.status(home.path(), "/"), "307");
+    assert_eq!(server.status(home.path(), "/console/"), "200");
+    drop(server);
+    let server = Server::start(home.path(), |command| {
+        command.arg("--no-console");
+    });
+    for path in ["/", "/console/"] {
+        assert_eq!(server.status(home.path(), path), "404");
+    }
+    assert_eq!(server.status(home.path(), "/health"), "200");
+}
+
+#[test]
 fn a_server_whose_log_nobody_reads_serves_on() {
     let home = home();
     let key = printed(&run(home.path(), &["add-tenant", "acme"]));

@@ -51,7 +51,7 @@ async function certificateOf({ id, signal }) {
       ['Valid from', time(one.not_before)],
       ['Valid until', validity(one.not_after)],
       ['Serial', el('code', { class: 'digest' }, one.serial)],
-      ['Fingerprint', el('code', { class: 'digest' }, one.fingerprint)],
+      ['SHA-256', el('code', { class: 'digest' }, one.fingerprint)],
     ))),
   };
 }

@@ -58,6 +58,25 @@ impl Server {
         Self { process, address, metrics: ready["metrics"].as_str().unwrap().to_owned() }
     }
 
+    /// The status of what is at a path of its own, as curl sees it.
+    pub fn status(&self, directory: &Path, path: &str) -> String {
+        let output = Command::new("curl")
+            .current_dir(directory)
+            .args([
+                "--silent",
+                "--cacert",
+                "cert.pem",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+            ])
+            .arg(format!("https://localhost:{}{path}", self.address.port()))
+            .output()
+            .expect("`cargo xtask test` installs curl");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// curl's answer: the status and the body.
     pub fn post(&self, directory: &Path, key: &Value, path: &str, body: &Value) -> (u16, Value) {
         let header = |name: &str| format!("{name}: {}", key[name].as_str().unwrap());

@@ -88,6 +88,13 @@ const PYJWT: Tool = Tool {
     packages: &["python3-cryptography", "python3-jwt"],
 };
 
+/// Shows the web console of `gta-server` in its tests, without a window.
+const CHROMIUM: Tool = Tool {
+    name: "Chromium",
+    present: || on_path("chromium") && on_path("chromedriver"),
+    packages: &["chromium", "chromium-driver"],
+};
+
 /// Makes the file systems that guests mount.
 const MKE2FS: Tool = Tool { name: "mke2fs", present: || mke2fs().is_some(), packages: &["e2fsprogs"] };
 
@@ -151,7 +158,8 @@ pub fn ensure_build(cache: &Path) -> Result<()> {
 
 /// Makes this machine ready for the tests of services.
 pub fn ensure_services(cache: &Path) -> Result<()> {
-    ensure_tools(&[POSTGRESQL, MARIADB, SOFTHSM, CURL, PYJWT], |packages| install(packages, None, cache))
+    let tools = [POSTGRESQL, MARIADB, SOFTHSM, CURL, PYJWT, CHROMIUM];
+    ensure_tools(&tools, |packages| install(packages, None, cache))
 }
 
 /// Makes this machine ready to build libFuzzer, which is C++.

@@ -6,9 +6,12 @@ mod browser;
 mod fleet;
 mod support;
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use gta_server::health::{Health, NodeHealth};
+use gta_server::health::{EvidenceHealth, Health, NodeHealth};
+use gta_server::model::AttesterType;
 use gta_server::service::Settings;
 use http_body_util::BodyExt as _;
 use rcgen::PKCS_ECDSA_P384_SHA384;
@@ -502,14 +505,17 @@ async fn who_may_not_is_told_so_in_words() {
 async fn ten_thousand_nodes_are_paged_and_found() {
     let console = Console::of_admin().await;
     let service = &console.fleet.world.instance.service;
-    let health = NodeHealth {
+    let passed = EvidenceHealth {
         status: Health::Passed,
+        reported_at: service.now(),
+        reason: None,
+        report_interval: None,
+    };
+    let health = NodeHealth {
         since: service.now(),
         reported_at: service.now(),
         reports: 1,
-        attester_types: Vec::new(),
-        reason: None,
-        report_interval: None,
+        evidences: BTreeMap::from([(AttesterType::TpmBoot, passed)]),
     };
     let mut change = service.store.change("test").await.unwrap();
     for number in 0..10_000 {

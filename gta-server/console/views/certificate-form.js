@@ -6,6 +6,7 @@ import { boxes, field, form, textOrFile, ticked } from '../parts/form.js';
 
 const TYPES = [
   ['tpm_ek', 'tpm_ek: authorities that certify endorsement keys of TPMs'],
+  ['tpm_iak', 'tpm_iak: authorities that certify initial attestation keys of machines'],
   ['tpm_boot', 'tpm_boot: authorities that certify attestation keys, for measured boot'],
   ['tpm_ima', 'tpm_ima: the same, for files'],
   ['virt_cca', 'virt_cca: authorities that certify virtCCA devices'],

@@ -33,7 +33,8 @@ export const node = {
     if (!health && !document && !enrolled.problem && history.events.length === 0) {
       throw new Problem(404, 'unknown', 'There is no node of this name, and none has reported under it.');
     }
-    const policies = await knownPolicies(health?.reason, signal);
+    const reasons = Object.values(health?.evidences ?? {}).flatMap((evidence) => evidence.reason ?? []);
+    const policies = await knownPolicies(reasons, signal);
     const news = el('p', { class: 'news', hidden: true });
     if (!before) {
       watch(id, history.events[0]?.seq, signal, news, context.reload);
@@ -41,7 +42,7 @@ export const node = {
     return [
       news,
       health ? state(health) : el('p', {}, silent(), ' It has not reported, or was forgotten.'),
-      health?.reason && explained(health.reason, policies),
+      reasons.map((reason) => explained(reason, policies)),
       section('History', events(history.events), pager(['node', id], query, older(history.events), 'before')),
       section('Enrolment', enrolment(document, enrolled.problem)),
       mayChange() && (health || document) && actions({ id, health, document, context }),
@@ -56,15 +57,21 @@ function state(health) {
     ['Since', timeAndAge(health.since)],
     ['Last report', timeAndAge(health.reported_at)],
     ['Reports', health.reports.toLocaleString('en')],
-    ['Evidence', health.attester_types.join(', ')],
-    ['Reports at least every', health.report_interval && duration(health.report_interval)],
+    ['Evidence', Object.entries(health.evidences).map(evidence)],
     ['Next report due', health.deadline && [time(health.deadline), late ? ' (late)' : ` (${age(health.deadline)})`]],
   );
 }
 
-/** What is known of the policies that a reason points at; nothing, if the key may not look. */
-async function knownPolicies(reason, signal) {
-  const found = (reason?.findings ?? []).filter((finding) => finding.kind === 'policy').map((finding) => finding.id);
+/** What came of one type of evidence, and how often it is to come. */
+function evidence([type, known]) {
+  const often = known.report_interval && `, at least every ${duration(known.report_interval)}`;
+  return el('div', {}, `${type} `, badge(known.status), often);
+}
+
+/** What is known of the policies that reasons point at; nothing, if the key may not look. */
+async function knownPolicies(reasons, signal) {
+  const findings = reasons.flatMap((reason) => reason.findings ?? []);
+  const found = findings.filter((finding) => finding.kind === 'policy').map((finding) => finding.id);
   if (found.length === 0) {
     return () => undefined;
   }
@@ -94,6 +101,7 @@ function older(list) {
 
 const REASONS = {
   activated: 'Its TPM has opened a credential for its endorsement key',
+  certified: 'The initial key that its maker certified vouches for its key',
   pinned: 'An administrator has pinned its key',
 };
 
@@ -109,6 +117,7 @@ function enrolment(document, problem) {
     ['Enrolled', timeAndAge(document.enrolled_at)],
     ['Believed because', REASONS[provenance.kind] ?? provenance.kind],
     ['Manufacturer', provenance.root],
+    ['Initial key\u2019s certificate', provenance.initial && el('code', { class: 'digest' }, provenance.initial)],
     ['Endorsement certificate', provenance.endorsement && el('code', { class: 'digest' }, provenance.endorsement)],
     ['Attestation key', el('details', {}, el('summary', {}, 'TPMT_PUBLIC in base64'), el('code', { class: 'digest' }, document.ak_public))],
   );

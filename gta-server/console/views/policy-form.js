@@ -63,7 +63,7 @@ function policyForm({ policy, text, button, cancel, submit }) {
       boxes('Applies to', 'is_default', [['yes', 'All evidence of these types, and not only where a client names it']], policy.is_default ? ['yes'] : []),
       boxes('The text is', 'content_type', [['text', 'Rego'], ['jwt', 'A JWT of one of the tenant’s policy signers, whose payload has the Rego']], ['text'], 'radio'),
       textOrFile('Text', { id: 'rego', required: true, rows: 18, value: text, accept: '.rego,.jwt,.txt', hint: 'Package verification, rule result with policy_matched.' }),
-      field('Rules for platforms and logs', { id: 'rules', tag: 'textarea', rows: 3, spellcheck: 'false', value: rules, hint: 'JSON with virtcca and logs, for virt_cca; may be empty.' }),
+      field('Rules for platforms and logs', { id: 'rules', tag: 'textarea', rows: 3, spellcheck: 'false', value: rules, hint: 'JSON with virtcca and logs; may be empty.' }),
     ],
     (sent) => submit(content(sent)),
     { cancel },

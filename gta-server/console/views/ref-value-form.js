@@ -5,7 +5,7 @@ import { go, link } from '../lib/router.js';
 import { field, form, select, textOrFile } from '../parts/form.js';
 import { refValueOf } from './ref-value.js';
 
-const TYPES = [['tpm_ima', 'tpm_ima: files'], ['virt_cca', 'virt_cca: confidential VMs']];
+const TYPES = [['tpm_ima', 'tpm_ima: files'], ['tpm_boot', 'tpm_boot: measured boot'], ['virt_cca', 'virt_cca: confidential VMs']];
 const HINT = 'A compact JWT by one of the tenant’s signers of reference values.';
 
 export const newRefValue = {

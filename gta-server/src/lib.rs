@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod model;
 pub mod nonce;
 mod recent;
+pub mod schedule;
 pub mod service;
 pub mod store;
 pub mod token;

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use gta_server::api;
 use gta_server::auth::is_tenant;
 use gta_server::model::Role;
+use gta_server::schedule::{MAX_NONCE_LIFETIME, MAX_TOKEN_LIFETIME, Rotation};
 use gta_server::service::{Service, Settings};
 use gta_server::store::fsck::Head;
 use gta_server::store::{Purpose, Store};
@@ -31,7 +32,7 @@ use tokio::task::JoinSet;
 
 /// How often it is looked for nodes that do not report.
 const WATCH: Duration = Duration::from_secs(5);
-/// How often what has expired is forgotten.
+/// How often what has expired is forgotten, and it is looked whether keys are too old.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Global Trust Authority: attests machines with TPMs for many tenants.
@@ -77,7 +78,7 @@ enum Command {
         /// What its holder may do
         role: Role,
     },
-    /// Make a new key for rows, nonces or tokens; running servers use it at once, and old ones go on verifying
+    /// Make a new key for rows, nonces or tokens before its time; running servers use it at once, and old ones go on verifying
     Rotate {
         /// What the key is for
         purpose: Purpose,
@@ -111,11 +112,20 @@ struct ServeArgs {
     #[arg(long, default_value = "gta-server")]
     issuer: String,
     /// Seconds for which a token is valid
-    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=MAX_TOKEN_LIFETIME.into()))]
     token_ttl: u32,
     /// Seconds in which a nonce must be answered
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=MAX_NONCE_LIFETIME.into()))]
     nonce_ttl: u32,
+    /// Days after which a new key for rows takes the place of the old one; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(0..=3650))]
+    row_key_rotation: u32,
+    /// Days after which a new key for nonces takes the place of the old one; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3650))]
+    nonce_key_rotation: u32,
+    /// Days after which a new key signs tokens; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=3650))]
+    token_key_rotation: u32,
     /// Requests a second from one address; 0 for no bound
     #[arg(long, default_value_t = 200)]
     rate: u32,
@@ -157,6 +167,11 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             nonce_lifetime: flags.nonce_ttl.into(),
             console: !flags.no_console,
             webhook_allow_private: flags.webhook_allow_private,
+            rotation: Rotation {
+                row: flags.row_key_rotation,
+                nonce: flags.nonce_key_rotation,
+                token: flags.token_key_rotation,
+            },
             ..Settings::default()
         },
         _ => Settings::default(),
@@ -269,14 +284,18 @@ async fn watch_nodes(service: Arc<Service>, mut stopped: watch::Receiver<bool>) 
     }
 }
 
+/// Forgets what has expired, and looks after keys.
 async fn sweep(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(SWEEP) => {}
-            _ = stopped.wait_for(|stop| *stop) => return,
+        if let Err(error) = service.look_after_keys().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "keys cannot be looked after");
         }
         if let Err(error) = service.store.sweep().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "housekeeping");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
 }

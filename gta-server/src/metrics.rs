@@ -1,15 +1,17 @@
-//! What the service counts, in the text format of Prometheus. No label has a value that a client chooses.
+//! What the service counts and measures, in the text format of Prometheus. No label has a value that a client chooses.
 
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use service_kit::metrics::{Word, seconds, text};
 
 use crate::health::Health;
+use crate::store::Purpose;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -21,6 +23,11 @@ struct Reported {
     result: Word,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyOf {
+    purpose: Word,
+}
+
 /// The counters.
 pub struct Metrics {
     registry: Registry,
@@ -28,6 +35,7 @@ pub struct Metrics {
     seconds: Histogram,
     reports: Family<Reported, Counter>,
     webhooks: Family<Reported, Counter>,
+    keys: Family<KeyOf, Gauge>,
 }
 
 impl Default for Metrics {
@@ -48,7 +56,14 @@ impl Default for Metrics {
             "Events sent to webhooks, by whether they were taken",
             webhooks.clone(),
         );
-        Self { registry, requests, seconds, reports, webhooks }
+        let keys = Family::<KeyOf, Gauge>::default();
+        registry.register_with_unit(
+            "key_age",
+            "Age of the key that is in use, by purpose, as of a minute ago",
+            Unit::Seconds,
+            keys.clone(),
+        );
+        Self { registry, requests, seconds, reports, webhooks, keys }
     }
 }
 
@@ -68,6 +83,11 @@ impl Metrics {
     pub fn webhook(&self, taken: bool) {
         let result = Word(if taken { "taken" } else { "failed" });
         self.webhooks.get_or_create(&Reported { result }).inc();
+    }
+
+    /// How old the key is that is in use, in seconds.
+    pub fn key_age(&self, purpose: Purpose, age: i64) {
+        self.keys.get_or_create(&KeyOf { purpose: Word(purpose.name()) }).set(age);
     }
 
     /// All of it.

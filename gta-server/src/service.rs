@@ -16,6 +16,7 @@ use crate::derived::Derived;
 use crate::metrics::Metrics;
 use crate::model::{ApiKey, CertType, Policy};
 use crate::recent::Recent;
+use crate::schedule::Rotation;
 use crate::store::{Document, Registered, Revision, Store, StoreError};
 
 /// Bounds and times that an operator sets. Those of a tenant are for each tenant.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub token_lifetime: i64,
     /// How long a nonce can be answered, in seconds.
     pub nonce_lifetime: i64,
+    /// How old keys become.
+    pub rotation: Rotation,
     /// Most nonces of a tenant that wait for an answer.
     pub max_nonces: i64,
     /// Most nodes of a tenant.
@@ -55,6 +58,7 @@ impl Default for Settings {
             issuer: "gta-server".to_owned(),
             token_lifetime: 600,
             nonce_lifetime: 120,
+            rotation: Rotation::default(),
             max_nonces: 20_000,
             max_nodes: 20_000,
             max_policies: 30,

@@ -42,10 +42,15 @@ fn serves_over_tls_and_loses_nothing_when_it_is_killed() {
     let challenge = json!({ "attester_type": ["tpm_boot"] });
     let (status, answer) = server.post(directory, &agent, "/challenge", &challenge);
     assert_eq!(status, 200, "{answer}");
-    let metrics =
-        Command::new("curl").args(["--silent", &format!("http://{}/metrics", server.metrics)]).output();
-    let metrics = String::from_utf8(metrics.unwrap().stdout).unwrap();
-    assert!(metrics.contains("gta_requests_total{status=\"200\"} 1"), "{metrics}");
+    let metrics = || {
+        let arguments = ["--silent", &format!("http://{}/metrics", server.metrics)];
+        String::from_utf8(Command::new("curl").args(arguments).output().unwrap().stdout).unwrap()
+    };
+    assert!(metrics().contains("gta_requests_total{status=\"200\"} 1"), "{}", metrics());
+    // Keys are looked after from the beginning.
+    while !metrics().contains("gta_key_age_seconds{purpose=\"row\"} ") {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     let rego = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
         "package verification\nresult := {\"policy_matched\": true}",

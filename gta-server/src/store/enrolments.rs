@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use service_kit::db::params;
-use subtle::ConstantTimeEq as _;
 
-use super::{Store, StoreError};
+use super::keys::KEY_ID_LEN;
+use super::tag::{Field, is_tag, tag};
+use super::{Purpose, Store, StoreError};
 use crate::model::Node;
 
 /// A machine that is to become a node once it has opened its credential.
@@ -30,11 +31,12 @@ impl Store {
         expires_at: i64,
     ) -> Result<(), StoreError> {
         let body = serde_json::to_string(enrolment).map_err(|_| StoreError::Key)?;
-        // What is to be registered must come back as it was: the digest is over it, too, under the tenant's name.
-        let digest = self.bind(tenant, &body, digest).await?;
+        let (key_id, key) = self.keys.active_mac(Purpose::Row).await?;
+        let mut bound = hex::decode(key_id).map_err(|_| StoreError::Key)?;
+        bound.extend(tag(&key, &fields(tenant, &body, digest, expires_at)));
         const INSERT: &str =
             "INSERT INTO enrolments (id, tenant, body, digest, expires_at) VALUES ($1, $2, $3, $4, $5)";
-        self.db.execute(INSERT, params![id, tenant, &body, &digest, expires_at]).await?;
+        self.db.execute(INSERT, params![id, tenant, &body, &bound, expires_at]).await?;
         Ok(())
     }
 
@@ -49,22 +51,28 @@ impl Store {
         digest: &[u8],
     ) -> Result<Option<Enrolment>, StoreError> {
         const TAKE: &str = "DELETE FROM enrolments WHERE id = $1 AND tenant = $2 AND expires_at > $3
-            RETURNING body, digest";
+            RETURNING body, digest, expires_at";
         let row = self.db.execute_returning(TAKE, params![id, tenant, self.now()]).await?;
         let Some(row) = row else { return Ok(None) };
-        let (body, expected): (String, Vec<u8>) = (row.get("body")?, row.get("digest")?);
-        let digest = self.bind(tenant, &body, digest).await?;
-        if !bool::from(digest.ct_eq(&expected)) {
+        let (body, bound): (String, Vec<u8>) = (row.get("body")?, row.get("digest")?);
+        // A key may have been rotated since.
+        let Some((key_id, expected)) = bound.split_at_checked(KEY_ID_LEN) else { return Ok(None) };
+        let Some(key) = self.keys.mac(Purpose::Row, &hex::encode(key_id)).await? else { return Ok(None) };
+        if !is_tag(&key, &fields(tenant, &body, digest, row.get("expires_at")?), expected) {
             return Ok(None);
         }
         serde_json::from_str(&body).map(Some).map_err(|_| StoreError::Key)
     }
+}
 
-    async fn bind(&self, tenant: &str, body: &str, digest: &[u8]) -> Result<Vec<u8>, StoreError> {
-        use super::tag::{Field, tag};
-        // An enrolment that a rotation of keys falls into is begun anew.
-        let (_, key) = self.keys.active_mac(super::Purpose::Row).await?;
-        let fields = [Field::Text("enrolment"), Field::Text(tenant), Field::Text(body), Field::Bytes(digest)];
-        Ok(tag(&key, &fields))
-    }
+/// What is to be registered must come back as it was, in its time: what is kept of the credential is over it, too, under the
+/// tenant's name.
+fn fields<'a>(tenant: &'a str, body: &'a str, digest: &'a [u8], expires_at: i64) -> [Field<'a>; 5] {
+    [
+        Field::Text("enrolment"),
+        Field::Text(tenant),
+        Field::Text(body),
+        Field::Bytes(digest),
+        Field::Number(expires_at),
+    ]
 }

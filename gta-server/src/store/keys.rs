@@ -1,7 +1,9 @@
 //! The service's keys: for rows, nonces and tokens. All instances share them through the database, where they are sealed. A
-//! new key is used by every instance within a second, and old ones go on verifying what they made.
+//! new key is used by every instance within a second, and old ones go on verifying what they made, until they are retired.
+//!
+//! Of each purpose, keys are numbered: two instances that make the next one at the same time make one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,16 @@ use super::StoreError;
 
 /// How long another instance may go on with a key after a new one was made.
 const FRESH: Duration = Duration::from_secs(1);
+/// How often a key is made when other instances make keys, too.
+const TRIES: usize = 5;
+/// Bytes of the id of a key that authenticates.
+pub(super) const KEY_ID_LEN: usize = 16;
+
+/// The key of the last generation.
+struct Latest {
+    generation: i64,
+    created_at: i64,
+}
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -30,9 +42,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 3] = [Self::Row, Self::Nonce, Self::Token];
+    /// Every purpose.
+    pub const ALL: [Self; 3] = [Self::Row, Self::Nonce, Self::Token];
 
-    const fn name(self) -> &'static str {
+    /// Its name, in the database and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Row => "row",
             Self::Nonce => "nonce",
@@ -69,30 +84,104 @@ impl KeyRing {
     /// # Errors
     /// [`StoreError`] if the database or the vault cannot be used.
     pub async fn rotate(&self, purpose: Purpose) -> Result<String, StoreError> {
-        let (id, public, secret) = match purpose {
+        for _ in 0..TRIES {
+            let next = self.latest(purpose).await?.map_or(0, |latest| latest.generation.saturating_add(1));
+            if let Some(id) = self.make(purpose, next).await? {
+                return Ok(id);
+            }
+        }
+        Err(StoreError::Conflict("the key"))
+    }
+
+    /// Makes a key if the one that is in use is at least `period` seconds old; gives its id. Of several instances, the first
+    /// one does it. Of a purpose for which nothing was made yet, there is none.
+    ///
+    /// # Errors
+    /// As [`Self::rotate`].
+    pub async fn rotate_after(&self, purpose: Purpose, period: i64) -> Result<Option<String>, StoreError> {
+        match self.latest(purpose).await? {
+            Some(Latest { generation, created_at }) if self.now().saturating_sub(created_at) >= period => {
+                self.make(purpose, generation.saturating_add(1)).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes away the keys that were replaced more than `period` seconds ago, here and in the database; gives how many.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn retire(&self, purpose: Purpose, period: i64) -> Result<u64, StoreError> {
+        const RETIRE: &str = "DELETE FROM \"keys\" WHERE purpose = $1 AND generation <
+            (SELECT MAX(generation) FROM \"keys\" WHERE purpose = $1 AND created_at < $2)";
+        const FIND: &str = "SELECT id FROM \"keys\" WHERE purpose = $1";
+        let before = self.now().saturating_sub(period);
+        let retired = self.db.execute(RETIRE, params![purpose.name(), before]).await?;
+        // Another instance may have done it.
+        let mut left = HashSet::new();
+        for row in self.db.fetch_all(FIND, params![purpose.name()]).await? {
+            left.insert(row.get::<String>("id")?);
+        }
+        lock(&self.opened).retain(|id, (of, _)| *of != purpose || left.contains(id));
+        Ok(retired)
+    }
+
+    /// When the key that is in use was made, of each purpose that has one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn made(&self) -> Result<Vec<(Purpose, i64)>, StoreError> {
+        let mut made = Vec::new();
+        for purpose in Purpose::ALL {
+            made.extend(self.latest(purpose).await?.map(|latest| (purpose, latest.created_at)));
+        }
+        Ok(made)
+    }
+
+    async fn latest(&self, purpose: Purpose) -> Result<Option<Latest>, StoreError> {
+        const FIND: &str = "SELECT generation, created_at FROM \"keys\" WHERE purpose = $1
+            ORDER BY generation DESC LIMIT 1";
+        match self.db.fetch_optional(FIND, params![purpose.name()]).await? {
+            Some(row) => {
+                Ok(Some(Latest { generation: row.get("generation")?, created_at: row.get("created_at")? }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the key of this generation; gives its id, if no other instance has made one.
+    async fn make(&self, purpose: Purpose, generation: i64) -> Result<Option<String>, StoreError> {
+        const INSERT: &str = "INSERT INTO \"keys\"
+            (id, purpose, generation, created_at, content, wrapped_key, master_key)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let (id, secret) = match purpose {
             Purpose::Row | Purpose::Nonce => {
                 let random = |_| StoreError::Key;
-                let id = hex::encode(self.environment.random::<16>().map_err(random)?);
-                (id, String::new(), Zeroizing::new(self.environment.random::<32>().map_err(random)?.to_vec()))
+                let id = hex::encode(self.environment.random::<KEY_ID_LEN>().map_err(random)?);
+                (id, Zeroizing::new(self.environment.random::<32>().map_err(random)?.to_vec()))
             }
             Purpose::Token => {
                 let (key, pkcs8) =
                     SigningKey::generate(Algorithm::Es384, &self.environment).map_err(|_| StoreError::Key)?;
-                let public = serde_json::to_string(&key.public).map_err(|_| StoreError::Key)?;
-                (key.kid, public, pkcs8)
+                (key.kid, pkcs8)
             }
         };
         let Sealed { content, wrapped_key, master_key } =
             self.vault.seal(&context(purpose.name(), &id), &secret).await?;
-        self.db
-            .execute(
-                "INSERT INTO \"keys\" (id, purpose, generation, public, content, wrapped_key, master_key)
-                SELECT $1, $2, COALESCE(MAX(generation) + 1, 0), $3, $4, $5, $6 FROM \"keys\" WHERE purpose = $2",
-                params![&id, purpose.name(), &public, &content, &wrapped_key, &master_key],
-            )
-            .await?;
+        let now = self.now();
+        let values = params![&id, purpose.name(), generation, now, &content, &wrapped_key, &master_key];
+        let made = self.db.execute(INSERT, values).await;
+        // Whoever has made it, it is the one to be used.
         lock(&self.active).remove(&purpose);
-        Ok(id)
+        match made {
+            Ok(_) => Ok(Some(id)),
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.environment.clock.now()
     }
 
     /// Seals a secret of a tenant; `context` says what it is.
@@ -150,7 +239,7 @@ impl KeyRing {
     /// [`StoreError`] if the database cannot be used, or a key cannot be opened.
     pub async fn public(&self) -> Result<Vec<Value>, StoreError> {
         const FIND: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM \"keys\"
-            WHERE purpose = 'token' ORDER BY generation, id";
+            WHERE purpose = 'token' ORDER BY generation";
         let mut keys = Vec::new();
         for row in self.db.fetch_all(FIND, params![]).await? {
             let Key::Signing(key) = self.open(&row).await?.1 else { return Err(StoreError::Key) };
@@ -162,7 +251,7 @@ impl KeyRing {
     async fn active(&self, purpose: Purpose) -> Result<(String, Key), StoreError> {
         const FIND: &str =
             "SELECT id, purpose, content, wrapped_key, master_key FROM \"keys\" WHERE purpose = $1
-            ORDER BY generation DESC, id LIMIT 1";
+            ORDER BY generation DESC LIMIT 1";
         let fresh = lock(&self.active).get(&purpose).filter(|(asked, _)| asked.elapsed() < FRESH).cloned();
         if let Some((_, id)) = fresh
             && let Some((_, key)) = self.known(&id)
@@ -172,8 +261,7 @@ impl KeyRing {
         let asked = Instant::now();
         let mut row = self.db.fetch_optional(FIND, params![purpose.name()]).await?;
         if row.is_none() {
-            // The first one. Of two instances that make it at once, all use the same afterwards.
-            self.rotate(purpose).await?;
+            self.make(purpose, 0).await?;
             row = self.db.fetch_optional(FIND, params![purpose.name()]).await?;
         }
         let (id, key) = self.open(&row.ok_or(StoreError::Key)?).await?;

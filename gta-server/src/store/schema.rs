@@ -20,6 +20,11 @@ macro_rules! steps {
                 name: "states",
                 sql: include_str!(concat!("../../migrations/", $directory, "/0003_states.sql")),
             },
+            Step {
+                number: 5,
+                name: "keys",
+                sql: include_str!(concat!("../../migrations/", $directory, "/0005_keys.sql")),
+            },
         ]
     };
 }
@@ -29,12 +34,11 @@ pub const SCHEMA: Schema = Schema {
     application: "gta-server",
     sqlite: steps!("sqlite"),
     postgres: steps!("postgres"),
-    // It began with what the others had after their third step; the next is the fourth of all.
-    mariadb: &[Step {
-        number: 3,
-        name: "initial",
-        sql: include_str!("../../migrations/mariadb/0003_initial.sql"),
-    }],
+    // It began with what the others had after their third step.
+    mariadb: &[
+        Step { number: 3, name: "initial", sql: include_str!("../../migrations/mariadb/0003_initial.sql") },
+        Step { number: 5, name: "keys", sql: include_str!("../../migrations/mariadb/0005_keys.sql") },
+    ],
 };
 
 #[cfg(test)]

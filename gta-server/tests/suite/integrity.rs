@@ -216,23 +216,6 @@ async fn a_key_that_was_exchanged_opens_nothing() {
     assert_eq!(world.admin.get(&replica, "/policy").await.problem(), (503, "store_unavailable"));
 }
 
-/// Who can write into the database makes no token that passes.
-#[tokio::test]
-async fn a_public_key_that_was_exchanged_verifies_nothing() {
-    let world = world().await;
-    let keys = async || {
-        let replica = world.home.open(gta_server::service::Settings::default()).await;
-        replica.service.store.keys().public().await.unwrap()
-    };
-    world.instance.service.store.keys().rotate(Purpose::Token).await.unwrap();
-    let published = keys().await;
-    let changed = world
-        .home
-        .sql("UPDATE \"keys\" SET public = replace(public, '\"x\":\"', '\"x\":\"A') WHERE purpose = 'token'");
-    assert_eq!(changed.await, 1);
-    assert_eq!(keys().await, published);
-}
-
 #[tokio::test]
 async fn rows_outlive_the_rotation_of_their_key() {
     let world = world().await;

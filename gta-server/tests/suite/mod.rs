@@ -9,6 +9,7 @@ mod files;
 mod foreign;
 mod health;
 mod integrity;
+mod keys;
 mod nonces;
 mod registered;
 mod tenants;

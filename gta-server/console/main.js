@@ -96,6 +96,7 @@ function render(title, content, held) {
   main.removeAttribute('aria-busy');
   const same = held && document.getElementById(held);
   (same || main.querySelector('[data-first]') || heading).focus();
+  main.querySelector('.marked')?.scrollIntoView({ block: 'center' });
   if (said) {
     announce(said);
   }

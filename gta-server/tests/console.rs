@@ -20,8 +20,9 @@ use thirtyfour::prelude::*;
 use verifier::testing::Authority;
 
 use crate::browser::Browser;
-use crate::fleet::{BACKWARDS, Fleet, MARKUP, NAME};
-use crate::support::{Client, Machine, Signer, TENANT, World, strict};
+use crate::browser::console::Console;
+use crate::fleet::Words;
+use crate::support::{Machine, Signer, TENANT, World, strict};
 
 const DATABASE: support::Database = support::Database::Sqlite;
 
@@ -39,141 +40,6 @@ const PAGES: [&str; 11] = [
     "certificates/new",
     "audit",
 ];
-
-/// A console in front of a fleet.
-struct Console {
-    browser: Browser,
-    fleet: Fleet,
-    base: String,
-}
-
-impl Console {
-    async fn new() -> Self {
-        let fleet = Fleet::new().await;
-        let base = format!("http://127.0.0.1:{}/", fleet.world.instance.listen().await);
-        let browser = Browser::start().await;
-        browser.driver.goto(&base).await.unwrap();
-        browser.until("return document.querySelector('#tenant')").await;
-        Self { browser, fleet, base }
-    }
-
-    /// The same, with an administrator signed in.
-    async fn of_admin() -> Self {
-        let console = Self::new().await;
-        console.sign_in(&console.fleet.world.admin).await;
-        console
-    }
-
-    /// By keys alone.
-    async fn sign_in(&self, client: &Client) {
-        assert_eq!(self.browser.run("return document.activeElement.id").await, "tenant");
-        self.browser.keys(client.tenant.as_str()).await;
-        self.browser.keys(Key::Tab).await;
-        self.browser.keys(client.key.as_str()).await;
-        self.browser.keys(Key::Enter).await;
-        self.browser.until("return !document.querySelector('#nav').hidden").await;
-        self.settled().await;
-        assert_eq!(self.browser.run("return document.activeElement.tagName").await, "H1");
-    }
-
-    async fn sign_out(&self) {
-        self.browser.driver.find(By::Id("sign-out")).await.unwrap().click().await.unwrap();
-        self.shows("Sign in").await;
-        assert_eq!(self.browser.run("return location.hash").await, "#/");
-    }
-
-    /// Goes to a page by its address.
-    async fn go(&self, page: &str) {
-        // A mark tells the page that is shown from the one before, whose heading may be the same.
-        let script = "document.querySelector('h1').dataset.old = ''; location.hash = '#/' + arguments[0]";
-        self.browser.run_with(script, json!([page])).await;
-        self.browser.until("return document.querySelector('h1:not([data-old])')").await;
-        self.settled().await;
-    }
-
-    async fn settled(&self) {
-        self.browser.until("return !document.querySelector('main[aria-busy]')").await;
-    }
-
-    /// Waits for a page with this heading, which has the focus and is in the title.
-    async fn shows(&self, heading: &str) {
-        let script = format!(
-            "const h1 = document.querySelector('h1'); \
-             return h1 && h1.textContent === {text} && document.title.startsWith({text})",
-            text = json!(heading)
-        );
-        self.browser.until(&script).await;
-        self.settled().await;
-        let focused = self.browser.run("return document.activeElement.tagName").await;
-        let first = self.browser.run("return document.querySelector('[data-first]') !== null").await;
-        assert!(focused == "H1" || first == true, "{focused} has the focus on {heading}");
-    }
-
-    /// Waits until this text is on the page.
-    #[track_caller]
-    fn says(&self, text: &str) -> impl Future<Output = Value> {
-        self.browser.until_with("return document.body.innerText.includes(arguments[0])", json!([text]))
-    }
-
-    /// The text of each row of the first table whose caption has this.
-    async fn rows(&self, caption: &str) -> Vec<String> {
-        let script = "const table = [...document.querySelectorAll('table')].find((table) => table.caption.textContent.includes(arguments[0])); \
-            return [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim()).join(' | '))";
-        let rows = self.browser.run_with(script, json!([caption])).await;
-        rows.as_array().unwrap().iter().map(|row| row.as_str().unwrap().to_owned()).collect()
-    }
-
-    /// Puts the focus on what has this text, by pressing Tab until it is there, and presses Enter.
-    async fn press(&self, text: &str) {
-        self.reach(text).await;
-        self.browser.keys(Key::Enter).await;
-    }
-
-    /// Presses Tab until what has this text has the focus.
-    async fn reach(&self, text: &str) {
-        for _ in 0..200 {
-            let script = "const element = document.activeElement; \
-                return [element.textContent.trim(), element.labels?.[0]?.textContent.trim() ?? '', element.tagName]";
-            let at = self.browser.run(script).await;
-            if (at[0] == text || at[1] == text) && at[2] != "H1" && at[2] != "BODY" {
-                return;
-            }
-            self.browser.keys(Key::Tab).await;
-        }
-        panic!("no key leads to {text}");
-    }
-
-    /// Types into the field with this label, in place of what is there.
-    async fn fill(&self, label: &str, text: &str) {
-        self.reach(label).await;
-        // Typing is a key at a time; pasting is what people do with long texts.
-        let paste =
-            "document.activeElement.select(); document.execCommand('insertText', false, arguments[0])";
-        self.browser.run_with(paste, json!([text])).await;
-    }
-
-    /// Changes the state of the box with this label.
-    async fn tick(&self, label: &str) {
-        self.reach(label).await;
-        self.browser.keys(" ").await;
-    }
-
-    async fn accessible(&self, what: &str) {
-        let complaints = self.browser.run(include_str!("browser/accessibility.js")).await;
-        assert_eq!(complaints, json!([]), "{what}");
-    }
-
-    /// Nobody has made markup of text, and the browser has refused nothing but what the server did.
-    async fn close(self) {
-        assert_eq!(self.browser.run("return window.hacked === undefined").await, true);
-        let complaints = self.browser.complaints().await;
-        let refused = |complaint: &&String| {
-            !complaint.contains("Failed to load resource: the server responded with a status of 4")
-        };
-        assert_eq!(complaints.iter().filter(refused).collect::<Vec<_>>(), Vec::<&String>::new());
-        self.browser.close().await;
-    }
-}
 
 #[tokio::test]
 async fn somebody_signs_in_by_keys_and_the_key_is_nowhere_but_in_the_page() {
@@ -296,6 +162,7 @@ async fn a_node_tells_the_file_the_register_and_the_line_for_which_it_is_not_acc
 async fn what_machines_and_people_wrote_stays_text() {
     let console = Console::of_admin().await;
     let fleet = &console.fleet;
+    let Words { markup, name, backwards } = Words::HOSTILE;
     let first = async |path: &str, list: &str, id: &str| -> String {
         let answer = fleet.world.admin.get(&fleet.world.instance, path).await.ok();
         answer[list][0][id].as_str().unwrap().to_owned()
@@ -304,17 +171,17 @@ async fn what_machines_and_people_wrote_stays_text() {
     let certificate = first("/cert", "certs", "cert_id").await;
     let list = first("/cert?cert_type=crl", "crls", "crl_id").await;
     for (page, text) in [
-        ("nodes".to_owned(), NAME),
-        (format!("node/{}", NAME.replace(' ', "%20")), NAME),
-        ("node/db-1".to_owned(), MARKUP),
-        (format!("policy/{}", fleet.policy), MARKUP),
-        (format!("ref-value/{set}"), MARKUP),
-        ("certificates".to_owned(), MARKUP),
-        (format!("certificate/{certificate}"), MARKUP),
-        (format!("certificate/{list}?type=crl"), MARKUP),
-        ("audit?kind=api_key".to_owned(), MARKUP),
-        (format!("node/{MARKUP}"), MARKUP),
-        (format!("policy/default?type={MARKUP}"), "There is no policy with this id"),
+        ("nodes".to_owned(), name),
+        (format!("node/{}", name.replace(' ', "%20")), name),
+        ("node/db-1".to_owned(), markup),
+        (format!("policy/{}", fleet.policy), markup),
+        (format!("ref-value/{set}"), markup),
+        ("certificates".to_owned(), markup),
+        (format!("certificate/{certificate}"), markup),
+        (format!("certificate/{list}?type=crl"), markup),
+        ("audit?kind=api_key".to_owned(), markup),
+        (format!("node/{markup}"), markup),
+        (format!("policy/default?type={markup}"), "There is no policy with this id"),
     ] {
         console.go(&page).await;
         console.says(text).await;
@@ -323,7 +190,7 @@ async fn what_machines_and_people_wrote_stays_text() {
     }
     console.go(&format!("ref-value/{set}")).await;
     console.fill("Path or digest contains", "<img").await;
-    assert_eq!(console.rows("Files").await, [format!("/usr/bin/{MARKUP} | {}", "02".repeat(32))]);
+    assert_eq!(console.rows("Files").await, [format!("/usr/bin/{markup} | {}", "02".repeat(32))]);
     // What would turn a line round is shown as what it is.
     console.go("nodes?search=bd").await;
     assert!(console.rows("Nodes").await[0].starts_with("web\\u{202e}30-bd | "));
@@ -331,7 +198,7 @@ async fn what_machines_and_people_wrote_stays_text() {
     console.shows("web\\u{202e}30-bd").await;
     assert_eq!(
         console.browser.run("return decodeURIComponent(location.hash)").await,
-        format!("#/node/{BACKWARDS}")
+        format!("#/node/{backwards}")
     );
     // Were a page to make markup of text, the browser would not.
     let caught = "try { document.querySelector('main').innerHTML = '<b>x</b>'; return 'made'; } catch (error) { return error.name; }";
@@ -671,29 +538,29 @@ async fn without_the_console_the_rest_is_served() {
     }
 }
 
-/// `REDOUBT_SCREENSHOTS=docs/console` makes the pictures of the manual anew.
+/// `REDOUBT_SCREENSHOTS` names the directory in which the pictures of the manual are made anew.
 #[tokio::test]
-async fn pages_can_be_photographed() {
-    let console = Console::of_admin().await;
+async fn pages_are_drawn_in_the_colours_that_are_preferred() {
+    let console = Console::of(&Words::PLAIN).await;
+    console.sign_in(&console.fleet.world.admin).await;
     let directory = std::env::var_os("REDOUBT_SCREENSHOTS");
-    for (name, page, scheme) in [
-        ("overview", "", "light"),
-        ("nodes", "nodes", "dark"),
-        ("node", "node/db-1", "light"),
-        ("policy", "policy/POLICY?lines=17,24&version=1", "light"),
+    for (name, page, scheme, background) in [
+        ("overview", "", "light", "rgb(245, 246, 248)"),
+        ("nodes", "nodes", "dark", "rgb(15, 19, 24)"),
+        ("node", "node/db-1", "light", "rgb(245, 246, 248)"),
+        ("policy", "policy/POLICY?lines=17,24&version=1", "dark", "rgb(15, 19, 24)"),
     ] {
         console.browser.prefer(scheme).await;
         console.go(&page.replace("POLICY", &console.fleet.policy)).await;
+        let drawn = console.browser.run("return getComputedStyle(document.body).backgroundColor").await;
+        assert_eq!(drawn, background, "{name}");
+        // Without the frame of what has the focus.
         console.browser.run("document.activeElement.blur()").await;
         let picture = console.browser.driver.screenshot_as_png().await.unwrap();
-        assert!(
-            picture.starts_with(b"\x89PNG") && picture.len() < 120 * 1024,
-            "{name}: {} bytes",
-            picture.len()
-        );
+        assert!(picture.starts_with(b"\x89PNG"), "{name}");
         if let Some(directory) = &directory {
-            std::fs::write(std::path::Path::new(directory).join(name).with_extension("png"), picture)
-                .unwrap();
+            let path = std::path::Path::new(directory).join(name).with_extension("png");
+            std::fs::write(path, picture).unwrap();
         }
     }
     console.close().await;

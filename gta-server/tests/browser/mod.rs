@@ -1,5 +1,7 @@
 //! A browser without a window: Debian's Chromium, driven over WebDriver. It reaches this machine and nothing else.
 
+pub mod console;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

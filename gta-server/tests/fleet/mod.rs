@@ -1,4 +1,4 @@
-//! A tenant with machines in every state, and with names, paths and words that would be markup if anybody took them for it.
+//! A tenant with machines in every state.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,12 +13,26 @@ use verifier::testing::{Authority, NOW};
 
 use crate::support::{Client, Database, Home, Machine, Signer, TENANT, World, strict};
 
-/// Would run if a page made markup of it.
-pub const MARKUP: &str = "<img src=x onerror=\"window.hacked=1\">";
-/// What names of nodes may have of it.
-pub const NAME: &str = "img src=x onerror=(window.hacked=1)";
-/// A name that would end on the right with what is on the left.
-pub const BACKWARDS: &str = "web\u{202e}30-bd";
+/// What people and machines of the fleet have written.
+pub struct Words {
+    /// In descriptions, paths of files, names of authorities and actors.
+    pub markup: &'static str,
+    /// The name of a node, which may have less.
+    pub name: &'static str,
+    /// The name of another one.
+    pub backwards: &'static str,
+}
+
+impl Words {
+    /// Would run if a page made markup of it, and a name that would end with its middle.
+    pub const HOSTILE: Self = Self {
+        markup: "<img src=x onerror=\"window.hacked=1\">",
+        name: "img src=x onerror=(window.hacked=1)",
+        backwards: "web\u{202e}30-bd",
+    };
+    /// As most are.
+    pub const PLAIN: Self = Self { markup: "spring release", name: "web-05", backwards: "web-06" };
+}
 
 const POLICY: &str = r#"# Machines of the fleet boot with Secure Boot, and with a loader that was released.
 package verification
@@ -55,7 +69,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub async fn new() -> Self {
+    pub async fn new(words: &Words) -> Self {
         let home = Home::new(Database::Sqlite);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         home.clock.advance(i64::try_from(now).unwrap() - NOW - 7200);
@@ -64,19 +78,19 @@ impl Fleet {
             let key = world.instance.service.add_key(TENANT, role, actor).await.unwrap();
             Client { tenant: TENANT.to_owned(), key }
         };
-        let auditor = client(Role::Auditor, MARKUP).await;
+        let auditor = client(Role::Auditor, words.markup).await;
         let relying_party = client(Role::RelyingParty, "operator").await;
-        let policy = registered(&world).await;
+        let policy = registered(&world, words.markup).await;
         let fleet = Self { world, auditor, relying_party, policy };
-        fleet.report().await;
+        fleet.report(words).await;
         fleet
     }
 
     /// Two hours of the machines' lives.
-    async fn report(&self) {
+    async fn report(&self, words: &Words) {
         let world = &self.world;
         let later = |seconds| world.home.clock.advance(seconds);
-        for name in ["web-01", "web-02", "web-03", "web-04", "cache-1", BACKWARDS, NAME] {
+        for name in ["web-01", "web-02", "web-03", "web-04", "cache-1", words.backwards, words.name] {
             later(61);
             let mut machine = world.machine(name).await;
             machine.measure("/usr/bin/bash", &[1; 32]);
@@ -90,7 +104,7 @@ impl Fleet {
         later(1200);
         database.measure("/usr/bin/bash", &[1; 32]);
         database.measure("/opt/.cache/miner", &[9; 32]);
-        database.measure(&format!("/tmp/{MARKUP}"), &[8; 32]);
+        database.measure(&format!("/tmp/{}", words.markup), &[8; 32]);
         self.send(&database, "tpm_ima", Some(3600)).await;
         world.instance.service.note_missed().await.unwrap();
         later(1500);
@@ -125,13 +139,13 @@ impl Fleet {
 }
 
 /// Gives the id of the policy.
-async fn registered(world: &World) -> String {
+async fn registered(world: &World, markup: &str) -> String {
     let signer = Signer::new();
     let post = async |path: &str, body: Value| world.admin.post(&world.instance, path, &body).await.ok();
     let certificate = json!({ "name": "release", "description": "Signs what is released",
         "type": ["refvalue", "policy"], "content": signer.pem });
     post("/cert", certificate).await;
-    let stranger = Authority::root(Authority::ca_params(MARKUP, 1), &PKCS_ECDSA_P384_SHA384);
+    let stranger = Authority::root(Authority::ca_params(markup, 1), &PKCS_ECDSA_P384_SHA384);
     post("/cert", json!({ "name": "lab", "type": ["tpm_boot"], "content": stranger.pem() })).await;
     let list = stranger.revocation_list(&[7, 8], 2025..2059);
     post("/cert", json!({ "name": "lab-revoked", "type": ["crl"], "crl_content": list })).await;
@@ -139,17 +153,17 @@ async fn registered(world: &World) -> String {
         .map(|n| json!({ "fileName": format!("/usr/lib/modules/module-{n:03}.ko"), "sha256": format!("{n:02x}").repeat(32)[..64] }))
         .collect();
     files.push(json!({ "fileName": "/usr/bin/bash", "sha256": "01".repeat(32) }));
-    files.push(json!({ "fileName": format!("/usr/bin/{MARKUP}"), "sha256": "02".repeat(32) }));
+    files.push(json!({ "fileName": format!("/usr/bin/{markup}"), "sha256": "02".repeat(32) }));
     let content = signer.sign(&json!({ "referenceValues": files }));
     post(
         "/ref_value",
-        json!({ "name": "debian-13", "description": MARKUP, "attester_type": "tpm_ima", "content": content }),
+        json!({ "name": "debian-13", "description": markup, "attester_type": "tpm_ima", "content": content }),
     )
     .await;
     let loader = hex::encode(Bank::Sha256.hash([&[0; 4][..]]).as_bytes());
     let policy = json!({
         "name": "secure-boot",
-        "description": MARKUP,
+        "description": markup,
         "attester_type": ["tpm_boot"],
         "is_default": true,
         "content_type": "text",

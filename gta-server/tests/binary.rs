@@ -4,10 +4,25 @@
 
 mod process;
 
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use gta_server::health::{Reason, Report, Verdict};
+use gta_server::model::AttesterType;
+use gta_server::service::{Service, Settings};
+use gta_server::store::Store;
+use gta_server::webhooks::Delivery;
+use serde_json::{Value, json};
+use service_kit::environment::Environment;
+use service_kit::vault::{FileKey, Vault};
 
 use crate::process::{Server, home, printed, run};
-use serde_json::json;
 
 #[test]
 fn explains_itself_and_its_mistakes() {
@@ -49,7 +64,7 @@ fn serves_over_tls_and_loses_nothing_when_it_is_killed() {
     assert!(metrics().contains("gta_requests_total{status=\"200\"} 1"), "{}", metrics());
     // Keys are looked after from the beginning.
     while !metrics().contains("gta_key_age_seconds{purpose=\"row\"} ") {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let rego = base64::Engine::encode(
         &base64::engine::general_purpose::STANDARD,
@@ -117,4 +132,83 @@ async fn fsck_names_the_broken_row_and_fails() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("api_key umbrella/") && said.contains("the row was added"), "{said}");
     assert!(said.contains("api_key acme/") && said.contains("the row was removed"), "{said}");
+}
+
+/// Another instance on the same database.
+async fn instance(directory: &Path) -> Service {
+    let environment = Environment::system();
+    let master = FileKey::load_or_create(&directory.join("gta-master.key"), &environment).unwrap();
+    let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
+    let url = format!("sqlite:{}", directory.join("gta.db").display());
+    let store = Store::open(&url, vault, environment.clone()).await.unwrap();
+    Service::new(store, environment, Settings::default())
+}
+
+async fn reports(service: &Service, node: &str) {
+    let reason = Reason::new(None, "log_mismatch", "", []);
+    let evidences = BTreeMap::from([(AttesterType::TpmBoot, Verdict::of(Some(reason)))]);
+    service.note_report("acme", node, &Report { evidences, report_interval: None }).await.unwrap();
+}
+
+/// Takes what is posted on this port; gives the bodies.
+fn receiver() -> (u16, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, bodies) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while stream.read_line(&mut line).unwrap() > 2 {
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.get_mut().write_all(answer).unwrap();
+            if sender.send(serde_json::from_slice(&body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (port, bodies)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_told_of_what_happened_while_the_server_was_dead() {
+    let home = home();
+    let directory = home.path();
+    let key = printed(&run(directory, &["add-tenant", "acme"]));
+    let (port, bodies) = receiver();
+    let webhook = json!({ "name": "pager", "url": format!("http://127.0.0.1:{port}/") });
+    let guarded = Server::start(directory, |_| {});
+    let (status, refused) = guarded.post(directory, &key, "/webhook", &webhook);
+    assert_eq!((status, &refused["code"]), (400, &json!("url_invalid")));
+    drop(guarded);
+    let start = || {
+        Server::start(directory, |command| {
+            command.arg("--webhook-allow-private");
+        })
+    };
+    let server = start();
+    assert_eq!(server.post(directory, &key, "/webhook", &webhook).0, 200);
+    let next = || bodies.recv_timeout(Duration::from_secs(30)).unwrap()["data"]["node_id"].clone();
+    let other = instance(directory).await;
+    reports(&other, "a").await;
+    assert_eq!(next(), "a");
+    // Until it has noted that, it would be sent again, a minute later.
+    loop {
+        let states = other.store.states::<Delivery>("acme").await.unwrap();
+        if states[0].1.state == Delivery::new(1) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(server);
+    reports(&other, "b").await;
+    let _server = start();
+    assert_eq!(next(), "b");
 }

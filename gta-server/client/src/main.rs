@@ -12,6 +12,7 @@ mod known_files;
 mod nodes;
 mod policies;
 mod references;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ Examples:
   How machines are, and what happens to them from now on, as JSON for whoever reacts:
     gta status --status failed
     gta event --follow --format json
+  Have a pager told of machines that are not accepted any more:
+    gta webhook add --name pager --url https://pager.example/hook --events failed,refused,missed
   Who has changed policies:
     gta audit --kind policy
   Look at a token, and at evidence of a machine that cannot reach the authority:
@@ -73,6 +76,9 @@ enum Command {
     /// Files that are known
     #[command(subcommand)]
     Ref(references::RefCommand),
+    /// Who is told of changes of how machines are
+    #[command(subcommand)]
+    Webhook(webhooks::WebhookCommand),
     /// Show how machines are that have reported
     Status(health::StatusArgs),
     /// Show changes of how machines are, the last ones last
@@ -126,6 +132,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Policy(command) => policies::policy(&authority, command).await,
             Command::Cert(command) => certificates::certificate(&authority, command).await,
             Command::Ref(command) => references::reference(&authority, command).await,
+            Command::Webhook(command) => webhooks::webhook(&authority, command).await,
             Command::Status(args) => health::status(&authority, args).await,
             Command::Event(args) => health::events(&authority, args).await,
             Command::Audit(args) => health::audit(&authority, args).await,

@@ -489,6 +489,28 @@ async fn how_machines_are_and_who_changed_what_is_shown() {
     assert_eq!(world.json(&["status", "web-7", "--format", "json"]), json!([]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_added_shown_changed_and_deleted() {
+    let world = World::new().await;
+    let add = ["webhook", "add", "--name", "pager", "--url", "https://pager.example/hook"];
+    let added = world.json(&[&add[..], &["--events", "failed,missed", "--receiver-ca", "ca.pem"]].concat());
+    let id = added["webhook"]["id"].as_str().unwrap();
+    assert!(added["webhook"]["secret"].as_str().unwrap().starts_with("whsec_"));
+    let table = world.says(&["webhook", "list"]);
+    assert_eq!(rows(&table), [[id, "pager", "failed,missed", "0", "https://pager.example/hook"]]);
+    let shown = world.json(&["webhook", "show", id]);
+    let ca = fs::read_to_string(world.path("ca.pem")).unwrap();
+    assert_eq!((&shown["ca"], &shown["secret"]), (&json!(ca), &Value::Null));
+    world.write("none.pem", "");
+    let changed = world.json(&["webhook", "update", id, "--new-secret", "--receiver-ca", "none.pem"]);
+    assert_ne!(changed["webhook"]["secret"], added["webhook"]["secret"]);
+    assert_eq!(world.json(&["webhook", "show", id])["ca"], Value::Null);
+    let inside = [&add[..4], &["--url", "https://127.0.0.1/"]].concat();
+    assert!(world.complains(&inside).contains("--webhook-allow-private"));
+    world.says(&["webhook", "delete", id]);
+    assert_eq!(rows(&world.says(&["webhook", "list"])).len(), 0);
+}
+
 /// Reads a request; gives its first line and its headers.
 fn request(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);

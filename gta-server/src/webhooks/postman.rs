@@ -91,7 +91,7 @@ impl Postman {
             match self.service.store.advance_state(&tenant, &id, &due, mine).await {
                 Ok(state) => {
                     let run = Run { service: Arc::clone(&self.service), tenant, id, state };
-                    self.running.spawn(run.to_end(self.stopped.clone()));
+                    self.running.spawn(run.serve(self.stopped.clone()));
                     self.served.insert(served);
                     began += 1;
                 }
@@ -174,7 +174,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_end(mut self, stopped: watch::Receiver<bool>) -> Served {
+    async fn serve(mut self, stopped: watch::Receiver<bool>) -> Served {
         match self.deliver(stopped).await {
             Ok(()) => {}
             // It was changed or deleted, or took so long that another instance has taken over.

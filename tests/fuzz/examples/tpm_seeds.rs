@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use evidence::tpm::{EncryptedSecret, IdObject};
 use test_swtpm::Swtpm;
 use tpm::{Tcti, Transport};
+use zeroize::Zeroizing;
 
 /// Keeps what a TPM answers.
 struct Recorder {
@@ -17,11 +18,11 @@ struct Recorder {
 }
 
 impl Transport for Recorder {
-    fn exchange(&mut self, command: &[u8]) -> io::Result<Vec<u8>> {
+    fn exchange(&mut self, command: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
         let answer = self.transport.exchange(command)?;
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.extend(u16::try_from(answer.len()).unwrap_or(u16::MAX).to_be_bytes());
-        answers.extend(&answer);
+        answers.extend(answer.iter());
         Ok(answer)
     }
 }

@@ -7,11 +7,12 @@ use std::io;
 use evidence::tpm::{EncryptedSecret, IdObject};
 use libfuzzer_sys::fuzz_target;
 use tpm::{ResponseCode, Transport};
+use zeroize::Zeroizing;
 
 struct Answers(Vec<u8>);
 
 impl Transport for Answers {
-    fn exchange(&mut self, _: &[u8]) -> io::Result<Vec<u8>> {
+    fn exchange(&mut self, _: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
         let end = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let (length, rest) = self.0.split_first_chunk::<2>().ok_or_else(end)?;
         let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
@@ -28,7 +29,7 @@ impl Transport for Answers {
         if code.is_some_and(|code| ResponseCode(code).is_transient()) {
             return Err(end());
         }
-        Ok(answer)
+        Ok(Zeroizing::new(answer))
     }
 }
 

@@ -3,7 +3,7 @@
 use evidence::bank::Bank;
 use evidence::tpm::{EncryptedSecret, IdObject, PcrSet};
 use tpm::{
-    AkAlgorithm, Auth, EkKind, EndorsementKey, Error, Handle, Tpm, Transport, activate,
+    AkAlgorithm, Auth, EkKind, EndorsementKey, Error, Handle, Tpm, Transport, activate, certify,
     endorsement_certificate, ensure_attestation_key, quote,
 };
 
@@ -15,7 +15,6 @@ pub fn ask(transport: Box<dyn Transport>, credential: &IdObject, secret: &Encryp
     let mut tpm = Tpm::new(transport);
     let none = Auth::default();
     let mut errors = Vec::new();
-    errors.extend(tpm.properties().err());
     errors.extend(endorsement_certificate(&mut tpm, EkKind::Rsa, &none).err());
     let handle = Handle(0x8101_0020);
     let attestation = ensure_attestation_key(&mut tpm, handle, AkAlgorithm::EcdsaP256, &none, &none);
@@ -29,6 +28,7 @@ pub fn ask(transport: Box<dyn Transport>, credential: &IdObject, secret: &Encryp
             Ok(quoted) => assert_eq!(quoted.values.pcrs(), pcrs),
             Err(error) => errors.push(error),
         }
+        errors.extend(certify(&mut tpm, attestation.handle, attestation, &[0xcd; 32]).err());
     }
     errors.extend(attestation.err());
     match endorsement {

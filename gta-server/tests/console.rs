@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use fantoccini::key::Key;
 use gta_server::health::{EvidenceHealth, Health, NodeHealth};
 use gta_server::model::AttesterType;
 use gta_server::service::Settings;
 use http_body_util::BodyExt as _;
 use rcgen::PKCS_ECDSA_P384_SHA384;
 use serde_json::{Value, json};
-use thirtyfour::prelude::*;
 use verifier::testing::Authority;
 
 use crate::browser::Browser;
@@ -46,10 +46,10 @@ async fn somebody_signs_in_by_keys_and_the_key_is_nowhere_but_in_the_page() {
     let console = Console::new().await;
     let (browser, admin) = (&console.browser, &console.fleet.world.admin);
     console.accessible("sign in").await;
-    browser.keys(TENANT).await;
-    browser.keys(Key::Tab).await;
-    browser.keys("a2345678901234567890123456789012").await;
-    browser.keys(Key::Enter).await;
+    browser.type_text(TENANT).await;
+    browser.key(Key::Tab).await;
+    browser.type_text("a2345678901234567890123456789012").await;
+    browser.key(Key::Enter).await;
     console.says("Invalid API key").await;
     console.says("api_key_unknown").await;
     console.accessible("a wrong key").await;
@@ -108,7 +108,7 @@ async fn the_overview_counts_nodes_and_hears_of_changes_as_they_come() {
     browser.until("return document.getElementById('live').textContent === 'new-1: Passed'").await;
     browser.until("return document.querySelector('.tile.passed .number').textContent === '8'").await;
     browser.run("document.querySelector('.tile.failed').focus()").await;
-    browser.keys(Key::Enter).await;
+    browser.key(Key::Enter).await;
     console.shows("Nodes").await;
     let rows = console.rows("Nodes").await;
     assert_eq!(rows.len(), 3, "{rows:?}");
@@ -241,7 +241,7 @@ async fn administrators_register_change_and_delete() {
     console.press("Delete this policy").await;
     console.browser.until("return document.activeElement.textContent === 'Cancel'").await;
     console.accessible("a question").await;
-    console.browser.keys(Key::Escape).await;
+    console.browser.key(Key::Escape).await;
     console.browser.until("return !document.querySelector('dialog')").await;
     assert_eq!(console.browser.run("return document.activeElement.textContent").await, "Delete this policy");
     console.press("Delete this policy").await;
@@ -399,7 +399,7 @@ async fn ten_thousand_nodes_are_paged_and_found() {
     console.press("Previous page").await;
     console.says("fleet-00150").await;
     console.fill("Name contains", "09999").await;
-    console.browser.keys(Key::Enter).await;
+    console.browser.key(Key::Enter).await;
     console.browser.until("return document.querySelectorAll('tbody tr').length === 1").await;
     assert!(console.rows("Nodes").await[0].starts_with("fleet-09999 | Passed"));
     // Who searches again goes on where they were.
@@ -445,7 +445,7 @@ async fn everything_is_reached(browser: &Browser, page: &str) {
         const style = getComputedStyle(element); \
         return [element.className, style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1, element.outerHTML.slice(0, 100)]";
     for number in 0..count {
-        browser.keys(Key::Tab).await;
+        browser.key(Key::Tab).await;
         let at = browser.run(step).await;
         assert_eq!(at[1], true, "{page}: no focus to be seen: {at}");
         assert!(number > 0 || at[0] == "skip", "{page}: {at}");
@@ -556,7 +556,7 @@ async fn pages_are_drawn_in_the_colours_that_are_preferred() {
         assert_eq!(drawn, background, "{name}");
         // Without the frame of what has the focus.
         console.browser.run("document.activeElement.blur()").await;
-        let picture = console.browser.driver.screenshot_as_png().await.unwrap();
+        let picture = console.browser.driver.screenshot().await.unwrap();
         assert!(picture.starts_with(b"\x89PNG"), "{name}");
         if let Some(directory) = &directory {
             let path = std::path::Path::new(directory).join(name).with_extension("png");

@@ -1,7 +1,8 @@
 //! The console in a browser, as a person uses it: mostly with keys.
 
+use fantoccini::Locator;
+use fantoccini::key::Key;
 use serde_json::{Value, json};
-use thirtyfour::prelude::*;
 
 use super::Browser;
 use crate::fleet::{Fleet, Words};
@@ -40,17 +41,17 @@ impl Console {
     /// By keys alone.
     pub async fn sign_in(&self, client: &Client) {
         assert_eq!(self.browser.run("return document.activeElement.id").await, "tenant");
-        self.browser.keys(client.tenant.as_str()).await;
-        self.browser.keys(Key::Tab).await;
-        self.browser.keys(client.key.as_str()).await;
-        self.browser.keys(Key::Enter).await;
+        self.browser.type_text(&client.tenant).await;
+        self.browser.key(Key::Tab).await;
+        self.browser.type_text(&client.key).await;
+        self.browser.key(Key::Enter).await;
         self.browser.until("return !document.querySelector('#nav').hidden").await;
         self.settled().await;
         assert_eq!(self.browser.run("return document.activeElement.tagName").await, "H1");
     }
 
     pub async fn sign_out(&self) {
-        self.browser.driver.find(By::Id("sign-out")).await.unwrap().click().await.unwrap();
+        self.browser.driver.find(Locator::Id("sign-out")).await.unwrap().click().await.unwrap();
         self.shows("Sign in").await;
         assert_eq!(self.browser.run("return location.hash").await, "#/");
     }
@@ -99,7 +100,7 @@ impl Console {
     /// Puts the focus on what has this text, by pressing Tab until it is there, and presses Enter.
     pub async fn press(&self, text: &str) {
         self.reach(text).await;
-        self.browser.keys(Key::Enter).await;
+        self.browser.key(Key::Enter).await;
     }
 
     /// Presses Tab until what has this text has the focus.
@@ -111,7 +112,7 @@ impl Console {
             if (at[0] == text || at[1] == text) && at[2] != "H1" && at[2] != "BODY" {
                 return;
             }
-            self.browser.keys(Key::Tab).await;
+            self.browser.key(Key::Tab).await;
         }
         panic!("no key leads to {text}");
     }
@@ -128,7 +129,7 @@ impl Console {
     /// Changes the state of the box with this label.
     pub async fn tick(&self, label: &str) {
         self.reach(label).await;
-        self.browser.keys(" ").await;
+        self.browser.type_text(" ").await;
     }
 
     pub async fn accessible(&self, what: &str) {

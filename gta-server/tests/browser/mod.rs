@@ -4,27 +4,24 @@ pub mod console;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use fantoccini::actions::{InputSource as _, KeyAction, KeyActions};
+use fantoccini::key::Key;
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder};
+use hyper::Method;
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use thirtyfour::LoggingPrefsLogLevel;
-use thirtyfour::error::WebDriverErrorInner;
-use thirtyfour::prelude::*;
-use thirtyfour::session::http::{Body, HttpClient};
+use url::{ParseError, Url};
 
 /// How long is waited for what a page is about to show.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A browser with nothing in its memory; it ends with this.
 pub struct Browser {
-    /// Ends the browser when it is dropped, and so comes first.
-    pub driver: WebDriver,
+    pub driver: Client,
     _process: Process,
     _profile: TempDir,
 }
@@ -52,8 +49,7 @@ impl Browser {
         });
         let port = port.expect("chromedriver did not say on which port it listens");
         let profile = tempfile::tempdir().unwrap();
-        let mut capabilities = DesiredCapabilities::chrome();
-        for argument in [
+        let mut arguments: Vec<String> = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -68,13 +64,17 @@ impl Browser {
             "--force-device-scale-factor=1",
             "--hide-scrollbars",
             "--lang=en",
-        ] {
-            capabilities.add_arg(argument).unwrap();
-        }
-        capabilities.add_arg(&format!("--user-data-dir={}", profile.path().display())).unwrap();
-        capabilities.set_browser_log_level(LoggingPrefsLogLevel::All).unwrap();
-        let driver = WebDriver::builder(format!("http://127.0.0.1:{port}"), capabilities)
-            .client(Loopback)
+        ]
+        .map(str::to_owned)
+        .into();
+        arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        let capabilities = json!({
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let driver = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities.as_object().unwrap().clone())
+            .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .expect("chromedriver starts Debian's package chromium, which `cargo xtask test` installs");
         Self { driver, _process: process, _profile: profile }
@@ -82,7 +82,7 @@ impl Browser {
 
     /// Ends the session in order.
     pub async fn close(self) {
-        self.driver.clone().quit().await.unwrap();
+        self.driver.close().await.unwrap();
     }
 
     /// What the page computes.
@@ -92,7 +92,7 @@ impl Browser {
 
     pub async fn run_with(&self, script: &str, arguments: Value) -> Value {
         let arguments = arguments.as_array().unwrap().clone();
-        self.driver.execute(script, arguments).await.unwrap().json().clone()
+        self.driver.execute(script, arguments).await.unwrap()
     }
 
     /// Waits until the page computes something that is true, and gives it.
@@ -123,21 +123,56 @@ impl Browser {
         }
     }
 
-    /// Presses keys, with the focus where it is.
-    pub async fn keys(&self, keys: impl Into<TypingData>) {
-        self.driver.action_chain().send_keys(keys).perform().await.unwrap();
+    /// Types a text, with the focus where it is.
+    pub async fn type_text(&self, text: &str) {
+        self.press(text.chars()).await;
+    }
+
+    /// Presses a key that is no letter.
+    pub async fn key(&self, key: Key) {
+        self.press([char::from(key)]).await;
+    }
+
+    async fn press(&self, keys: impl IntoIterator<Item = char>) {
+        let pressed = keys.into_iter().fold(KeyActions::new("keyboard".to_owned()), |pressed, value| {
+            pressed.then(KeyAction::Down { value }).then(KeyAction::Up { value })
+        });
+        self.driver.perform_actions(pressed).await.unwrap();
     }
 
     /// What the browser has complained about since it was last asked.
     pub async fn complaints(&self) -> Vec<String> {
-        let log = self.driver.browser_log().await.unwrap();
-        log.into_iter().map(|entry| entry.message).collect()
+        let log = self.chromium("se/log", json!({ "type": "browser" })).await;
+        let message = |entry: &Value| entry["message"].as_str().unwrap().to_owned();
+        log.as_array().unwrap().iter().map(message).collect()
     }
 
     /// Prefers dark colours, or light ones.
     pub async fn prefer(&self, scheme: &str) {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-        self.driver.cdp().send_raw("Emulation.setEmulatedMedia", features).await.unwrap();
+        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": features });
+        self.chromium("goog/cdp/execute", command).await;
+    }
+
+    /// A command that only Chromium's driver knows.
+    async fn chromium(&self, path: &'static str, body: Value) -> Value {
+        self.driver.issue_cmd(Chromium { path, body }).await.unwrap()
+    }
+}
+
+#[derive(Debug)]
+struct Chromium {
+    path: &'static str,
+    body: Value,
+}
+
+impl WebDriverCompatibleCommand for Chromium {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(self.body.to_string()))
     }
 }
 
@@ -145,39 +180,5 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
-    }
-}
-
-/// HTTP to a driver on this machine, a connection for each request.
-struct Loopback;
-
-#[async_trait::async_trait]
-impl HttpClient for Loopback {
-    async fn send(&self, request: Request<Body<'_>>) -> WebDriverResult<Response<Bytes>> {
-        let (mut parts, body) = request.into_parts();
-        let failed = |error: &dyn std::error::Error| {
-            WebDriverError::from_inner(WebDriverErrorInner::HttpError(error.to_string()))
-        };
-        let body = match body {
-            Body::Empty => Bytes::new(),
-            Body::Json(json) => json.to_string().into(),
-        };
-        let address = parts.uri.authority().unwrap().to_string();
-        parts.headers.insert("host", address.parse().unwrap());
-        parts.uri = parts.uri.path().parse().unwrap();
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| failed(&error))?;
-        tokio::spawn(connection);
-        let request = Request::from_parts(parts, Full::new(body));
-        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| failed(&error))?.to_bytes();
-        Ok(Response::from_parts(parts, body))
-    }
-
-    async fn new(&self) -> Arc<dyn HttpClient> {
-        Arc::new(Self)
     }
 }

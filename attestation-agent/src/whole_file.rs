@@ -5,9 +5,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Writes a file that only its owner can read, under a temporary name first: no reader sees half of it or one with other
-/// permissions, and after a power failure it is the new one or the old one. The name is nobody else's: what an agent that
-/// was killed has left stands in nobody's way.
+/// Writes a file that only its owner can read, under a temporary name first: no reader sees half of it or one with
+/// other permissions, and after a power failure it is the new one or the old one. The name is nobody else's: what an
+/// agent that was killed has left stands in nobody's way.
 ///
 /// # Errors
 /// If `path` is no file, or cannot be written.

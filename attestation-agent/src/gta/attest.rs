@@ -80,7 +80,8 @@ impl Attester {
     /// Enrols this machine. Gives the name of its attestation key.
     ///
     /// # Errors
-    /// If the TPM or the authority cannot be used, or the authority refuses; `node_exists` if it has a node of this name.
+    /// If the TPM or the authority cannot be used, or the authority refuses; `node_exists` if it has a node of this
+    /// name.
     pub async fn enrol(&self) -> Result<String> {
         let _turn = self.turn.lock().await;
         self.prove().await?;
@@ -111,8 +112,9 @@ impl Attester {
         session.activate(&enrolment, &opened).await
     }
 
-    /// Attests the machine. If the authority knows no node of its name, the machine is enrolled by its TPM, and attested again.
-    /// One that is there is either this one, however it came to be known, or another, and then its evidence is not taken.
+    /// Attests the machine. If the authority knows no node of its name, the machine is enrolled by its TPM, and
+    /// attested again. One that is there is either this one, however it came to be known, or another, and then its
+    /// evidence is not taken.
     ///
     /// # Errors
     /// As [`Self::enrol`] and [`Self::attest`].
@@ -204,8 +206,8 @@ impl Attester {
         state.write(&self.state, &self.machine.node_id)
     }
 
-    /// The token's file has it while the machine is accepted: one of before is no longer true when the authority refuses,
-    /// whether in a token or instead of one.
+    /// The token's file has it while the machine is accepted: one of before is no longer true when the authority
+    /// refuses, whether in a token or instead of one.
     fn keep_token(&self, attested: Result<Outcome>) -> Result<Outcome> {
         let Some(path) = &self.token_file else { return attested };
         let kept = match &attested {

@@ -36,8 +36,8 @@ impl Schedule {
         self.interval.saturating_sub(self.interval / 10) + fraction(self.interval / 5, random)
     }
 
-    /// How long after one attestation the next one comes at the latest, in seconds, as it is announced: it may take `timeout`,
-    /// and fail a few times before it succeeds.
+    /// How long after one attestation the next one comes at the latest, in seconds, as it is announced: it may take
+    /// `timeout`, and fail a few times before it succeeds.
     #[must_use]
     pub fn longest_silence(&self, timeout: Duration) -> u32 {
         let retries = LONGEST_WAIT.min(self.interval);

@@ -5,10 +5,11 @@
 //! - [`Tpm`]: the commands
 //! - [`EndorsementKey`], [`ensure_attestation_key`], [`activate`], [`certify`], [`quote`]: what they add up to
 //!
-//! What a TPM answers is as foreign as what a network does: it may be an emulator of somebody else, or a bus that somebody
-//! sits on. Answers are bounded, read whole or refused, and never believed where a digest tells.
-//! Sessions are neither salted nor encrypted: who listens on the bus of a discrete TPM hears what an activated credential
-//! holds. It proves the TPM, and opens nothing else. Here, commands and answers are wiped: passwords and credentials are in them.
+//! What a TPM answers is as foreign as what a network does: it may be an emulator of somebody else, or a bus that
+//! somebody sits on. Answers are bounded, read whole or refused, and never believed where a digest tells. Sessions are
+//! neither salted nor encrypted: who listens on the bus of a discrete TPM hears what an activated credential holds. It
+//! proves the TPM, and opens nothing else. Here, commands and answers are wiped: passwords and credentials are in
+//! them.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 

@@ -33,7 +33,8 @@ pub enum WebhookCommand {
         /// Where to: https://HOST:PORT/PATH
         #[arg(long)]
         url: String,
-        /// Of which changes, by how the machine is then: passed, failed, refused, missed; several with commas [default: all]
+        /// Of which changes, by how the machine is then: passed, failed, refused, missed; several with commas
+        /// [default: all]
         #[arg(long, value_name = "STATUS", value_delimiter = ',')]
         events: Option<Vec<String>>,
         /// Authorities that certify the receiver, in PEM [default: those that browsers know]

@@ -1,5 +1,5 @@
-//! `/webhook`: where a tenant wants to be told of changes of how its nodes are. For administrators only: whoever knows a URL
-//! may be able to use it.
+//! `/webhook`: where a tenant wants to be told of changes of how its nodes are. For administrators only: whoever knows
+//! a URL may be able to use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

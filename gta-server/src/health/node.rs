@@ -51,8 +51,8 @@ impl EvidenceHealth {
 }
 
 impl NodeHealth {
-    /// What is known after a report that came at `now`. What it was not about stays as it is, and so does an interval that
-    /// it does not announce.
+    /// What is known after a report that came at `now`. What it was not about stays as it is, and so does an interval
+    /// that it does not announce.
     #[must_use]
     pub fn after(before: Option<&Self>, report: &Report, now: i64) -> Self {
         // Another instance's clock may be behind.

@@ -1,10 +1,10 @@
-//! Which addresses are somebody's on the Internet. A tenant says where the server connects to: it must not get behind the
-//! server's firewall by that.
+//! Which addresses are somebody's on the Internet. A tenant says where the server connects to: it must not get behind
+//! the server's firewall by that.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is reachable from everywhere, by the registries of special addresses of IANA (RFC 6890). What is not
-/// known to be is not.
+/// Whether an address is reachable from everywhere, by the registries of special addresses of IANA (RFC 6890). What is
+/// not known to be is not.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -19,7 +19,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_link_local()
         || address.is_documentation();
     let of_others = match address.octets() {
-        // This network; carriers' translation (RFC 6598); protocol assignments; the old anycast of 6to4; benchmarks (RFC 2544).
+        // This network; carriers' translation (RFC 6598); protocol assignments; the old anycast of 6to4; benchmarks
+        // (RFC 2544).
         [0, ..] | [100, 64..=127, ..] | [192, 0, 0, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => false,
         // Multicast, and what is reserved, broadcast too.
         [224..=255, ..] => false,

@@ -1,4 +1,5 @@
-//! What is posted, signed as the Standard Webhooks specification (1.0.0) has it, so that receivers have libraries for it.
+//! What is posted, signed as the Standard Webhooks specification (1.0.0) has it, so that receivers have libraries for
+//! it.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;

@@ -1,12 +1,13 @@
 //! Webhooks: what happens to the nodes of a tenant is posted to where the tenant wants it.
 //!
-//! - [`target`]: where that may be; [`address`]: which addresses are somebody else's and not of the server's own network
+//! - [`target`]: where that may be; [`address`]: which addresses are somebody else's and not of the server's own
+//!   network
 //! - [`message`]: what is posted, and its signature
 //! - [`line`]: the connection
 //! - [`postman`]: who brings it, at least once and in order, whichever instance that is
 //!
-//! Nothing waits in memory: events are in the journal, and of each webhook there is a [`Delivery`], which says up to which
-//! one they were taken.
+//! Nothing waits in memory: events are in the journal, and of each webhook there is a [`Delivery`], which says up to
+//! which one they were taken.
 
 mod address;
 mod line;
@@ -37,7 +38,8 @@ pub struct Delivery {
     /// Why not, the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// When it goes on, or when whoever is at work has given up, seconds since the Unix epoch. Absent if all was delivered.
+    /// When it goes on, or when whoever is at work has given up, seconds since the Unix epoch. Absent if all was
+    /// delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<i64>,
 }

@@ -1,6 +1,6 @@
-//! Brings events to webhooks. Every instance looks for what there is to do; who replaces the state of a webhook first does it,
-//! and has it for as long as a message takes. If an instance dies, another one goes on from the last event that was noted as
-//! taken: what was sent and not noted is sent again.
+//! Brings events to webhooks. Every instance looks for what there is to do; who replaces the state of a webhook first
+//! does it, and has it for as long as a message takes. If an instance dies, another one goes on from the last event
+//! that was noted as taken: what was sent and not noted is sent again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use super::line::Line;
 use super::message::{Message, Secret};
 use crate::health::Event;
 use crate::model::Webhook;
-use crate::service::Shared;
+use crate::service::{Service, Shared};
 use crate::store::{Direction, Document, Numbered, StoreError, Stored};
 
 /// How often it is looked whether there is something to deliver.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often webhooks are looked at whose tenants seem to have nothing new.
 const FULL_ROUND: Duration = Duration::from_secs(60);
-/// For how long an instance has a webhook to itself without having written that it goes on, in seconds: longer than a message
-/// may take.
+/// For how long an instance has a webhook to itself without having written that it goes on, in seconds: longer than a
+/// message may take.
 const LEASE: i64 = 60;
 /// Most webhooks at once, of all tenants and of one.
 const MAX_RUNS: usize = 32;
@@ -130,13 +130,7 @@ impl Postman {
                 let Some((tenant, id, _)) = page.last() else { break };
                 mark = (tenant.clone(), id.clone());
                 for (tenant, id, idle) in &page {
-                    let after = Direction::After;
-                    let more = idle.state.cursor < head
-                        && !store
-                            .numbered::<Event>(tenant, idle.state.cursor, after, "", 1)
-                            .await?
-                            .is_empty();
-                    if more {
+                    if idle.state.cursor < head && has_more(&self.service, tenant, idle).await? {
                         self.make_due(tenant, id, idle).await?;
                     }
                 }
@@ -247,8 +241,8 @@ impl Run {
                 return Ok(Some(page));
             }
             self.write(|_, _| Delivery::new(head.max(cursor))).await?;
-            // Who looks for webhooks that have nothing to do did not see this one when the event came.
-            if self.service.store.last_number::<Event>().await? == head {
+            // Who looks for webhooks that have nothing to do may have looked when this one had not yet.
+            if !has_more(&self.service, &self.tenant, &self.state).await? {
                 return Ok(None);
             }
             self.write(|state, now| state.at(now.saturating_add(LEASE))).await?;
@@ -268,6 +262,12 @@ impl Run {
         self.state = self.service.store.advance_state(&self.tenant, &self.id, &self.state, state).await?;
         Ok(())
     }
+}
+
+/// Whether something has happened that a webhook was not told.
+async fn has_more(service: &Service, tenant: &str, at: &Stored<Delivery>) -> Result<bool, StoreError> {
+    let next = service.store.numbered::<Event>(tenant, at.state.cursor, Direction::After, "", 1).await?;
+    Ok(!next.is_empty())
 }
 
 async fn told(stopped: &mut watch::Receiver<bool>) {

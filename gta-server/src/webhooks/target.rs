@@ -85,8 +85,8 @@ impl Target {
         Ok(Self { tls, host, port, authority: whole, path })
     }
 
-    /// The addresses that it has now, of those that may be connected to. They are what is connected to: a name that is looked
-    /// up again may lead elsewhere.
+    /// The addresses that it has now, of those that may be connected to. They are what is connected to: a name that is
+    /// looked up again may lead elsewhere.
     ///
     /// # Errors
     /// [`TargetError`] if there is none.

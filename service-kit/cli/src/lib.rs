@@ -1,5 +1,5 @@
-//! What the command lines of services have in common: TLS, requests with progress, events, problem documents in words, tables,
-//! completions and manual pages. Knows nothing of ours.
+//! What the command lines of services have in common: TLS, requests with progress, events, problem documents in words,
+//! tables, completions and manual pages. Knows nothing of ours.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]

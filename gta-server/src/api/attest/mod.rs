@@ -95,7 +95,8 @@ impl Rejected {
 /// What is answered to evidence.
 struct Judgement {
     answer: Value,
-    /// By what the tenant demands of all evidence, whatever else the request has asked for: why each is not accepted, if so.
+    /// By what the tenant demands of all evidence, whatever else the request has asked for: why each is not accepted,
+    /// if so.
     standing: BTreeMap<AttesterType, Option<Reason>>,
 }
 
@@ -129,7 +130,8 @@ async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement
         }
         Err(rejected) => return Err(rejected.problem()),
     };
-    // Whether evidence for another's nonce is fresh, this service cannot tell: it says nothing about how the node is now.
+    // Whether evidence for another's nonce is fresh, this service cannot tell: it says nothing about how the node is
+    // now.
     if nonce_type == NonceType::Verifier {
         service.note_report(tenant, &node_id, &Report { evidences, report_interval }).await?;
     }

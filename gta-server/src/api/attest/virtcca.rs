@@ -15,8 +15,8 @@ use crate::model::{CertType, Policy};
 use crate::service::Shared;
 use crate::store::Document;
 
-/// What came of the evidence, why it would not be accepted whatever was asked for, and the UEID of the platform if it is
-/// accepted.
+/// What came of the evidence, why it would not be accepted whatever was asked for, and the UEID of the platform if it
+/// is accepted.
 pub async fn attest(
     service: &Shared,
     submission: Submission<'_>,

@@ -1,7 +1,6 @@
 // Goes from page to page, and knows who is signed in.
 
 import { announce } from './lib/announce.js';
-import { Problem } from './lib/api.js';
 import { el, put, visible } from './lib/dom.js';
 import { zone } from './lib/format.js';
 import { address } from './lib/router.js';
@@ -79,11 +78,8 @@ async function loaded(page, context) {
   try {
     return await page.load(context);
   } catch (error) {
-    if (!(error instanceof Problem) && error.name !== 'AbortError') {
-      console.error(error);
-    }
-    const problem = error instanceof Problem ? error : new Problem(0, 'unexpected', 'The server answered something that this page cannot show.');
-    return problemBox(problem);
+    // Nobody waits any more for a page that was left.
+    return context.signal.aborted ? null : problemBox(error);
   }
 }
 

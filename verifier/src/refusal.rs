@@ -284,9 +284,9 @@ pub enum Subject {
 
 impl Subject {
     /// Most subjects of a refusal.
-    pub const MOST: usize = 16;
+    pub const MOST: usize = 8;
     /// Longest text in a subject, in characters. A path has up to 4096 bytes, and a digest of a log any number.
-    const LONGEST: usize = 512;
+    const LONGEST: usize = 256;
 
     /// An entry of an IMA log.
     #[must_use]

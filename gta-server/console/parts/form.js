@@ -1,6 +1,5 @@
 // Forms.
 
-import { Problem } from '../lib/api.js';
 import { encode } from '../lib/base64.js';
 import { el, put } from '../lib/dom.js';
 import { problemBox } from './problem.js';
@@ -72,9 +71,6 @@ export function form(button, fields, submit, { cancel, ...attributes } = {}) {
     try {
       await submit(event.target);
     } catch (error) {
-      if (!(error instanceof Problem)) {
-        throw error;
-      }
       put(trouble, problemBox(error));
     } finally {
       press.removeAttribute('aria-disabled');

@@ -1,5 +1,6 @@
 // What the server refuses, in its words.
 
+import { Problem } from '../lib/api.js';
 import { el } from '../lib/dom.js';
 import { who } from '../lib/session.js';
 
@@ -9,8 +10,9 @@ const ADVICE = {
   503: () => 'Try again in a few seconds; if that does not help, look at the log of the server.',
 };
 
-/** A box with the detail and the code of a problem. */
-export function problemBox(problem) {
+/** A box with the detail and the code of a problem; of anything else, that it was not expected. */
+export function problemBox(error) {
+  const problem = error instanceof Problem ? error : unexpected(error);
   const advice = ADVICE[problem.status]?.();
   return el(
     'div',
@@ -19,4 +21,9 @@ export function problemBox(problem) {
     advice && el('p', {}, advice),
     el('p', { class: 'quiet' }, 'Code ', el('code', {}, problem.code), problem.status > 0 && `, status ${problem.status}`),
   );
+}
+
+function unexpected(error) {
+  console.error(error);
+  return new Problem(0, 'unexpected', 'The server has answered something that this page does not understand.');
 }

@@ -1,6 +1,6 @@
 // Takes something away, if that is really wanted.
 
-import { Problem, send } from '../lib/api.js';
+import { send } from '../lib/api.js';
 import { confirm } from '../lib/dialog.js';
 import { el, put } from '../lib/dom.js';
 import { problemBox } from './problem.js';
@@ -17,9 +17,6 @@ export function removal(label, { title, text, action = 'Delete it', path, body, 
       await send('DELETE', path, body);
       after();
     } catch (error) {
-      if (!(error instanceof Problem)) {
-        throw error;
-      }
       put(trouble, problemBox(error));
     }
   };

@@ -85,7 +85,7 @@ pub enum Finding {
 
 impl Reason {
     /// Longest words, in characters: they are kept with every node and in every event, and a machine can choose them.
-    const MAX_DETAIL: usize = 2048;
+    const MAX_DETAIL: usize = 1024;
     /// Most findings.
     const MAX_FINDINGS: usize = 32;
 

@@ -139,10 +139,10 @@ async fn a_reason_is_no_longer_than_what_is_kept() {
     }
     report(&world, &machine, None).await;
     let reason = status(&world, "node-1").await["reason"].clone();
-    assert_eq!(reason["detail"].as_str().unwrap().chars().count(), 2048);
+    assert_eq!(reason["detail"].as_str().unwrap().chars().count(), 1024);
     let findings = reason["findings"].as_array().unwrap();
-    assert_eq!(findings.len(), 17, "{findings:?}");
-    assert!(findings[..16].iter().all(|file| file["path"].as_str().unwrap().chars().count() == 513));
+    assert_eq!(findings.len(), 9, "{findings:?}");
+    assert!(findings[..8].iter().all(|file| file["path"].as_str().unwrap().chars().count() == 257));
 }
 
 #[tokio::test]

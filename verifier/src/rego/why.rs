@@ -4,11 +4,12 @@
 //! the last statement that was reached, and if that one asks another rule which gives nothing, at that rule's, too.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use regorus::{Engine, Value};
 use serde_json::Value as Json;
 
-use super::{Document, Rego};
+use super::{Document, Rego, TIME_LIMIT};
 
 /// Most lines that are named; the first ones are those of the entry point.
 pub const MAX_LINES: usize = 8;
@@ -39,8 +40,6 @@ struct Part {
     lines: BTreeSet<u32>,
     /// What it asks for by name, rules among them.
     names: BTreeSet<String>,
-    /// Whether it wants what it asks for to give nothing.
-    negated: bool,
 }
 
 impl Rego {
@@ -58,8 +57,8 @@ impl Rego {
         }
         let Ok(report) = engine.get_coverage_report() else { return Vec::new() };
         let reached = report.files.into_iter().flat_map(|file| file.covered).collect();
-        let mut search =
-            Search { outline, package, engine, reached, seen: BTreeSet::new(), lines: Vec::new() };
+        let (begun, seen, lines) = (Instant::now(), BTreeSet::new(), Vec::new());
+        let mut search = Search { outline, package, engine, reached, begun, seen, lines };
         search.rule(rule, Some(member), 0);
         search.lines
     }
@@ -70,6 +69,7 @@ struct Search<'a> {
     package: &'a str,
     engine: Engine,
     reached: BTreeSet<u32>,
+    begun: Instant,
     seen: BTreeSet<String>,
     lines: Vec<u32>,
 }
@@ -93,13 +93,15 @@ impl Search<'_> {
                     self.value(value, named.is_some(), &mut asked);
                 } else if let Some((stop, line)) = body.iter().rev().find_map(|part| self.last_line(part)) {
                     self.add(line);
-                    if !stop.negated {
-                        asked.extend(stop.names.iter().cloned());
-                    }
+                    asked.extend(stop.names.iter().cloned());
                 }
             }
         }
         for name in asked {
+            // Each rule that is asked has as much time as a whole evaluation.
+            if self.begun.elapsed() > TIME_LIMIT {
+                return;
+            }
             if outline.rules.iter().any(|rule| rule.name == name) && self.gives_nothing(&name) {
                 self.rule(&name, None, depth + 1);
             }
@@ -175,8 +177,7 @@ impl Part {
     fn of(tree: &Json) -> Self {
         let (mut lines, mut names) = (BTreeSet::new(), BTreeSet::new());
         gather(tree, &mut lines, &mut names);
-        let negated = tree.pointer("/literal/NotExpr").is_some();
-        Self { line: lines.first().copied().unwrap_or_default(), lines, names, negated }
+        Self { line: lines.first().copied().unwrap_or_default(), lines, names }
     }
 }
 

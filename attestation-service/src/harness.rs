@@ -1,7 +1,6 @@
 //! The public plane without sockets: bytes in, status out. For fuzzing and for tests that need no TLS.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -16,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::admin;
 use crate::admin::identity::{Operator, Role};
 use crate::authorities::Authorities;
-use crate::environment::{Clock, Entropy, EntropyError, Environment};
+use crate::environment::Predictable;
 use crate::metrics::Metrics;
 use crate::public;
 use crate::service::{Service, Settings};
@@ -46,26 +45,6 @@ pub enum HarnessError {
     Store(#[from] crate::store::OpenError),
 }
 
-struct Fixed(AtomicU64);
-
-impl Clock for Fixed {
-    fn now(&self) -> i64 {
-        NOW
-    }
-}
-
-impl Entropy for Fixed {
-    fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
-        for chunk in bytes.chunks_mut(8) {
-            let count = self.0.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-            for (byte, value) in chunk.iter_mut().zip(count.iter().rev()) {
-                *byte = *value;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// A service with a database in memory, at a fixed time, with predictable randomness.
 pub struct Harness {
     runtime: Runtime,
@@ -80,8 +59,7 @@ impl Harness {
     /// [`HarnessError`] if the machine gives no thread or no memory.
     pub fn new() -> Result<Self, HarnessError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let fixed = Arc::new(Fixed(AtomicU64::new(1)));
-        let environment = Environment { clock: Arc::<Fixed>::clone(&fixed), entropy: fixed };
+        let environment = Predictable::at(NOW);
         let store = runtime.block_on(Store::open("sqlite::memory:"))?;
         let master = Arc::new(FileKey::new(Zeroizing::new([7; 32])));
         let vault = Vault::new(master, Vec::new(), environment.clone());

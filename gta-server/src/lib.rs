@@ -9,6 +9,8 @@ mod appraise;
 pub mod auth;
 mod console;
 mod derived;
+#[cfg(feature = "harness")]
+pub mod harness;
 pub mod health;
 mod json;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! Time and randomness, passed in so that tests decide them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::SeedableRng as _;
@@ -44,6 +45,41 @@ impl Clock for System {
         let seconds =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(i64::MAX as u64, |since| since.as_secs());
         i64::try_from(seconds).unwrap_or(i64::MAX)
+    }
+}
+
+/// A moment that stays, and bytes that are never the same twice and in every run alike: for harnesses, in which an input must
+/// do the same each time.
+#[derive(Debug)]
+pub struct Predictable {
+    now: i64,
+    count: AtomicU64,
+}
+
+impl Predictable {
+    /// At `now`, seconds since the Unix epoch.
+    #[must_use]
+    pub fn at(now: i64) -> Environment {
+        let predictable = Arc::new(Self { now, count: AtomicU64::new(1) });
+        Environment { clock: Arc::<Self>::clone(&predictable), entropy: predictable }
+    }
+}
+
+impl Clock for Predictable {
+    fn now(&self) -> i64 {
+        self.now
+    }
+}
+
+impl Entropy for Predictable {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
+        for chunk in bytes.chunks_mut(8) {
+            let count = self.count.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            for (byte, value) in chunk.iter_mut().zip(count.iter().rev()) {
+                *byte = *value;
+            }
+        }
+        Ok(())
     }
 }
 

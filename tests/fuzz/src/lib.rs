@@ -14,6 +14,16 @@ use evidence::cca::{
 };
 use evidence::hash::{Digest, HashAlgorithm};
 use evidence::virtcca::{self, CvmClaims, CvmKey};
+use gta_server::harness::Harness;
+
+/// A Global Trust Authority that knows the machines of the seeds of `gta_body`.
+///
+/// # Panics
+/// If it does not take what it took when the seeds were written.
+pub fn authority() -> Harness {
+    let harness = Harness::new(include_str!("../setup/gta_body.json"));
+    harness.unwrap_or_else(|error| panic!("run the example gta_seeds: {error}"))
+}
 
 /// A refusal that people and their terminals can read, whatever the sender wrote.
 ///

@@ -6,6 +6,7 @@ use std::fmt;
 use evidence::hash::Digest;
 use serde::{Deserialize, Serialize};
 use service_kit::vault::Sealed;
+use utoipa::ToSchema;
 use verifier::logs::{BootReferences, ImaReferences, LogReferences};
 use verifier::{HexBytes, Rules};
 
@@ -43,7 +44,7 @@ pub struct ApiKey {
 }
 
 /// What an attester's evidence is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttesterType {
     /// A quote of a TPM and the log of measured boot.

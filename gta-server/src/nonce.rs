@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use service_kit::problem::Problem;
+use utoipa::ToSchema;
 
 use crate::service::{Service, no_entropy};
 use crate::store::Purpose;
@@ -17,7 +18,7 @@ const SKEW: i64 = 60;
 const MAX_USER_NONCE: usize = 1024;
 
 /// Who made the nonce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NonceType {
     /// This service.

@@ -6,6 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::problem::Problem;
+use utoipa::IntoParams;
 
 use super::collection::{asked, page_size};
 use crate::auth::Caller;
@@ -15,7 +16,8 @@ use crate::service::Shared;
 use crate::store::{Kind, Mark};
 
 /// Which changes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// Of which kind of document.
@@ -26,7 +28,11 @@ pub struct Query {
     cursor: Option<String>,
 }
 
-/// Lists changes of the tenant's documents, the last first.
+/// List changes of the tenant's documents, the last first.
+#[utoipa::path(
+    get, path = "/audit", params(Query),
+    responses((status = 200, body = Object, description = "`entries`, and `next_cursor` if there are more"))
+)]
 pub async fn list(
     State(service): State<Shared>,
     caller: Caller,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use utoipa::ToSchema;
 use verifier::chain::Purpose;
 use verifier::tpm::{AttestationKey, certified_key};
 
@@ -22,7 +23,8 @@ use crate::model::{CertType, Node, Provenance, Role};
 use crate::nonce::NonceType;
 use crate::service::Shared;
 
-#[derive(Deserialize)]
+/// A machine's key, and what its initial one says of that.
+#[derive(Deserialize, ToSchema)]
 pub struct Certified {
     node_id: String,
     /// As `POST /challenge` gave it.
@@ -37,7 +39,14 @@ pub struct Certified {
     signature: String,
 }
 
-/// Registers a machine whose key is certified.
+/// Register a machine whose key is certified.
+#[utoipa::path(
+    post, path = "/enroll/certified", request_body = Certified,
+    responses(
+        (status = 200, body = Object, description = "`node_id` and `provenance`"),
+        (status = 409, description = "There is a node of this name, or there are as many as there may be"),
+    )
+)]
 pub async fn enrol(
     State(service): State<Shared>,
     caller: Caller,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use utoipa::ToSchema;
 use verifier::chain::{Signer, TrustBundle, describe, describe_revocation_lists};
 
 use super::collection::{self, Collected, Deletion, Query};
@@ -22,17 +23,22 @@ use crate::store::Document;
 /// Longest certificate or list, in bytes.
 const MAX_CONTENT: usize = 1 << 20;
 
-#[derive(Deserialize)]
+/// A certificate of a signer, those of an authority, or a revocation list.
+#[derive(Deserialize, ToSchema)]
 pub struct NewCertificate {
     name: String,
     description: Option<String>,
+    /// What it is good for: `refvalue`, `policy`, `tpm_boot`, `tpm_ima`, `tpm_ek`, `virt_cca`; or `crl`.
     #[serde(rename = "type")]
     kinds: Vec<String>,
+    /// Certificates in PEM.
     content: Option<String>,
+    /// The revocation list in PEM.
     crl_content: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// What is to be other of a certificate.
+#[derive(Deserialize, ToSchema)]
 pub struct ChangedCertificate {
     id: String,
     name: Option<String>,
@@ -43,7 +49,11 @@ pub struct ChangedCertificate {
     crl_content: Option<String>,
 }
 
-/// Lists certificates; `cert_type=crl` lists revocation lists.
+/// List certificates; `cert_type=crl` lists revocation lists.
+#[utoipa::path(
+    get, path = "/cert", params(Query),
+    responses((status = 200, body = Object, description = "`certs` or `crls`, and `next_cursor` if there are more"))
+)]
 pub async fn list(
     State(service): State<Shared>,
     caller: Caller,
@@ -56,7 +66,14 @@ pub async fn list(
     collection::list::<Certificate>(&service, &caller, query).await
 }
 
-/// Deletes certificates; those of the type `crl` are revocation lists.
+/// Delete certificates, all or nothing; those of the type `crl` are revocation lists.
+#[utoipa::path(
+    delete, path = "/cert", request_body = Deletion,
+    responses(
+        (status = 200, description = "They are gone"),
+        (status = 404, description = "There is nothing with one of these ids"),
+    )
+)]
 pub async fn remove(
     state: State<Shared>,
     caller: Caller,
@@ -68,7 +85,17 @@ pub async fn remove(
     collection::remove::<Certificate>(state, caller, request).await
 }
 
-/// Adds a certificate, or a revocation list.
+/// Add a certificate, or a revocation list.
+#[utoipa::path(
+    post, path = "/cert", request_body = NewCertificate,
+    responses(
+        (
+            status = 200, body = Object,
+            description = "`cert`: `cert_id`, `cert_name`, `version`; or `crl`: `crl_id`, `crl_name`"
+        ),
+        (status = 409, description = "The name is taken, or there are as many as there may be"),
+    )
+)]
 pub async fn add(
     State(service): State<Shared>,
     caller: Caller,
@@ -97,8 +124,16 @@ pub async fn add(
     Ok(Json(json!({ "cert": { "cert_id": id, "cert_name": request.name, "version": 1 } })))
 }
 
-/// Changes what is said of a certificate, and what it is good for. Its content stays: another certificate is another
+/// Change what is said of a certificate, and what it is good for. Its content stays: another certificate is another
 /// document.
+#[utoipa::path(
+    put, path = "/cert", request_body = ChangedCertificate,
+    responses(
+        (status = 200, body = Object, description = "`cert`: `cert_id`, `cert_name`, `version`"),
+        (status = 404, description = "There is no such certificate"),
+        (status = 409, description = "The name is taken"),
+    )
+)]
 pub async fn replace(
     State(service): State<Shared>,
     caller: Caller,

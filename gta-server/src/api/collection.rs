@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::problem::Problem;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Caller;
 use crate::json::with;
@@ -41,12 +42,13 @@ pub trait Collected: Registered {
 }
 
 /// Which documents to list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// Their ids, with commas between them.
     pub ids: Option<String>,
-    /// Their type.
+    /// Their type; of certificates, `cert_type`.
     #[serde(alias = "cert_type")]
     pub attester_type: Option<String>,
     /// What is in their names.
@@ -58,11 +60,13 @@ pub struct Query {
 }
 
 /// Which documents to delete.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct Deletion {
     delete_type: DeleteType,
+    /// Those of `id`.
     #[serde(default)]
     ids: Vec<String>,
+    /// That of `type`, which this member may be called, too.
     #[serde(alias = "type")]
     attester_type: Option<String>,
 }
@@ -74,7 +78,8 @@ impl Deletion {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// By what they are named.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum DeleteType {
     #[serde(alias = "ids")]
@@ -212,8 +217,12 @@ pub fn bounded(ids: usize) -> Result<(), Problem> {
 
 /// The handlers of a collection that is listed and deleted from in the usual way.
 macro_rules! handlers {
-    ($type:ty) => {
-        /// Lists.
+    ($type:ty, $path:literal) => {
+        /// List them by name, in pages without their content, or some by their ids with it.
+        #[utoipa::path(
+            get, path = $path, params($crate::api::collection::Query),
+            responses((status = 200, body = Object, description = "The list, and `next_cursor` if there are more"))
+        )]
         pub async fn list(
             axum::extract::State(service): axum::extract::State<$crate::service::Shared>,
             caller: $crate::auth::Caller,
@@ -226,7 +235,14 @@ macro_rules! handlers {
             $crate::api::collection::list::<$type>(&service, &caller, query).await
         }
 
-        /// Deletes.
+        /// Delete some; all or nothing.
+        #[utoipa::path(
+            delete, path = $path, request_body = $crate::api::collection::Deletion,
+            responses(
+                (status = 200, description = "They are gone"),
+                (status = 404, description = "There is nothing with one of these ids"),
+            )
+        )]
         pub async fn remove(
             state: axum::extract::State<$crate::service::Shared>,
             caller: $crate::auth::Caller,

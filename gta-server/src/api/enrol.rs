@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use utoipa::ToSchema;
 use verifier::tpm::credential::make_credential;
 use verifier::tpm::{AttestationKey, endorsement_key};
 
@@ -25,7 +26,8 @@ use crate::store::Enrolment;
 /// How long a credential can be opened, in seconds.
 const LIFETIME: i64 = 300;
 
-#[derive(Deserialize)]
+/// A machine's keys.
+#[derive(Deserialize, ToSchema)]
 pub struct Begin {
     node_id: String,
     /// In PEM, with sub CAs behind it, or DER in base64.
@@ -36,14 +38,25 @@ pub struct Begin {
     ak_public: String,
 }
 
-#[derive(Deserialize)]
+/// What the TPM has opened.
+#[derive(Deserialize, ToSchema)]
 pub struct Activate {
     enrollment_id: String,
     /// What was in the credential, in base64.
     credential: String,
 }
 
-/// Makes a credential for a machine's two keys.
+/// Begin an enrolment: a credential for a machine's two keys, which only its TPM opens.
+#[utoipa::path(
+    post, path = "/enroll", request_body = Begin,
+    responses(
+        (
+            status = 200, body = Object,
+            description = "`enrollment_id`, and in base64 `credential_blob` and `encrypted_secret`"
+        ),
+        (status = 409, description = "There is a node of this name"),
+    )
+)]
 pub async fn begin(
     State(service): State<Shared>,
     caller: Caller,
@@ -82,7 +95,15 @@ pub async fn begin(
     })))
 }
 
-/// Registers the machine, if it has opened its credential.
+/// End an enrolment: the machine is registered if it has opened its credential.
+#[utoipa::path(
+    post, path = "/enroll/activate", request_body = Activate,
+    responses(
+        (status = 200, body = Object, description = "`node_id` and `provenance`"),
+        (status = 403, description = "That is not what was in the credential"),
+        (status = 409, description = "There is a node of this name, or there are as many as there may be"),
+    )
+)]
 pub async fn activate(
     State(service): State<Shared>,
     caller: Caller,

@@ -14,6 +14,7 @@ use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::problem::Problem;
+use utoipa::IntoParams;
 
 use super::collection::{MAX_PAGE, asked, page_size};
 use crate::auth::Caller;
@@ -26,7 +27,8 @@ use crate::store::{Direction, Numbered};
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Which events.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// Of which node.
@@ -47,7 +49,8 @@ impl Query {
 
 type Asked = Result<axum::extract::Query<Query>, QueryRejection>;
 
-/// Lists events, the last first unless `after` says otherwise.
+/// List events, the last first unless `after` says otherwise.
+#[utoipa::path(get, path = "/event", params(Query), responses((status = 200, body = Object, description = "`events`")))]
 pub async fn list(
     State(service): State<Shared>,
     caller: Caller,
@@ -67,6 +70,11 @@ pub async fn list(
 }
 
 /// Events as they come (server-sent events): those after the header `Last-Event-ID`, after `after`, or from now on.
+#[utoipa::path(
+    get, path = "/event/stream",
+    params(Query, ("Last-Event-ID" = Option<i64>, Header, description = "The number of the last one that was seen")),
+    responses((status = 200, body = String, content_type = "text/event-stream"))
+)]
 pub async fn stream(
     State(service): State<Shared>,
     caller: Caller,

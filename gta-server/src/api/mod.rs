@@ -1,5 +1,7 @@
 //! The REST interface, under `/global-trust-authority/service/v1`.
 
+#![allow(unused_qualifications, reason = "utoipa's macros write paths out")]
+
 mod attest;
 mod audit;
 mod certify;
@@ -8,6 +10,7 @@ mod collection;
 mod enrol;
 mod events;
 mod nodes;
+mod openapi;
 pub mod operator;
 mod policies;
 mod ref_values;
@@ -20,7 +23,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
+use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,6 +31,9 @@ use service_kit::extract::RequiredJson;
 use service_kit::http::{Observer, dress};
 use service_kit::problem::Problem;
 use service_kit::serve::limit::{Limiter, limited};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::Caller;
 use crate::console;
@@ -46,59 +52,41 @@ const MAX_DESCRIPTION: usize = 512;
 /// Longest problem document.
 const MAX_PROBLEM: usize = 64 * 1024;
 
-/// Makes the routes and their list of one table, so that no test passes one over.
-macro_rules! routes {
-    ($($method:ident $path:literal => $handler:path,)*) => {
-        /// Every route under [`BASE`]: the method in small letters, and the path.
-        pub const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),*];
-
-        fn table() -> Router<Shared> {
-            Router::new()$(.route($path, $method($handler)))*
-        }
-    };
+/// Every route with its description: what is not described is not served.
+fn described() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(challenge))
+        .routes(routes!(enrol::begin))
+        .routes(routes!(enrol::activate))
+        .routes(routes!(certify::enrol))
+        .routes(routes!(attest::attest))
+        .routes(routes!(verify))
+        .routes(routes!(key_set))
+        .routes(routes!(who))
+        .routes(routes!(register, register_by_get))
+        .routes(routes!(nodes::list, nodes::pin, nodes::remove))
+        .routes(routes!(audit::list))
+        .routes(routes!(status::list, status::forget))
+        .routes(routes!(events::list))
+        .routes(routes!(events::stream))
+        .routes(routes!(policies::list, policies::add, policies::replace, policies::remove))
+        .routes(routes!(policies::built_in))
+        .routes(routes!(certs::list, certs::add, certs::replace, certs::remove))
+        .routes(routes!(webhooks::list, webhooks::add, webhooks::replace, webhooks::remove))
+        .routes(routes!(ref_values::list, ref_values::add, ref_values::replace, ref_values::remove))
+        .routes(routes!(openapi::document))
 }
 
-routes! {
-    post "/challenge" => challenge,
-    post "/enroll" => enrol::begin,
-    post "/enroll/activate" => enrol::activate,
-    post "/enroll/certified" => certify::enrol,
-    post "/attest" => attest::attest,
-    post "/token/verify" => verify,
-    get "/jwks" => key_set,
-    get "/whoami" => who,
-    post "/register" => register,
-    get "/register" => register,
-    get "/node" => nodes::list,
-    post "/node" => nodes::pin,
-    delete "/node" => nodes::remove,
-    get "/audit" => audit::list,
-    get "/status" => status::list,
-    delete "/status" => status::forget,
-    get "/event" => events::list,
-    get "/event/stream" => events::stream,
-    get "/policy" => policies::list,
-    post "/policy" => policies::add,
-    put "/policy" => policies::replace,
-    delete "/policy" => policies::remove,
-    get "/policy/built_in" => policies::built_in,
-    get "/cert" => certs::list,
-    post "/cert" => certs::add,
-    put "/cert" => certs::replace,
-    delete "/cert" => certs::remove,
-    get "/webhook" => webhooks::list,
-    post "/webhook" => webhooks::add,
-    put "/webhook" => webhooks::replace,
-    delete "/webhook" => webhooks::remove,
-    get "/ref_value" => ref_values::list,
-    post "/ref_value" => ref_values::add,
-    put "/ref_value" => ref_values::replace,
-    delete "/ref_value" => ref_values::remove,
+/// The description of every route under [`BASE`].
+#[must_use]
+pub fn description_of_all() -> utoipa::openapi::OpenApi {
+    openapi::complete()
 }
 
 /// Every route, with bounds for each peer if there are to be any.
 pub fn router<F: Observer>(service: Shared, limiter: Option<Limiter>, observer: F) -> Router {
-    let mut routes = Router::new().nest(BASE, table()).route("/health", get(operator::health));
+    let (routes, _) = described().split_for_parts();
+    let mut routes = Router::new().nest(BASE, routes).route("/health", get(operator::health));
     if service.settings.console {
         routes = routes.merge(console::router());
     }
@@ -123,13 +111,23 @@ async fn old_text(request: Request, next: Next) -> Response {
     Response::from_parts(parts, Body::from(problem.to_string()))
 }
 
-#[derive(Deserialize)]
+/// Who is to be challenged.
+#[derive(Deserialize, ToSchema)]
 struct ChallengeRequest {
+    /// Types of evidence: `tpm_boot`, `tpm_ima`, `virt_cca`.
     attester_type: Vec<String>,
+    /// The only node whose evidence it is to be good for.
     node_id: Option<String>,
 }
 
-/// `POST /challenge`: a nonce.
+/// Get a nonce, for evidence of the tenant or of one node.
+#[utoipa::path(
+    post, path = "/challenge", request_body = ChallengeRequest,
+    responses(
+        (status = 200, body = Object, description = "`nonce`, in base64: what is in it is the service's own"),
+        (status = 429, description = "Too many nonces wait for an answer"),
+    )
+)]
 async fn challenge(
     State(service): State<Shared>,
     caller: Caller,
@@ -150,12 +148,21 @@ async fn challenge(
     Ok(Json(json!({ "service_version": SERVICE_VERSION, "nonce": nonce })))
 }
 
-#[derive(Deserialize)]
+/// What is to be verified.
+#[derive(Deserialize, ToSchema)]
 struct TokenRequest {
+    /// A token of this service.
     token: String,
 }
 
-/// `POST /token/verify`: whether a token is one of ours.
+/// Whether a token is one of ours, and what it says; whosever it is.
+#[utoipa::path(
+    post, path = "/token/verify", request_body = TokenRequest,
+    responses((
+        status = 200, body = Object,
+        description = "`verification_pass`, and with it `token_body` and `token_header`, or `message`"
+    ))
+)]
 async fn verify(
     State(service): State<Shared>,
     _: Caller,
@@ -172,20 +179,38 @@ async fn verify(
     }))
 }
 
-/// `GET /jwks`: the keys that tokens are verified with; for everybody.
+/// The keys that tokens are verified with; for everybody.
+#[utoipa::path(
+    get, path = "/jwks", security(()),
+    responses((status = 200, body = Object, description = "A JWK set (RFC 7517 section 5)"))
+)]
 async fn key_set(State(service): State<Shared>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "keys": service.store.keys().public().await? })))
 }
 
-/// `GET /whoami`: whose key it is that is used, and what its holder may do; for everybody who has one.
+/// Whose key it is that is used, and what its holder may do; for everybody who has one.
+#[utoipa::path(
+    get, path = "/whoami", responses((status = 200, body = Object, description = "`User-Id`, `role`, `actor`"))
+)]
 async fn who(caller: Caller) -> Json<Value> {
     Json(json!({ "User-Id": caller.tenant, "role": caller.role, "actor": caller.name }))
 }
 
-/// `POST /register`: a new key in place of the caller's.
+/// Get a new key in place of the caller's, which is good no more.
+#[utoipa::path(
+    post, path = "/register", responses((status = 200, body = Object, description = "`User-Id` and `API-Key`"))
+)]
 async fn register(State(service): State<Shared>, caller: Caller) -> Result<Json<Value>, Problem> {
     let key = service.renew_key(&caller).await?;
     Ok(Json(json!({ "User-Id": caller.tenant, "API-Key": key })))
+}
+
+/// The same: clients of the Global Trust Authority ask in this way.
+#[utoipa::path(
+    get, path = "/register", responses((status = 200, body = Object, description = "`User-Id` and `API-Key`"))
+)]
+async fn register_by_get(service: State<Shared>, caller: Caller) -> Result<Json<Value>, Problem> {
+    register(service, caller).await
 }
 
 /// A name that can be shown anywhere.

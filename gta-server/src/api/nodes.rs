@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use utoipa::ToSchema;
 use verifier::tpm::AttestationKey;
 
 use super::collection::{Collected, handlers};
@@ -19,15 +20,24 @@ use crate::model::{Node, Provenance};
 use crate::service::{Service, Shared};
 use crate::store::{Change, Document, StoreError};
 
-handlers!(Node);
+handlers!(Node, "/node");
 
-#[derive(Deserialize)]
+/// A machine with its attestation key.
+#[derive(Deserialize, ToSchema)]
 pub struct PinnedNode {
     node_id: String,
+    /// `TPMT_PUBLIC` in base64.
     ak_public: String,
 }
 
-/// Pins an attestation key: an administrator says that it is in the TPM of this machine.
+/// Pin an attestation key: an administrator says that it is in the TPM of this machine.
+#[utoipa::path(
+    post, path = "/node", request_body = PinnedNode,
+    responses(
+        (status = 200, body = Object, description = "`node_id` and the key's name, `ak_name`"),
+        (status = 409, description = "There is a node of this name, or there are as many as there may be"),
+    )
+)]
 pub async fn pin(
     State(service): State<Shared>,
     caller: Caller,

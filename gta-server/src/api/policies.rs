@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use utoipa::ToSchema;
 use verifier::Rules;
 use verifier::rego::Rego;
 
@@ -25,21 +26,26 @@ use crate::store::Document;
 /// Where a policy puts its result.
 const ENTRY_POINT: &str = "data.verification.result";
 
-handlers!(Policy);
+handlers!(Policy, "/policy");
 
-#[derive(Deserialize)]
+/// A policy.
+#[derive(Deserialize, ToSchema)]
 pub struct NewPolicy {
     name: String,
     description: Option<String>,
     attester_type: Vec<AttesterType>,
     content_type: ContentType,
     content: String,
+    /// Whether it applies to all evidence of its types.
     #[serde(default)]
     is_default: bool,
+    /// What is demanded of virtCCA platforms and logs before Rego is asked.
+    #[schema(value_type = Option<Object>)]
     rules: Option<Rules>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+/// What the content is.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum ContentType {
     /// Rego in base64.
@@ -53,7 +59,8 @@ struct SignedPolicy {
     policy: String,
 }
 
-#[derive(Deserialize)]
+/// What is to be other of a policy.
+#[derive(Deserialize, ToSchema)]
 pub struct ChangedPolicy {
     id: String,
     name: Option<String>,
@@ -62,10 +69,15 @@ pub struct ChangedPolicy {
     content_type: Option<ContentType>,
     content: Option<String>,
     is_default: Option<bool>,
+    #[schema(value_type = Option<Object>)]
     rules: Option<Rules>,
 }
 
-/// Lists what applies to evidence of each type for which a tenant has no default policy.
+/// What applies to evidence of each type for which a tenant has no default policy.
+#[utoipa::path(
+    get, path = "/policy/built_in",
+    responses((status = 200, body = Object, description = "`policies`, with their content"))
+)]
 pub async fn built_in(caller: Caller) -> Result<Json<Value>, Problem> {
     caller.must_be(&[Role::Auditor])?;
     let policies = AttesterType::ALL.map(|kind| {
@@ -81,7 +93,14 @@ pub async fn built_in(caller: Caller) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "policies": policies })))
 }
 
-/// Adds a policy.
+/// Add a policy.
+#[utoipa::path(
+    post, path = "/policy", request_body = NewPolicy,
+    responses(
+        (status = 200, body = Object, description = "`policy`: `id`, `name`, `version`"),
+        (status = 409, description = "The name is taken, or there are as many as there may be"),
+    )
+)]
 pub async fn add(
     State(service): State<Shared>,
     caller: Caller,
@@ -106,7 +125,15 @@ pub async fn add(
     Ok(Json(json!({ "policy": { "id": id, "name": request.name, "version": 1 } })))
 }
 
-/// Changes a policy. What is sent is looked at as if it were new; what is not stays.
+/// Change a policy. What is sent is looked at as if it were new; what is not stays.
+#[utoipa::path(
+    put, path = "/policy", request_body = ChangedPolicy,
+    responses(
+        (status = 200, body = Object, description = "`policy`: `id`, `name`, `version`"),
+        (status = 404, description = "There is no such policy"),
+        (status = 409, description = "The name is taken"),
+    )
+)]
 pub async fn replace(
     State(service): State<Shared>,
     caller: Caller,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use utoipa::{IntoParams, ToSchema};
 
 use super::collection::{Ids, asked, bounded, contains, page_size};
 use super::name;
@@ -20,12 +21,14 @@ use crate::model::{AttesterType, Role};
 use crate::service::Shared;
 
 /// Which nodes to list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// Their names, with commas between them.
     ids: Option<String>,
-    /// How they are.
+    /// How they are: `passed`, `failed`, `refused` or `missed`.
+    #[param(value_type = Option<String>)]
     status: Option<Health>,
     /// What is in their names.
     search: Option<String>,
@@ -35,7 +38,11 @@ pub struct Query {
     cursor: Option<String>,
 }
 
-/// Lists nodes that have reported, and counts all of them by how they are.
+/// List nodes that have reported, and count all of them by how they are.
+#[utoipa::path(
+    get, path = "/status", params(Query),
+    responses((status = 200, body = Object, description = "`nodes`, `counts`, and `next_cursor` if there are more"))
+)]
 pub async fn list(
     State(service): State<Shared>,
     caller: Caller,
@@ -95,12 +102,16 @@ fn with_deadline(shown: Value, deadline: Option<i64>) -> Value {
 }
 
 /// Which nodes to forget.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct Forgotten {
     ids: Vec<String>,
 }
 
-/// Forgets how nodes are, of which no report is to be missed any more.
+/// Forget how nodes are, of which no report is to be missed any more.
+#[utoipa::path(
+    delete, path = "/status", request_body = Forgotten,
+    responses((status = 200, description = "Nothing is known of how they are"))
+)]
 pub async fn forget(
     State(service): State<Shared>,
     caller: Caller,

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
 use service_kit::vault::Sealed;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::collection::{self, Collected, Deletion, Query};
@@ -30,28 +31,39 @@ const MAX_CA: usize = 64 * 1024;
 /// How often a delivery is set going that somebody is at work with.
 const TRIES: usize = 5;
 
-#[derive(Deserialize)]
+/// A webhook.
+#[derive(Deserialize, ToSchema)]
 pub struct NewWebhook {
     name: String,
     description: Option<String>,
     url: String,
+    /// What it is told of: `passed`, `failed`, `refused`, `missed`; of all if none is named.
+    #[schema(value_type = Option<Vec<String>>)]
     events: Option<BTreeSet<Health>>,
+    /// Certificates of its authorities in PEM, if they are others than those that browsers know.
     ca: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// What is to be other of a webhook.
+#[derive(Deserialize, ToSchema)]
 pub struct ChangedWebhook {
     id: String,
     name: Option<String>,
     description: Option<String>,
     url: Option<String>,
+    #[schema(value_type = Option<Vec<String>>)]
     events: Option<BTreeSet<Health>>,
     ca: Option<String>,
+    /// Whether another secret is to take the place of the old one.
     #[serde(default)]
     new_secret: bool,
 }
 
-/// Lists, with how far each is.
+/// List them by name, in pages, or some by their ids, with how far each is.
+#[utoipa::path(
+    get, path = "/webhook", params(Query),
+    responses((status = 200, body = Object, description = "`webhooks`, and `next_cursor` if there are more"))
+)]
 pub async fn list(
     State(service): State<Shared>,
     caller: Caller,
@@ -79,7 +91,14 @@ fn shown(delivery: &Delivery) -> Value {
     }
 }
 
-/// Adds a webhook, which is told of what happens from now on. The answer is the only one that has its secret.
+/// Add a webhook, which is told of what happens from now on. The answer is the only one that has its secret.
+#[utoipa::path(
+    post, path = "/webhook", request_body = NewWebhook,
+    responses(
+        (status = 200, body = Object, description = "`webhook`: `id`, `name`, `version`, `secret`"),
+        (status = 409, description = "The name is taken, or there are as many as there may be"),
+    )
+)]
 pub async fn add(
     State(service): State<Shared>,
     caller: Caller,
@@ -106,7 +125,18 @@ pub async fn add(
     Ok(Json(json!({ "webhook": answer })))
 }
 
-/// Changes a webhook, and tries again at once what it was not told. What is not sent stays.
+/// Change a webhook, and try again at once what it was not told. What is not sent stays.
+#[utoipa::path(
+    put, path = "/webhook", request_body = ChangedWebhook,
+    responses(
+        (
+            status = 200, body = Object,
+            description = "`webhook`: `id`, `name`, `version`, and `secret` if it is a new one"
+        ),
+        (status = 404, description = "There is no such webhook"),
+        (status = 409, description = "The name is taken"),
+    )
+)]
 pub async fn replace(
     State(service): State<Shared>,
     caller: Caller,
@@ -161,7 +191,14 @@ async fn try_at_once(service: &Service, tenant: &str, id: &str) -> Result<(), St
     Ok(())
 }
 
-/// Deletes webhooks, and forgets how far they are.
+/// Delete webhooks, all or nothing, and forget how far they are.
+#[utoipa::path(
+    delete, path = "/webhook", request_body = Deletion,
+    responses(
+        (status = 200, description = "They are gone"),
+        (status = 404, description = "There is nothing with one of these ids"),
+    )
+)]
 pub async fn remove(
     state: State<Shared>,
     caller: Caller,

@@ -5,20 +5,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use verifier::Refusal;
 
 use super::malformed;
 use crate::nonce::NonceType;
 
 /// `POST /attest`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct AttestRequest {
     /// One for each node.
     pub measurements: Vec<Measurement>,
 }
 
 /// Evidence of one node.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct Measurement {
     /// The node's name.
     pub node_id: String,
@@ -31,6 +32,7 @@ pub struct Measurement {
     #[serde(default)]
     pub token_fmt: TokenFormat,
     /// What else the quotes are bound to. Kept as it was sent: its members have an order.
+    #[schema(value_type = Option<Object>)]
     pub attester_data: Option<Box<RawValue>>,
     /// How long after this report the next one comes at the latest, in seconds.
     pub report_interval: Option<u32>,
@@ -39,7 +41,8 @@ pub struct Measurement {
 }
 
 /// The form of a result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub enum TokenFormat {
     /// An EAT.
     #[default]
@@ -60,11 +63,12 @@ impl<'de> Deserialize<'de> for TokenFormat {
 }
 
 /// Evidence of one type.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct EvidenceItem {
     /// The type.
     pub attester_type: String,
     /// The evidence: an object of the type's own, read when the type is known.
+    #[schema(value_type = Object)]
     pub evidence: Box<RawValue>,
     /// Policies that must accept it beside those that apply anyway.
     #[serde(default)]

@@ -11,6 +11,7 @@ mod health;
 mod integrity;
 mod keys;
 mod nonces;
+mod openapi;
 mod registered;
 mod tenants;
 mod virtcca;

@@ -5,16 +5,17 @@
 mod machine;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Request, StatusCode};
 use axum::{Extension, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gta_server::api::{BASE, router};
+use gta_server::api::{BASE, description_of_all, router};
 use gta_server::model::Role;
 use gta_server::service::{Service, Settings};
 use gta_server::store::Store;
@@ -140,6 +141,35 @@ impl Answer {
         (self.status.as_u16(), self.body["code"].as_str().unwrap())
     }
 
+    /// Asserts that the OpenAPI document has such an answer to this request.
+    fn is_described(&self, method: &Method, path: &str, kind: Option<&str>) {
+        let operation = &described()["paths"][path][method.as_str().to_lowercase()];
+        if operation.is_null() {
+            assert!(
+                [404, 405].contains(&self.status.as_u16()) || path == "/health",
+                "{method} {path}: {self:?}"
+            );
+            return;
+        }
+        let responses = &operation["responses"];
+        let response = match &responses[self.status.as_str()] {
+            Value::Null if !self.status.is_success() => &responses["default"],
+            response => response,
+        };
+        let content = response.get("content").and_then(Value::as_object);
+        let kinds: Vec<&str> = content.into_iter().flatten().map(|(kind, _)| kind.as_str()).collect();
+        assert!(
+            response.is_object() && kinds == kind.into_iter().collect::<Vec<_>>(),
+            "{method} {path}: {kind:?} is not among {kinds:?}: {self:?}"
+        );
+        if !self.status.is_success() {
+            let required = described()["components"]["schemas"]["ProblemDocument"]["required"].as_array();
+            for member in required.unwrap() {
+                assert!(self.body.get(member.as_str().unwrap()).is_some(), "{member}: {self:?}");
+            }
+        }
+    }
+
     #[track_caller]
     pub fn ok(self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
@@ -178,12 +208,22 @@ impl Instance {
     }
 
     async fn answer(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.respond(request).await;
-        let status = response.status();
+        let (status, kind) = (response.status(), response.headers().get(CONTENT_TYPE).cloned());
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Answer { status, body }
+        let answer = Answer { status, body };
+        let kind = kind.as_ref().map(|kind| kind.to_str().unwrap());
+        answer.is_described(&method, path.strip_prefix(BASE).unwrap_or(&path), kind);
+        answer
     }
+}
+
+/// The OpenAPI document of the interface.
+pub fn described() -> &'static Value {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(description_of_all()).unwrap());
+    &DOCUMENT
 }
 
 /// Somebody with an API key.

@@ -31,7 +31,17 @@ const MAX_MEASUREMENTS: usize = 16;
 /// Most policies that a client names for one piece of evidence.
 const MAX_POLICIES: usize = 10;
 
-/// Appraises evidence; gives a token for each node.
+/// Have evidence appraised; gives a token for each node.
+#[utoipa::path(
+    post, path = "/attest", request_body = AttestRequest,
+    responses(
+        (
+            status = 200, body = Object,
+            description = "`tokens`: of each node `node_id`, `token`, `attestation_status` and perhaps `ima_next_entry`"
+        ),
+        (status = 400, description = "The evidence is refused, or the request cannot be used"),
+    )
+)]
 pub async fn attest(
     State(service): State<Shared>,
     caller: Caller,

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::extract::RequiredJson;
 use service_kit::problem::Problem;
+use utoipa::ToSchema;
 
 pub use known::{boots, files, realms};
 use payload::{Signed, signed};
@@ -21,17 +22,20 @@ use crate::model::{AttesterType, RefValue};
 use crate::service::Shared;
 use crate::store::Document;
 
-handlers!(RefValue);
+handlers!(RefValue, "/ref_value");
 
-#[derive(Deserialize)]
+/// Reference values.
+#[derive(Deserialize, ToSchema)]
 pub struct NewRefValue {
     name: String,
     description: Option<String>,
     attester_type: AttesterType,
+    /// A JWT by a signer of the tenant.
     content: String,
 }
 
-#[derive(Deserialize)]
+/// What is to be other of reference values.
+#[derive(Deserialize, ToSchema)]
 pub struct ChangedRefValue {
     id: String,
     name: Option<String>,
@@ -39,7 +43,14 @@ pub struct ChangedRefValue {
     content: Option<String>,
 }
 
-/// Adds reference values.
+/// Add reference values.
+#[utoipa::path(
+    post, path = "/ref_value", request_body = NewRefValue,
+    responses(
+        (status = 200, body = Object, description = "`ref_value`: `id`, `name`, `version`"),
+        (status = 409, description = "The name is taken, or there are as many as there may be"),
+    )
+)]
 pub async fn add(
     State(service): State<Shared>,
     caller: Caller,
@@ -67,7 +78,15 @@ pub async fn add(
     Ok(Json(json!({ "ref_value": { "id": id, "version": "1", "name": request.name } })))
 }
 
-/// Changes reference values. What is sent is looked at as if it were new; what is not stays.
+/// Change reference values. What is sent is looked at as if it were new; what is not stays.
+#[utoipa::path(
+    put, path = "/ref_value", request_body = ChangedRefValue,
+    responses(
+        (status = 200, body = Object, description = "`ref_value`: `id`, `name`, `version`"),
+        (status = 404, description = "There are no such reference values"),
+        (status = 409, description = "The name is taken"),
+    )
+)]
 pub async fn replace(
     State(service): State<Shared>,
     caller: Caller,

@@ -24,6 +24,7 @@ use axum::middleware;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use service_kit::metrics::MEDIA_TYPE;
+use verifier::rego::CompileError;
 use verifier::{Provenance, PublicKey, denied};
 
 use self::credentials::{Credentials, authenticate};
@@ -216,6 +217,17 @@ fn provenance(service: &Service, source: String) -> Result<Provenance, Problem> 
 }
 
 /// PostgreSQL has no text with NUL in it, so neither database is given any.
+/// Compiles Rego on a thread where that may take its time.
+async fn usable<T: Send + 'static>(
+    compile: impl FnOnce() -> Result<T, CompileError> + Send + 'static,
+) -> Result<(), Problem> {
+    let compiled = tokio::task::spawn_blocking(compile).await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "compilation did not finish");
+        Problem::unavailable("compilation_failed", "the compilation did not finish")
+    })?;
+    compiled.map(drop).map_err(|error| unprocessable("policy_invalid", error.to_string()))
+}
+
 fn no_nul(field: &str, text: &str) -> Result<(), Problem> {
     if text.contains('\0') {
         return Err(unprocessable("text_invalid", format!("{field} has a NUL character in it")));

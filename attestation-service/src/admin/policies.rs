@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use verifier::AppraisalPolicy;
 
 use super::identity::Operator;
-use super::{Intent, documents, found, name, no_nul, stored_name, unprocessable};
+use super::{Intent, documents, found, name, no_nul, stored_name, usable};
 use crate::api::PolicyDocument;
 use crate::extract::RequiredJson;
 use crate::problem::Problem;
@@ -78,8 +78,8 @@ async fn write(
     service
         .change(intent, async |change| {
             no_nul("rego", &document.rego)?;
-            AppraisalPolicy::new(document.id.as_str(), &document.rego, Vec::new())
-                .map_err(|error| unprocessable("policy_invalid", error.to_string()))?;
+            let (id, rego) = (document.id.clone(), document.rego.clone());
+            usable(move || AppraisalPolicy::new(id.as_str(), &rego, Vec::new())).await?;
             let policy = StoredPolicy {
                 id: document.id.into(),
                 version: 0,

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use verifier::Rego;
 
 use super::identity::Operator;
-use super::{Intent, found, no_nul, unprocessable};
+use super::{Intent, found, no_nul, usable};
 use crate::api::ResourcePolicyDocument;
 use crate::extract::RequiredJson;
 use crate::names::PolicyName;
@@ -46,8 +46,9 @@ pub async fn set(
     service
         .change(intent, async |change| {
             no_nul("rego", &document.rego)?;
-            Rego::compile(&object, &document.name.entry_point(), &document.rego)
-                .map_err(|error| unprocessable("policy_invalid", error.to_string()))?;
+            let (id, entry_point, rego) =
+                (object.clone(), document.name.entry_point(), document.rego.clone());
+            usable(move || Rego::compile(&id, &entry_point, &rego)).await?;
             let policy = StoredResourcePolicy {
                 name: document.name,
                 version: 0,

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use verifier::Rules;
 use verifier::rego::Rego;
 
+use super::attest::at_leisure;
 use super::collection::{self, Collected, handlers};
 use super::{description, name, room};
 use crate::appraise::{self, BUILT_IN, signed};
@@ -194,9 +195,12 @@ async fn rego(
     let rego = rego.ok_or_else(|| {
         Problem::bad_request("policy_invalid", "content must be base64 of Rego (or of a JWT's member policy)")
     })?;
-    Rego::compile("policy", ENTRY_POINT, &rego)
-        .map_err(|error| Problem::bad_request("policy_invalid", error.to_string()))?;
-    Ok(rego)
+    at_leisure(move || {
+        Rego::compile("policy", ENTRY_POINT, &rego)
+            .map_err(|error| Problem::bad_request("policy_invalid", error.to_string()))?;
+        Ok(rego)
+    })
+    .await
 }
 
 /// The policies of a tenant.

@@ -1,13 +1,17 @@
 //! Rego, within limits: a module is compiled once and evaluated on a fresh engine each time.
 //!
-//! Time is bounded by the interpreter's own timer, text by [`LENGTH`], results by [`MAX_OUTPUT`], and the built-in
-//! functions whose results have nothing to do with the size of their arguments are bounded in [`builtins`]. What remains is
-//! what a chain of ordinary functions can make of its input before the timer stops it; policies come from administrators
-//! only, and the service's memory is bounded by its unit file.
+//! Time is bounded by the interpreter's own timer, text by [`LENGTH`] and [`text`], what rules ask of each other by
+//! [`shape`], results by [`MAX_OUTPUT`], and the built-in functions whose results have nothing to do with the size of their
+//! arguments are bounded in [`builtins`]. The interpreter is recursive, and a stack that runs over ends the process: so it
+//! has a stack of its own, which is larger than what these bounds allow. What remains is what a chain of ordinary functions
+//! can make of its input before the timer stops it; policies come from administrators only, and the service's memory is
+//! bounded by its unit file.
 
 mod builtins;
 mod cache;
 mod document;
+mod shape;
+mod text;
 mod why;
 
 pub use cache::RegoCache;
@@ -40,6 +44,11 @@ const LENGTH: PolicyLengthConfig = PolicyLengthConfig {
 
 /// Without this bound a result with shared parts could have more values when it is written down than memory has room for.
 const MAX_OUTPUT: usize = 10_000;
+
+/// The interpreter's stack, in bytes: a hundred times what the bounds of the text allow, because values can be nested as
+/// deeply as there is time for, and each level takes some when a value is compared or dropped. Only what is used of it takes
+/// memory.
+const STACK: usize = 256 << 20;
 
 /// The Rego text is not a usable policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,13 +85,11 @@ impl Rego {
     /// # Errors
     /// [`CompileError`] with the position of the first mistake.
     pub fn compile(id: &str, entry_point: &str, text: &str) -> Result<Self, CompileError> {
-        let engine = engine(entry_point, text, false)
-            .or_else(|present| engine(entry_point, text, true).map_err(|_| present))
-            .map_err(|reason| CompileError {
-                id: id.to_owned(),
-                entry_point: entry_point.to_owned(),
-                reason,
-            })?;
+        let engine = engine(entry_point, text).map_err(|reason| CompileError {
+            id: id.to_owned(),
+            entry_point: entry_point.to_owned(),
+            reason,
+        })?;
         let sha256 = sha256(text);
         Ok(Self(Arc::new(Compiled {
             engine,
@@ -103,7 +110,7 @@ impl Rego {
     /// # Errors
     /// A sentence for the operator: a run-time error, a limit, or an undefined result.
     pub fn evaluate(&self, input: &Document) -> Result<serde_json::Value, String> {
-        self.run(self.0.engine.clone(), input)
+        with_stack(|| self.run(self.0.engine.clone(), input))
     }
 
     /// Evaluates the entry point for `input` and the `data` document `data`, an object.
@@ -111,9 +118,11 @@ impl Rego {
     /// # Errors
     /// As [`Rego::evaluate`], and if `data` collides with the module's package.
     pub fn evaluate_with(&self, input: &Document, data: &Document) -> Result<serde_json::Value, String> {
-        let mut engine = self.0.engine.clone();
-        engine.add_data(data.0.clone()).map_err(|error| format!("{error:#}"))?;
-        self.run(engine, input)
+        with_stack(|| {
+            let mut engine = self.0.engine.clone();
+            engine.add_data(data.0.clone()).map_err(|error| format!("{error:#}"))?;
+            self.run(engine, input)
+        })
     }
 
     fn run(&self, mut engine: Engine, input: &Document) -> Result<serde_json::Value, String> {
@@ -133,8 +142,27 @@ impl std::fmt::Debug for Rego {
     }
 }
 
-fn engine(entry_point: &str, text: &str, older_dialect: bool) -> Result<Engine, String> {
-    let reason = |error| format!("{error:#}");
+/// A module that has been compiled, in the present dialect or else in the older one.
+fn engine(entry_point: &str, text: &str) -> Result<Engine, String> {
+    text::check(text)?;
+    with_stack(|| {
+        let present = match parsed(text, false) {
+            Ok(engine) => {
+                shape::check(&engine, text)?;
+                match entered(engine, entry_point) {
+                    Ok(engine) => return Ok(engine),
+                    Err(reason) => reason,
+                }
+            }
+            Err(reason) => reason,
+        };
+        let Ok(engine) = parsed(text, true) else { return Err(present) };
+        shape::check(&engine, text)?;
+        entered(engine, entry_point).map_err(|_| present)
+    })
+}
+
+fn parsed(text: &str, older_dialect: bool) -> Result<Engine, String> {
     let mut engine = Engine::new();
     engine.set_rego_v0(older_dialect);
     engine.set_policy_length_config(LENGTH);
@@ -144,9 +172,18 @@ fn engine(entry_point: &str, text: &str, older_dialect: bool) -> Result<Engine, 
     });
     engine.set_strict_builtin_errors(true);
     builtins::bound(&mut engine)?;
-    engine.add_policy("policy.rego".to_owned(), text.to_owned()).map_err(reason)?;
+    engine.add_policy("policy.rego".to_owned(), text.to_owned()).map_err(|error| format!("{error:#}"))?;
+    Ok(engine)
+}
+
+fn entered(mut engine: Engine, entry_point: &str) -> Result<Engine, String> {
     engine.compile_with_entrypoint(&entry_point.into()).map_err(|error| format!("{error:#}"))?;
     Ok(engine)
+}
+
+/// Runs the interpreter on a stack of its own, wherever it is called.
+fn with_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::grow(STACK, work)
 }
 
 fn sha256(text: &str) -> [u8; 32] {

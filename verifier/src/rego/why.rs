@@ -9,7 +9,7 @@ use std::time::Instant;
 use regorus::{Engine, Value};
 use serde_json::Value as Json;
 
-use super::{Document, Rego, TIME_LIMIT};
+use super::{Document, Rego, TIME_LIMIT, with_stack};
 
 /// Most lines that are named; the first ones are those of the entry point.
 pub const MAX_LINES: usize = 8;
@@ -47,6 +47,10 @@ impl Rego {
     /// that cannot be told.
     #[must_use]
     pub fn why_not(&self, input: &Document, member: &str) -> Vec<u32> {
+        with_stack(|| self.search(input, member))
+    }
+
+    fn search(&self, input: &Document, member: &str) -> Vec<u32> {
         let outline = self.0.outline.get_or_init(|| Outline::of(&self.0.engine).unwrap_or_default());
         let Some((package, rule)) = self.0.entry_point.rsplit_once('.') else { return Vec::new() };
         let mut engine = self.0.engine.clone();

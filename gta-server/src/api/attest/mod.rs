@@ -246,12 +246,12 @@ fn kinds(evidences: &[EvidenceItem]) -> Result<Vec<AttesterType>, Problem> {
 }
 
 /// Runs what takes its time: signatures, logs and policies.
-async fn at_leisure<T: Send + 'static, E: From<Problem> + Send + 'static>(
+pub async fn at_leisure<T: Send + 'static, E: From<Problem> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "appraisal did not finish");
-        Problem::unavailable("appraisal_failed", "the appraisal did not finish")
+        tracing::error!(error = &error as &dyn std::error::Error, "what takes its time did not finish");
+        Problem::unavailable("appraisal_failed", "the appraisal or compilation did not finish")
     })?
 }
 

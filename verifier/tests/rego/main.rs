@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
 
+mod bounds;
+
 use serde_json::{Value, json};
 use verifier::rego::{Document, Rego};
 

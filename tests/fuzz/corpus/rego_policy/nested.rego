@@ -1,0 +1,3 @@
+package attestation
+import rego.v1
+output := x if { x := [{"a": [[1]]}] }

@@ -1,0 +1,3 @@
+package attestation
+allow { input.tee == "cca" }
+output = {"allow": allow}

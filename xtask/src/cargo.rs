@@ -59,6 +59,19 @@ impl Workspace {
         executables(command)
     }
 
+    /// Builds what will be asked for later, and gives way to everything else meanwhile. A failure is told when it is asked for.
+    pub fn build_ahead(&self, arguments: &[&str]) {
+        let cargo = self.cargo();
+        let mut command = Command::new("nice");
+        command
+            .current_dir(&self.root)
+            .args(["-n", "19"])
+            .arg(cargo.get_program())
+            .args(arguments)
+            .arg("--quiet");
+        let _ = command.stdin(Stdio::null()).stderr(Stdio::null()).status();
+    }
+
     /// Builds a package that is a workspace of its own, under this target directory.
     pub fn build_apart(
         &self,

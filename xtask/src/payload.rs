@@ -16,9 +16,11 @@ use guest_init::config::Job;
 
 use crate::cargo::{ARM, Executable, Workspace, named};
 
+const PROGRAMS: [&str; 4] = ["vmm", "cli", "attestation-agent", "guest-init"];
+
 /// Builds our programs for arm64 and gives the payload without guests.
 pub fn programs(workspace: &Workspace) -> Result<Payload> {
-    let built = build(workspace, "release", &["vmm", "cli", "attestation-agent", "guest-init"])?;
+    let built = workspace.build(&build("release", &PROGRAMS))?;
     let mut payload = with_vmm(&built)?;
     let (agent, cli) = (named(&built, "attestation-agent")?, named(&built, "redoubt")?);
     let asset = Asset { variable: "REDOUBT_CLI", path: "/bin/redoubt".into(), source: cli.clone() };
@@ -27,15 +29,20 @@ pub fn programs(workspace: &Workspace) -> Result<Payload> {
     Ok(payload)
 }
 
-/// Builds only what a VM needs, as it is shipped.
-pub fn shipped_vmm(workspace: &Workspace) -> Result<Payload> {
-    with_vmm(&build(workspace, "shipped", &["vmm", "guest-init"])?)
+/// Builds what [`programs`] needs, in the background.
+pub fn programs_ahead(workspace: &Workspace) {
+    workspace.build_ahead(&build("release", &PROGRAMS));
 }
 
-fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<Vec<Executable>> {
+/// Builds only what a VM needs, as it is shipped.
+pub fn shipped_vmm(workspace: &Workspace) -> Result<Payload> {
+    with_vmm(&workspace.build(&build("shipped", &["vmm", "guest-init"]))?)
+}
+
+fn build<'a>(profile: &'a str, packages: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec!["build", "--profile", profile, "--target", ARM, "--bins"];
     arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
-    workspace.build(&arguments)
+    arguments
 }
 
 fn with_vmm(built: &[Executable]) -> Result<Payload> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::tally::Tally;
+use super::{Plan, tally::Tally};
 use crate::cargo::{ARM, Workspace, words};
 
 /// Packages with code that only an arm64 build sees.
@@ -16,7 +16,7 @@ const APART: [(&str, Option<&str>); 2] =
 const C_HEADER: &str = "attestation-agent/c/header";
 
 /// Checks formatting and lints of everything; each that fails counts as one failure.
-pub fn run(workspace: &Workspace, _filter: Option<&str>) -> Result<Tally> {
+pub fn run(workspace: &Workspace, _plan: &Plan<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     let mut check = |directory: &str, arguments: &[&str]| -> Result<()> {
         let mut command = workspace.cargo();

@@ -38,7 +38,15 @@ enum Part {
     System,
 }
 
-type Run = fn(&Workspace, Option<&str>) -> Result<Tally>;
+/// What is to be run.
+struct Plan<'a> {
+    /// Only tests whose name contains this.
+    filter: Option<&'a str>,
+    /// Whether all parts are run, one after the other.
+    whole: bool,
+}
+
+type Run = fn(&Workspace, &Plan<'_>) -> Result<Tally>;
 
 const PARTS: [(Part, Run); 3] =
     [(Part::Checks, checks::run), (Part::Unit, unit::run), (Part::System, system::run)];
@@ -68,6 +76,7 @@ fn run_parts(arguments: &Arguments, total: &mut Tally, times: &mut Vec<(Part, Du
     prerequisites::ensure_services(&workspace.arm_host_cache())?;
     // The fuzz targets are linted, too.
     prerequisites::ensure_cxx(&workspace.arm_host_cache())?;
+    let plan = Plan { filter: arguments.filter.as_deref(), whole: arguments.only.is_none() };
     for (part, run) in PARTS {
         let named = arguments.only.is_none_or(|only| only == part);
         if !named || (part == Part::Checks && arguments.filter.is_some()) {
@@ -75,7 +84,7 @@ fn run_parts(arguments: &Arguments, total: &mut Tally, times: &mut Vec<(Part, Du
         }
         let started = Instant::now();
         // One part's failure must not hide the others'.
-        match run(&workspace, arguments.filter.as_deref()) {
+        match run(&workspace, &plan) {
             Ok(tally) => *total += tally,
             Err(error) => {
                 eprintln!("error: {error:#}");

@@ -9,7 +9,7 @@ use guest_init::{
     report::{Case, Message},
 };
 
-use super::tally::Tally;
+use super::{Plan, tally::Tally};
 use crate::{
     cargo::{ARM, Executable, Workspace},
     demo::Stage,
@@ -25,8 +25,14 @@ const LANES: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 /// A nested guest boots in seconds on an idle machine; CI machines are not idle.
 const CASE_LIMIT: Duration = Duration::from_secs(300);
 
+/// Builds for arm64 what [`run`] will need, in the background.
+pub fn build_ahead(workspace: &Workspace) {
+    payload::programs_ahead(workspace);
+    workspace.build_ahead(&test_build());
+}
+
 /// Builds and runs the system tests.
-pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
+pub fn run(workspace: &Workspace, plan: &Plan<'_>) -> Result<Tally> {
     let (host, cache) = (Host::detect(), workspace.arm_host_cache());
     let packages = Packages::fetch(&cache)?;
     let mut payload = payload::programs(workspace)?;
@@ -40,7 +46,7 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
         binaries: test_binaries(workspace)?,
         lanes: LANES,
         case_limit: CASE_LIMIT,
-        filter: filter.map(str::to_owned),
+        filter: plan.filter.map(str::to_owned),
         relays: vec![stage.relay()],
     };
     let step = Step::begin(match host {
@@ -57,10 +63,13 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
     Ok(tally)
 }
 
+fn test_build() -> Vec<&'static str> {
+    let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
+    ["test", "--no-run", "--release", "--target", ARM].into_iter().chain(packages).collect()
+}
+
 fn test_binaries(workspace: &Workspace) -> Result<Vec<TestBinary>> {
-    let packages: Vec<&str> = PACKAGES.iter().flat_map(|package| ["-p", package]).collect();
-    let built = workspace
-        .build(&[&["test", "--no-run", "--release", "--target", ARM], packages.as_slice()].concat())?;
+    let built = workspace.build(&test_build())?;
     let mut binaries = BTreeMap::new();
     for Executable { name, path, is_test } in built {
         if is_test && binaries.insert(name.clone(), path).is_some() {

@@ -1,14 +1,31 @@
 //! Unit, integration and documentation tests on this machine.
 
-use std::process::Stdio;
+use std::{process::Stdio, thread};
 
 use anyhow::Result;
 
-use super::tally::{Tally, parse_libtest, parse_nextest, run as counted};
+use super::{
+    Plan, system,
+    tally::{Tally, parse_libtest, parse_nextest, run as counted},
+};
 use crate::cargo::Workspace;
 
-/// Runs the tests, with nextest where it is installed.
-pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
+/// What is built for these tests, and run.
+const TARGETS: [&str; 4] = ["--workspace", "--lib", "--bins", "--tests"];
+
+/// Runs the tests, with nextest where it is installed. They wait for databases, browsers and timers much of their time:
+/// meanwhile the next part is built.
+pub fn run(workspace: &Workspace, plan: &Plan<'_>) -> Result<Tally> {
+    workspace.build(&[&["test", "--no-run"], TARGETS.as_slice()].concat())?;
+    thread::scope(|scope| {
+        if plan.whole {
+            scope.spawn(|| system::build_ahead(workspace));
+        }
+        run_built(workspace, plan.filter)
+    })
+}
+
+fn run_built(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
     let mut tests = workspace.cargo();
     let mut tally = if has_nextest(workspace) {
         counted(
@@ -16,8 +33,7 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Tally> {
             parse_nextest,
         )?
     } else {
-        let targets = ["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"];
-        counted(tests.args(targets).args(filter), parse_libtest)?
+        counted(tests.args(["test", "--no-fail-fast"]).args(TARGETS).args(filter), parse_libtest)?
     };
     let mut documentation = workspace.cargo();
     documentation.args(["test", "--workspace", "--no-fail-fast", "--doc"]).args(filter);

@@ -4,110 +4,77 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use evidence::bank::Bank;
 use evidence::tcg::EventType;
-use serde_json::{Value, json};
+use serde_json::json;
 use verifier::tpm::boot_references;
 
-use crate::support::{Answer, Machine, Signer, World};
+use crate::support::{Machine, Tenant};
 
-struct Fleet {
-    world: World,
-    signer: Signer,
+/// Vouches for how a machine has booted.
+async fn vouch(tenant: &Tenant, name: &str, machine: &Machine) {
+    let boot = boot_references(&machine.boot.encode(), Bank::Sha256, name).unwrap();
+    tenant.register(name, "tpm_boot", &json!({ "boot": boot })).await.ok();
 }
 
-impl Fleet {
-    async fn new() -> Self {
-        let world = World::new().await;
-        let signer = Signer::new();
-        let certificate = json!({ "name": "signer", "type": ["refvalue"], "content": signer.pem });
-        world.admin.post(&world.instance, "/cert", &certificate).await.ok();
-        Self { world, signer }
-    }
-
-    async fn register(&self, name: &str, kind: &str, payload: &Value) -> Answer {
-        let values = json!({ "name": name, "attester_type": kind, "content": self.signer.sign(payload) });
-        self.world.admin.post(&self.world.instance, "/ref_value", &values).await
-    }
-
-    /// Vouches for how a machine has booted.
-    async fn vouch(&self, name: &str, machine: &Machine) {
-        let boot = boot_references(&machine.boot.encode(), Bank::Sha256, name).unwrap();
-        self.register(name, "tpm_boot", &json!({ "boot": boot })).await.ok();
-    }
-
-    /// The verdict, and what is said of the log.
-    async fn attest(&self, machine: &Machine) -> (String, Value) {
-        let measurement = machine.good(&self.world, "tpm_boot").await;
-        let (status, token) = self.world.result(self.world.attest(measurement).await).await;
-        (status, token["tpm_boot"]["evidence"]["logs"][0].clone())
-    }
-
-    /// A machine that loads this, too.
-    async fn machine(&self, name: &str, module: &[u8]) -> Machine {
-        let mut machine = self.world.machine(name).await;
-        machine.boot.measure(9, EventType::IPL, module, &b"/module\0"[..]);
-        machine.tpm.extend(9, Bank::Sha256.hash([module]).as_bytes());
-        machine
-    }
+/// A machine that loads this, too.
+async fn machine(tenant: &Tenant, name: &str, module: &[u8]) -> Machine {
+    let mut machine = tenant.world.machine(name).await;
+    machine.boot.measure(9, EventType::IPL, module, &b"/module\0"[..]);
+    machine.tpm.extend(9, Bank::Sha256.hash([module]).as_bytes());
+    machine
 }
 
 #[tokio::test]
 async fn a_machine_boots_as_one_of_the_known_boots_says_or_fails() {
-    let fleet = Fleet::new().await;
+    let tenant = Tenant::new().await;
     let (one, two, three) = (
-        fleet.machine("node-1", b"one").await,
-        fleet.machine("node-2", b"two").await,
-        fleet.machine("node-3", b"three").await,
+        machine(&tenant, "node-1", b"one").await,
+        machine(&tenant, "node-2", b"two").await,
+        machine(&tenant, "node-3", b"three").await,
     );
-    let (status, log) = fleet.attest(&three).await;
+    let (status, log) = tenant.judge(&three, "tpm_boot").await;
     assert_eq!(
         (status.as_str(), &log["ref_value_match_status"]),
         ("pass", &json!("ignore")),
         "nothing is known"
     );
-    fleet.vouch("release 1", &one).await;
-    fleet.vouch("release 2", &two).await;
+    vouch(&tenant, "release 1", &one).await;
+    vouch(&tenant, "release 2", &two).await;
     for (machine, set) in [(&one, "release 1"), (&two, "release 2")] {
-        let (status, log) = fleet.attest(machine).await;
+        let (status, log) = tenant.judge(machine, "tpm_boot").await;
         assert_eq!((status.as_str(), &log["matched"]["ref_value"]), ("pass", &json!(set)), "{log}");
     }
-    let (status, log) = fleet.attest(&three).await;
+    let (status, log) = tenant.judge(&three, "tpm_boot").await;
     assert_eq!((status.as_str(), &log["reason"]["code"]), ("fail", &json!("boot_event_unknown")), "{log}");
     assert!(log["reason"]["detail"].as_str().unwrap().contains("/module"), "{log}");
     // What one tenant knows, another does not.
     let gone = json!({ "delete_type": "all" });
-    fleet.world.other.delete(&fleet.world.instance, "/ref_value", &gone).await.ok();
-    assert_eq!(fleet.attest(&three).await.0, "fail");
-    fleet.world.admin.delete(&fleet.world.instance, "/ref_value", &gone).await.ok();
-    assert_eq!(fleet.attest(&three).await.0, "pass");
+    tenant.world.other.delete(&tenant.world.instance, "/ref_value", &gone).await.ok();
+    assert_eq!(tenant.judge(&three, "tpm_boot").await.0, "fail");
+    tenant.world.admin.delete(&tenant.world.instance, "/ref_value", &gone).await.ok();
+    assert_eq!(tenant.judge(&three, "tpm_boot").await.0, "pass");
 }
 
 #[tokio::test]
 async fn what_policies_demand_of_the_boot_is_demanded() {
-    let fleet = Fleet::new().await;
-    let machine = fleet.machine("node-1", b"one").await;
-    let demand = async |name: &str, rules: Value| {
-        let rego = include_str!("../../../policies/gta/tpm_boot.rego");
-        let policy = json!({ "name": name, "attester_type": ["tpm_boot"], "content_type": "text", "is_default": true,
-            "content": STANDARD.encode(rego), "rules": rules });
-        fleet.world.admin.post(&fleet.world.instance, "/policy", &policy).await.ok();
-    };
-    demand("secure", json!({ "logs": { "boot": { "secure_boot": true } } })).await;
-    let (status, log) = fleet.attest(&machine).await;
+    let tenant = Tenant::new().await;
+    let machine = machine(&tenant, "node-1", b"one").await;
+    tenant.demand("secure", "tpm_boot", json!({ "logs": { "boot": { "secure_boot": true } } })).await;
+    let (status, log) = tenant.judge(&machine, "tpm_boot").await;
     assert_eq!((status.as_str(), &log["reason"]["code"]), ("fail", &json!("log_reference_missing")));
-    fleet.vouch("release 1", &machine).await;
-    assert_eq!(fleet.attest(&machine).await.0, "pass");
-    demand("kernel", json!({ "logs": { "boot": { "roles": ["kernel"] } } })).await;
-    let (status, log) = fleet.attest(&machine).await;
+    vouch(&tenant, "release 1", &machine).await;
+    assert_eq!(tenant.judge(&machine, "tpm_boot").await.0, "pass");
+    tenant.demand("kernel", "tpm_boot", json!({ "logs": { "boot": { "roles": ["kernel"] } } })).await;
+    let (status, log) = tenant.judge(&machine, "tpm_boot").await;
     assert_eq!((status.as_str(), &log["reason"]["code"]), ("fail", &json!("boot_role_missing")));
 }
 
 /// Whoever hands in evidence may demand more than the tenant does; the node is no worse for that.
 #[tokio::test]
 async fn what_a_client_demands_of_the_boot_is_demanded_of_its_answer_alone() {
-    let fleet = Fleet::new().await;
-    let world = &fleet.world;
-    let machine = fleet.machine("node-1", b"one").await;
-    fleet.vouch("release 1", &machine).await;
+    let tenant = Tenant::new().await;
+    let world = &tenant.world;
+    let machine = machine(&tenant, "node-1", b"one").await;
+    vouch(&tenant, "release 1", &machine).await;
     let rego = include_str!("../../../policies/gta/tpm_boot.rego");
     let policy = json!({ "name": "kernel", "attester_type": ["tpm_boot"], "content_type": "text",
         "content": STANDARD.encode(rego), "rules": { "logs": { "boot": { "roles": ["kernel"] } } } });
@@ -123,26 +90,26 @@ async fn what_a_client_demands_of_the_boot_is_demanded_of_its_answer_alone() {
 
 #[tokio::test]
 async fn a_boot_is_judged_only_as_a_whole() {
-    let fleet = Fleet::new().await;
-    let mut machine = fleet.machine("node-1", b"one").await;
-    fleet.vouch("release 1", &machine).await;
+    let tenant = Tenant::new().await;
+    let mut machine = machine(&tenant, "node-1", b"one").await;
+    vouch(&tenant, "release 1", &machine).await;
     machine.boot.measure(14, EventType::IPL, b"a key", &b"MokList\0"[..]);
     machine.tpm.extend(14, Bank::Sha256.hash([&b"a key"[..]]).as_bytes());
-    let (status, log) = fleet.attest(&machine).await;
+    let (status, log) = tenant.judge(&machine, "tpm_boot").await;
     assert_eq!((status.as_str(), &log["reason"]["code"]), ("fail", &json!("log_missing")));
     assert!(log["reason"]["detail"].as_str().unwrap().contains("PCR 14"), "{log}");
 }
 
 #[tokio::test]
 async fn reference_values_are_of_the_evidence_that_they_are_registered_for() {
-    let fleet = Fleet::new().await;
+    let tenant = Tenant::new().await;
     let boot = json!({ "boot": {} });
     let files = json!({ "referenceValues": [{ "fileName": "/a", "sha256": "11".repeat(32) }] });
     for (kind, payload) in
         [("tpm_ima", &boot), ("tpm_boot", &files), ("virt_cca", &boot), ("tpm_boot", &json!({}))]
     {
-        assert_eq!(fleet.register("x", kind, payload).await.problem(), (400, "ref_value_invalid"), "{kind}");
+        assert_eq!(tenant.register("x", kind, payload).await.problem(), (400, "ref_value_invalid"), "{kind}");
     }
     let unknown = json!({ "boot": { "kernal": [] } });
-    assert_eq!(fleet.register("x", "tpm_boot", &unknown).await.problem().0, 400);
+    assert_eq!(tenant.register("x", "tpm_boot", &unknown).await.problem().0, 400);
 }

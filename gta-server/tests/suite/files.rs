@@ -5,45 +5,32 @@ use base64::engine::general_purpose::STANDARD;
 use evidence::ima::{FileDigest, Template};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Machine, Signer, World};
+use crate::support::{Answer, Machine, Tenant};
 
 struct Fleet {
-    world: World,
-    signer: Signer,
+    tenant: Tenant,
     machine: Machine,
 }
 
 impl Fleet {
     /// A machine that has used `/usr/bin/a`.
     async fn new() -> Self {
-        let world = World::new().await;
-        let signer = Signer::new();
-        let certificate = json!({ "name": "signer", "type": ["refvalue"], "content": signer.pem });
-        world.admin.post(&world.instance, "/cert", &certificate).await.ok();
-        let mut machine = world.machine("node-1").await;
+        let tenant = Tenant::new().await;
+        let mut machine = tenant.world.machine("node-1").await;
         machine.measure("/usr/bin/a", &[0x11; 32]);
-        Self { world, signer, machine }
+        Self { tenant, machine }
     }
 
     async fn register(&self, name: &str, payload: &Value) -> Answer {
-        let values =
-            json!({ "name": name, "attester_type": "tpm_ima", "content": self.signer.sign(payload) });
-        self.world.admin.post(&self.world.instance, "/ref_value", &values).await
+        self.tenant.register(name, "tpm_ima", payload).await
     }
 
-    /// The verdict, and what is said of the log.
     async fn attest(&self) -> (String, Value) {
-        let measurement = self.machine.good(&self.world, "tpm_ima").await;
-        let (status, token) = self.world.result(self.world.attest(measurement).await).await;
-        (status, token["tpm_ima"]["evidence"]["logs"][0].clone())
+        self.tenant.judge(&self.machine, "tpm_ima").await
     }
 
-    /// A policy that is the tenant's default.
     async fn demand(&self, name: &str, rules: Value) {
-        let rego = include_str!("../../../policies/gta/tpm_ima.rego");
-        let policy = json!({ "name": name, "attester_type": ["tpm_ima"], "content_type": "text", "is_default": true,
-            "content": STANDARD.encode(rego), "rules": rules });
-        self.world.admin.post(&self.world.instance, "/policy", &policy).await.ok();
+        self.tenant.demand(name, "tpm_ima", rules).await;
     }
 }
 
@@ -128,7 +115,7 @@ async fn sets_add_to_each_other_and_are_found_again_after_a_restart() {
     assert_eq!(fleet.attest().await.0, "fail");
     fleet.register("b", &b).await.ok();
     assert_eq!(fleet.attest().await.0, "pass");
-    fleet.world.instance = fleet.world.home.open(crate::support::strict()).await;
+    fleet.tenant.world.instance = fleet.tenant.world.home.open(crate::support::strict()).await;
     assert_eq!(fleet.attest().await.0, "pass");
 }
 
@@ -158,7 +145,7 @@ async fn a_client_cannot_allow_violations() {
     let rego = "package verification\nresult := {\"policy_matched\": true}";
     let policy = json!({ "name": "easy", "attester_type": ["tpm_ima"], "content_type": "text",
         "content": STANDARD.encode(rego), "rules": { "logs": { "ima": { "violations": true } } } });
-    let world = &fleet.world;
+    let world = &fleet.tenant.world;
     let id = world.admin.post(&world.instance, "/policy", &policy).await.ok()["policy"]["id"].clone();
     let mut measurement = fleet.machine.good(world, "tpm_ima").await;
     measurement["evidences"][0]["policy_ids"] = json!([id]);

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 mod machine;
+mod tenant;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -30,6 +31,7 @@ use tower::ServiceExt as _;
 use verifier::testing::{Authority, NOW};
 
 pub use machine::{BOOT, Machine, Signer, qualifying};
+pub use tenant::Tenant;
 
 pub const TENANT: &str = "acme";
 pub const OTHER: &str = "umbrella";

@@ -30,13 +30,14 @@ struct Process(Child);
 
 impl Browser {
     pub async fn start() -> Self {
-        let process = Command::new("chromedriver")
-            .args(["--port=0", "--allowed-ips=127.0.0.1"])
+        // Both end with the test, however it ends: the driver by the signal, the browser by its end of the pipe.
+        let process = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "chromedriver", "--port=0", "--allowed-ips=127.0.0.1"])
             .env("TZ", "UTC")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("cannot start chromedriver: `cargo xtask test` installs Debian's packages chromium and chromium-driver");
+            .expect("setpriv is in Debian's package util-linux");
         let mut process = Process(process);
         let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let port = lines.find_map(|line| {
@@ -47,11 +48,13 @@ impl Browser {
                     .to_owned(),
             )
         });
-        let port = port.expect("chromedriver did not say on which port it listens");
+        let port = port
+            .expect("chromedriver is in Debian's package chromium-driver, which `cargo xtask test` installs");
         let profile = tempfile::tempdir().unwrap();
         let mut arguments: Vec<String> = [
             "--headless",
             "--no-sandbox",
+            "--remote-debugging-pipe",
             "--disable-gpu",
             "--disable-dev-shm-usage",
             "--disable-quic",

@@ -1,6 +1,6 @@
 //! How much of a list the registers attest.
 
-use super::{Entry, ImaError, Log};
+use super::{Entry, Part, ValidLog};
 use crate::bank::{Bank, BankValue};
 
 /// What a kernel extends banks other than SHA-1 with.
@@ -87,50 +87,77 @@ impl Replay {
     }
 }
 
-impl Log<'_> {
+/// What an entry extends a register with.
+struct Extension {
+    /// Entries before it.
+    read: usize,
+    /// The position of its register.
+    register: usize,
+    digest: BankValue,
+}
+
+impl ValidLog<'_> {
     /// Extends `registers` with the entries that are for them, in one pass over the list.
-    ///
-    /// # Errors
-    /// The first entry that is not valid, wherever it is.
-    pub fn replay(&self, registers: &[Register], rule: ExtendRule) -> Result<Replay, ImaError> {
+    #[must_use]
+    pub fn replay(&self, registers: &[Register], rule: ExtendRule) -> Replay {
         let start = |register: &Register| Replayed {
             current: register.before,
             used: false,
             since: (register.before == register.attested).then_some(0),
             until: None,
         };
-        let mut replay = Replay { entries: 0, registers: registers.iter().map(start).collect() };
-        for entry in self.entries() {
-            let entry = entry?;
-            let read = replay.entries;
-            replay.entries += 1;
-            let slot =
-                registers.iter().zip(&mut replay.registers).find(|(register, _)| register.pcr == entry.pcr);
-            let Some((register, replayed)) = slot else { continue };
+        let mut replay = Replay { entries: self.len(), registers: registers.iter().map(start).collect() };
+        let found = |entry: &Entry<'_>| {
+            let mut registers = registers.iter().enumerate();
+            registers.find_map(|(at, register)| {
+                (register.pcr == entry.pcr).then_some((at, register.before.bank()))
+            })
+        };
+        // One register's values need each other, the hashes that it is extended with do not.
+        let prepare = |part: &Part<'_>| -> Vec<Extension> {
+            let extension = |(read, entry): (usize, Entry<'_>)| {
+                let (register, bank) = found(&entry)?;
+                Some(Extension { read, register, digest: entry.extension(bank, rule) })
+            };
+            (part.first()..).zip(part.entries()).filter_map(extension).collect()
+        };
+        let extend = |replay: &mut Replay, at: usize, read: usize, digest: &dyn Fn(Bank) -> BankValue| {
+            let slot = registers.get(at).zip(replay.registers.get_mut(at));
+            let Some((register, replayed)) = slot else { return };
             replayed.used = true;
             match (replayed.since, replayed.until) {
                 // What follows proves nothing, so it is not hashed either.
                 (_, Some(_)) => {}
                 (Some(_), None) => replayed.until = Some(read),
                 (None, None) => {
-                    let bank = replayed.current.bank();
-                    replayed.current.extend(entry.extension(bank, rule).as_bytes());
-                    replayed.since = replayed.is(&register.attested).then_some(replay.entries);
+                    replayed.current.extend(digest(replayed.current.bank()).as_bytes());
+                    replayed.since = replayed.is(&register.attested).then_some(read + 1);
                 }
             }
-        }
-        Ok(replay)
+        };
+        let work = |part: &Part<'_>, prepared: Option<Vec<Extension>>| {
+            for Extension { read, register, digest } in prepared.iter().flatten() {
+                extend(&mut replay, *register, *read, &|_| *digest);
+            }
+            if prepared.is_none() {
+                for (read, entry) in (part.first()..).zip(part.entries()) {
+                    if let Some((at, _)) = found(&entry) {
+                        extend(&mut replay, at, read, &|bank| entry.extension(bank, rule));
+                    }
+                }
+            }
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let Ok(()) = self.in_parts(self.len(), prepare, work);
+        replay
     }
 
     /// How many entries, from the first, lead every one of `registers` from its value before to its attested value;
     /// `None` if there is no such number, or no register. Entries for other registers are counted and extend nothing.
     ///
-    /// A list grows while it is read, so that entries may follow that the attestation does not know of. They are read, too,
-    /// and prove nothing.
-    ///
-    /// # Errors
-    /// The first entry that is not valid, wherever it is.
-    pub fn attested(&self, registers: &[Register], rule: ExtendRule) -> Result<Option<usize>, ImaError> {
-        Ok(self.replay(registers, rule)?.attested(0..registers.len()))
+    /// A list grows while it is read, so that entries may follow that the attestation does not know of. They prove nothing.
+    #[must_use]
+    pub fn attested(&self, registers: &[Register], rule: ExtendRule) -> Option<usize> {
+        self.replay(registers, rule).attested(0..registers.len())
     }
 }

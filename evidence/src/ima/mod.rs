@@ -3,16 +3,18 @@
 //! `security/integrity/ima/ima_fs.c`, `Documentation/security/IMA-templates.rst`).
 //!
 //! The binary form of little-endian machines is read, and what `ima_canonical_fmt` makes of the others. The ASCII form is
-//! rewritten to it, so that there is one reader of entries. A list proves nothing by itself: [`Log::replay`] says how
-//! much of it the registers attest.
+//! rewritten to it, so that there is one reader of entries. A list proves nothing by itself: [`ValidLog::replay`] says
+//! how much of it the registers attest.
 
 mod ascii;
 mod attested;
+mod both_ends;
 mod entries;
 mod error;
 mod template;
 #[cfg(test)]
 mod tests;
+mod valid;
 mod write;
 
 use std::borrow::Cow;
@@ -21,6 +23,7 @@ pub use attested::{ExtendRule, Register, Replay};
 pub use entries::{Entries, Entry, FileDigest};
 pub use error::{AsciiError, ImaError};
 pub use template::Template;
+pub use valid::{Part, ValidLog};
 pub use write::LogWriter;
 
 use crate::bank::Bank;

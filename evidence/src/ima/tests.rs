@@ -54,6 +54,10 @@ fn error(bytes: &[u8]) -> String {
     }
 }
 
+fn replayed(log: &Log<'_>, registers: &[Register], rule: ExtendRule) -> Result<Option<usize>, ImaError> {
+    log.clone().check().map(|log| log.attested(registers, rule))
+}
+
 /// The register after `extensions`, starting from zero.
 fn register(bank: Bank, extensions: &[&[u8]]) -> Register {
     let mut attested = BankValue::zero(bank);
@@ -120,8 +124,8 @@ fn registers_attest_the_entries_in_every_bank() {
         let (a, c) = (bank.hash([&a[..]]), bank.hash([&c[..]]));
         let violation = vec![0xff; bank.len()];
         let all = register(bank, &[a.as_bytes(), &violation, c.as_bytes()]);
-        assert_eq!(log.attested(std::slice::from_ref(&all), ExtendRule::PerBank), Ok(Some(3)), "{bank}");
-        let padded = log.attested(&[all], ExtendRule::PaddedSha1).unwrap();
+        assert_eq!(replayed(&log, std::slice::from_ref(&all), ExtendRule::PerBank), Ok(Some(3)), "{bank}");
+        let padded = replayed(&log, &[all], ExtendRule::PaddedSha1).unwrap();
         assert_eq!(padded, (bank == Bank::Sha1).then_some(3), "{bank}");
     }
 }
@@ -133,8 +137,8 @@ fn older_kernels_extend_the_padded_sha1_hash() {
     let [a, c] = [a, c].map(|data| pad(Bank::Sha1.hash([&data[..]]).as_bytes()));
     let all = [register(Bank::Sha256, &[&a, &pad(&[0xff; 20]), &c])];
     let log = Log::new(&bytes).unwrap();
-    assert_eq!(log.attested(&all, ExtendRule::PaddedSha1), Ok(Some(3)));
-    assert_eq!(log.attested(&all, ExtendRule::PerBank), Ok(None));
+    assert_eq!(replayed(&log, &all, ExtendRule::PaddedSha1), Ok(Some(3)));
+    assert_eq!(replayed(&log, &all, ExtendRule::PerBank), Ok(None));
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn the_oldest_template_is_hashed_with_a_padded_name() {
     let name = [&b"/init"[..], &[0; 251]].concat();
     let hash = Bank::Sha256.hash([&[0x5a; 20][..], &name]);
     let all = [register(Bank::Sha256, &[hash.as_bytes()])];
-    assert_eq!(Log::new(&bytes).unwrap().attested(&all, ExtendRule::PerBank), Ok(Some(1)));
+    assert_eq!(replayed(&Log::new(&bytes).unwrap(), &all, ExtendRule::PerBank), Ok(Some(1)));
 }
 
 #[test]
@@ -153,14 +157,14 @@ fn entries_after_the_attested_value_are_not_attested() {
     let (bytes, [a, _]) = with_violation();
     let log = Log::new(&bytes).unwrap();
     let attested = |extensions: &[&[u8]]| {
-        log.attested(&[register(Bank::Sha256, extensions)], ExtendRule::PerBank).unwrap()
+        replayed(&log, &[register(Bank::Sha256, extensions)], ExtendRule::PerBank).unwrap()
     };
     let a = Bank::Sha256.hash([&a[..]]);
     assert_eq!(attested(&[]), Some(0));
     assert_eq!(attested(&[a.as_bytes()]), Some(1));
     assert_eq!(attested(&[a.as_bytes(), &[0xff; 32]]), Some(2));
     assert_eq!(attested(&[&[0xff; 32]]), None);
-    assert_eq!(log.attested(&[], ExtendRule::PerBank), Ok(None));
+    assert_eq!(replayed(&log, &[], ExtendRule::PerBank), Ok(None));
 }
 
 #[test]
@@ -177,7 +181,7 @@ fn all_registers_must_match_at_one_place() {
             .into_iter()
             .zip(times)
             .map(|(pcr, times)| Register { pcr, ..register(Bank::Sha256, &vec![&[0xff; 32][..]; times]) });
-        log.attested(&registers.collect::<Vec<_>>(), ExtendRule::PerBank).unwrap()
+        replayed(&log, &registers.collect::<Vec<_>>(), ExtendRule::PerBank).unwrap()
     };
     assert_eq!(attested([0, 0]), Some(1));
     assert_eq!(attested([1, 1]), Some(3));
@@ -307,12 +311,78 @@ fn refuses_paths_that_no_kernel_reports() {
     assert!(matches!(path(0), Err(ImaError::Entry { .. })));
 }
 
+/// The template's data of entry `index` of a long list, and its digest.
+fn long_entry(index: u32) -> ([u8; 32], String) {
+    let mut digest = [7; 32];
+    digest[..4].copy_from_slice(&index.to_le_bytes());
+    (digest, format!("/usr/lib/{index}"))
+}
+
+/// So long that two threads work on it, in two registers of which one is of another bank.
+#[test]
+fn a_long_list_is_attested_as_a_short_one_is() {
+    const ENTRIES: u32 = 20_000;
+    let mut writer = LogWriter::default();
+    let banks = [(10, Bank::Sha256), (11, Bank::Sha384)];
+    let mut values = banks.map(|(_, bank)| BankValue::zero(bank));
+    let mut halfway = values;
+    for index in 0..ENTRIES {
+        let at = usize::from(index % 7 == 0);
+        let (digest, path) = long_entry(index);
+        let mut one = LogWriter::default();
+        for writer in [&mut writer, &mut one] {
+            match index % 11 {
+                0 => writer.violate(banks[at].0, path.as_bytes()),
+                _ => writer.measure(banks[at].0, Template::ImaNg, sha256(&digest), path.as_bytes(), &[]),
+            }
+        }
+        let bytes = one.finish();
+        let entry = Log::new(&bytes).unwrap().entries().next().unwrap().unwrap().template_hash(banks[at].1);
+        match index % 11 {
+            0 => values[at].extend(&vec![0xff; banks[at].1.len()]),
+            _ => values[at].extend(entry.as_bytes()),
+        }
+        if index + 1 == ENTRIES / 2 {
+            halfway = values;
+        }
+    }
+    let bytes = writer.finish();
+    let log = Log::new(&bytes).unwrap();
+    let registers = |values: [BankValue; 2]| {
+        let register = |((pcr, bank), attested)| Register { pcr, before: BankValue::zero(bank), attested };
+        banks.into_iter().zip(values).map(register).collect::<Vec<_>>()
+    };
+    for _ in 0..5 {
+        let all = replayed(&log, &registers(values), ExtendRule::PerBank);
+        assert_eq!(all, Ok(Some(ENTRIES as usize)));
+        let half = replayed(&log, &registers(halfway), ExtendRule::PerBank);
+        assert_eq!(half, Ok(Some(ENTRIES as usize / 2)));
+        assert_eq!(replayed(&log, &registers([values[0], halfway[1]]), ExtendRule::PerBank), Ok(None));
+    }
+    for at in [0, 1, 511, 512, 513, ENTRIES as usize - 1] {
+        let log = log.clone().check().unwrap();
+        let mut positions = Vec::new();
+        let limited = log.in_parts(
+            at,
+            |_| (),
+            |part, _| {
+                positions.extend((part.first()..).zip(part.entries()).map(|(position, entry)| {
+                    assert_eq!(entry.path, long_entry(u32::try_from(position).unwrap()).1.as_bytes());
+                    position
+                }));
+                Ok::<_, ()>(())
+            },
+        );
+        assert_eq!((limited, positions), (Ok(()), (0..at).collect()));
+    }
+}
+
 #[test]
 fn an_error_behind_the_attested_part_is_an_error() {
     let (bytes, _) = with_violation();
     let cut = &bytes[..bytes.len() - 1];
     let nothing = [register(Bank::Sha256, &[])];
-    let result = Log::new(cut).unwrap().attested(&nothing, ExtendRule::PerBank);
+    let result = replayed(&Log::new(cut).unwrap(), &nothing, ExtendRule::PerBank);
     assert!(matches!(result, Err(ImaError::Truncated { entry: 2, .. })), "{result:?}");
 }
 
@@ -323,7 +393,7 @@ proptest! {
         for bytes in [bytes.clone(), [&valid[..cut.min(valid.len())], &bytes].concat()] {
             if let Ok(log) = Log::new(&bytes) {
                 prop_assert!(log.entries().count() <= bytes.len());
-                let _ = log.attested(&[register(Bank::Sha256, &[])], ExtendRule::PerBank);
+                let _ = replayed(&log, &[register(Bank::Sha256, &[])], ExtendRule::PerBank);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! References from the logs of a boot that an operator vouches for.
 
 use evidence::bank::Bank;
-use evidence::ima::{BOOT_AGGREGATE, Log};
+use evidence::ima::{BOOT_AGGREGATE, ValidLog};
 use evidence::tcg::{EventLog, Registers};
 
 use super::boot::parts::{self, Part, Seen};
@@ -124,10 +124,9 @@ fn utf8(text: &[u8], index: usize) -> Result<String, Refusal> {
     })
 }
 
-fn files(log: &Log<'_>, attested: usize) -> Result<ImaReferences, Refusal> {
+fn files(log: &ValidLog<'_>, attested: usize) -> Result<ImaReferences, Refusal> {
     let mut references = ImaReferences::default();
     for (index, entry) in log.entries().take(attested).enumerate() {
-        let entry = entry.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
         let path = String::from_utf8_lossy(entry.path);
         if entry.is_violation() {
             return Err(refuse(

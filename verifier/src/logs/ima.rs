@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::ops::RangeInclusive;
 
 use evidence::hash::Digest;
-use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, FileDigest, Log, Template};
+use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, FileDigest, Part, Template, ValidLog};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::references::{ImaReferences, LogReferences};
+use super::references::{ImaReferences, KnownFiles, LogReferences};
 use super::registers::REGISTERS;
 use super::rules::ImaRules;
 use super::{Unknown, refuse};
@@ -55,7 +55,7 @@ impl ImaReport {
 
 /// Judges the first `attested` entries of a list.
 pub fn judge(
-    log: &Log<'_>,
+    log: &ValidLog<'_>,
     attested: usize,
     rule: ExtendRule,
     references: &LogReferences,
@@ -92,7 +92,7 @@ pub fn judge(
 /// Judges the first `attested` entries of a part of a TPM's list that begins with the entry `first` of the whole. Its
 /// register is `register`; the entry `boot_aggregate` at the very start was held against the registers of the boot.
 pub fn judge_tpm(
-    log: &Log<'_>,
+    log: &ValidLog<'_>,
     attested: usize,
     first: u64,
     rule: ExtendRule,
@@ -136,8 +136,18 @@ enum Accepted {
     Untyped,
 }
 
+/// The entries of a part, and whether each is a known file.
+fn looked_up<'a>(files: &KnownFiles, part: &Part<'a>) -> Vec<(Entry<'a>, bool)> {
+    let mut entries: Vec<(Entry<'a>, bool)> = part.entries().map(|entry| (entry, false)).collect();
+    for batch in entries.chunks_mut(BATCH) {
+        let known = files.which(batch.iter().map(|(entry, _)| (entry.path, entry.digest)));
+        batch.iter_mut().zip(known).for_each(|((_, is_known), known)| *is_known = known);
+    }
+    entries
+}
+
 impl Judge<'_> {
-    fn log(&self, log: &Log<'_>, attested: usize, rule: ExtendRule) -> Result<ImaReport, Refusal> {
+    fn log(&self, log: &ValidLog<'_>, attested: usize, rule: ExtendRule) -> Result<ImaReport, Refusal> {
         let mut report = ImaReport {
             attested,
             files: 0,
@@ -152,41 +162,52 @@ impl Judge<'_> {
             paths: Vec::new(),
         };
         let mut unknown = Unknown::new("entry");
-        let mut positions = self.first..;
-        let mut entries = log.entries().take(attested);
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            batch.clear();
-            for entry in entries.by_ref().take(BATCH) {
-                batch.push(entry.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?);
-            }
-            if batch.is_empty() {
-                break;
-            }
-            let known = self.files.files.which(batch.iter().map(|entry| (entry.path, entry.digest)));
-            for ((entry, known), index) in batch.iter().zip(known).zip(positions.by_ref()) {
-                let path = || String::from_utf8_lossy(entry.path);
-                match self.entry(index, entry, known)? {
-                    None => unknown.add(
-                        index,
-                        || format!("{:?} with digest {}", path(), entry.digest),
-                        || Subject::file(index, entry.path, &entry.digest),
-                    ),
-                    Some(Accepted::BootAggregate) => continue,
-                    Some(Accepted::Violation) => report.violations += 1,
-                    Some(Accepted::Excluded) => report.excluded += 1,
-                    Some(Accepted::Signed) => report.signed += 1,
-                    Some(Accepted::Untyped) => report.untyped += 1,
-                    Some(Accepted::Known) => {}
+        let files = &self.files.files;
+        log.in_parts(
+            attested,
+            |part| looked_up(files, part),
+            |part, prepared| {
+                // No list has so many entries.
+                let first = self.first.saturating_add(u64::try_from(part.first()).unwrap_or(u64::MAX));
+                let entries = prepared.unwrap_or_else(|| looked_up(files, part));
+                for ((entry, known), index) in entries.iter().zip(first..) {
+                    self.note(index, entry, *known, &mut report, &mut unknown)?;
                 }
-                report.files += 1;
-                if report.paths.len() < MAX_REPORTED {
-                    report.paths.push(path().into_owned());
-                }
-            }
-        }
+                Ok(())
+            },
+        )?;
         unknown.refuse(Code::ImaEntryUnknown)?;
         Ok(report)
+    }
+
+    /// Judges an entry, and notes what came of it.
+    fn note(
+        &self,
+        index: u64,
+        entry: &Entry<'_>,
+        known: bool,
+        report: &mut ImaReport,
+        unknown: &mut Unknown,
+    ) -> Result<(), Refusal> {
+        let path = || String::from_utf8_lossy(entry.path);
+        match self.entry(index, entry, known)? {
+            None => unknown.add(
+                index,
+                || format!("{:?} with digest {}", path(), entry.digest),
+                || Subject::file(index, entry.path, &entry.digest),
+            ),
+            Some(Accepted::BootAggregate) => return Ok(()),
+            Some(Accepted::Violation) => report.violations += 1,
+            Some(Accepted::Excluded) => report.excluded += 1,
+            Some(Accepted::Signed) => report.signed += 1,
+            Some(Accepted::Untyped) => report.untyped += 1,
+            Some(Accepted::Known) => {}
+        }
+        report.files += 1;
+        if report.paths.len() < MAX_REPORTED {
+            report.paths.push(path().into_owned());
+        }
+        Ok(())
     }
 
     /// `known` says whether a file at this path may have this digest.

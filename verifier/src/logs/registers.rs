@@ -50,7 +50,7 @@ pub struct Attested<'a> {
 /// An IMA log, of which the registers attest a part.
 pub struct AttestedIma<'a> {
     /// The log.
-    pub log: ima::Log<'a>,
+    pub log: ima::ValidLog<'a>,
     /// How many entries from the first are attested.
     pub entries: usize,
     /// Whether any of them extended a register that is attested.
@@ -69,7 +69,7 @@ pub fn attest<'a>(
     let bank = Bank::from(hash);
     let malformed = |error: &dyn std::error::Error| refuse(Code::LogMalformed, chain(error));
     let boot = boot.map(EventLog::decode).transpose().map_err(|error| malformed(&error))?;
-    let ima = ima.map(ima::Log::new).transpose().map_err(|error| malformed(&error))?;
+    let ima = ima.map(|list| ima::Log::new(list)?.check()).transpose().map_err(|error| malformed(&error))?;
     let mut before = [BankValue::zero(bank); 4];
     let mut explained = [Explained::Zero; 4];
     if let Some(boot) = &boot {
@@ -90,10 +90,7 @@ pub fn attest<'a>(
         }
     }
     let registers = registers(bank, rems, &before)?;
-    let replay = match &ima {
-        Some(log) => Some(log.replay(&registers, ExtendRule::PerBank).map_err(|error| malformed(&error))?),
-        None => None,
-    };
+    let replay = ima.as_ref().map(|log| log.replay(&registers, ExtendRule::PerBank));
     for (at, (register, explained)) in registers.iter().zip(&mut explained).enumerate() {
         let in_ima = replay.as_ref().is_some_and(|replay| replay.is_used(at));
         let Register { pcr, before, attested } = register;
@@ -131,7 +128,7 @@ fn registers(bank: Bank, rems: &[Digest; 4], before: &[BankValue; 4]) -> Result<
 
 /// `per_bank` is what the list makes of `registers` under the present rule of Linux.
 fn attest_ima<'a>(
-    log: ima::Log<'a>,
+    log: ima::ValidLog<'a>,
     registers: &[Register],
     per_bank: &Replay,
     explained: &mut [Explained; 4],
@@ -145,7 +142,6 @@ fn attest_ima<'a>(
         Some(entries) => (Some(entries), ExtendRule::PerBank),
         None => {
             let padded = log.replay(registers, ExtendRule::PaddedSha1);
-            let padded = padded.map_err(|error| refuse(Code::LogMalformed, error.to_string()))?;
             (padded.attested(used.iter().copied()), ExtendRule::PaddedSha1)
         }
     };

@@ -1,7 +1,7 @@
 //! Step `logs`, IMA: Linux's measurement list leads to PCR 10, from the start or from where the last part of it ended.
 
 use evidence::bank::{Bank, BankValue};
-use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, Log, Register};
+use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, Log, Register, ValidLog};
 use evidence::tpm::PcrValues;
 
 use crate::logs::{ImaReferences, ImaReport, ImaRules, judge_ima};
@@ -33,7 +33,7 @@ pub struct ImaPart<'a> {
 /// A part of a list of which the quote proves some entries.
 #[derive(Clone, Debug)]
 pub struct ImaProof<'a> {
-    log: Log<'a>,
+    log: ValidLog<'a>,
     first: u64,
     attested: usize,
     /// How far the list is proven now.
@@ -68,8 +68,8 @@ pub fn replay_ima<'a>(
         }
     };
     let malformed = |error: evidence::ima::ImaError| refuse(Code::LogMalformed, error.to_string());
-    let log = Log::new(part.log).map_err(malformed)?;
-    if let Some((index, entry)) = stranger(&log).map_err(malformed)? {
+    let log = Log::new(part.log).and_then(Log::check).map_err(malformed)?;
+    if let Some((index, entry)) = log.stranger(PCR) {
         return Err(refuse(
             Code::ImaEntryUnattested,
             format!(
@@ -85,7 +85,7 @@ pub fn replay_ima<'a>(
         None => vec![ExtendRule::PerBank, ExtendRule::PaddedSha1],
     };
     for rule in rules {
-        let Some(count) = log.attested(&register, rule).map_err(malformed)? else { continue };
+        let Some(count) = log.attested(&register, rule) else { continue };
         let entries = part.first.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         if entries == 0 {
             return Err(refuse(
@@ -113,8 +113,7 @@ impl ImaProof<'_> {
 
     /// The proven entries.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        // All were read when the list was replayed.
-        self.log.entries().take(self.attested).flatten()
+        self.log.entries().take(self.attested)
     }
 
     /// Holds the proven entries against the files that are known. A list that begins with its first entry must have been
@@ -164,17 +163,6 @@ pub fn boot_aggregate(proof: &ImaProof<'_>, quoted: &PcrValues) -> Result<Option
 fn aggregate(quoted: &PcrValues, bank: Bank, end: u32) -> Option<BankValue> {
     let values: Option<Vec<BankValue>> = (0..end).map(|register| quoted.get(register)).collect();
     Some(bank.hash(values?.iter().map(BankValue::as_bytes)))
-}
-
-/// The first entry for another register.
-fn stranger<'a>(log: &'a Log<'_>) -> Result<Option<(usize, Entry<'a>)>, evidence::ima::ImaError> {
-    for (index, entry) in log.entries().enumerate() {
-        let entry = entry?;
-        if entry.pcr != PCR {
-            return Ok(Some((index, entry)));
-        }
-    }
-    Ok(None)
 }
 
 fn refuse(code: Code, detail: impl Into<String>) -> Refusal {

@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse as _;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
@@ -19,23 +20,17 @@ pub struct OptionalJson<T>(pub Option<T>);
 /// A JSON body.
 pub struct RequiredJson<T>(pub T);
 
+/// A JSON body that is read where it lies: what the value borrows of it is not copied.
+pub struct JsonText(Bytes);
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for OptionalJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let json = is_json(request.headers());
-        let body = Bytes::from_request(request, state).await.map_err(body_problem)?;
-        if body.is_empty() {
-            return Ok(Self(None));
+        match text(request, state).await? {
+            None => Ok(Self(None)),
+            Some(body) => parse(&body).map(|value| Self(Some(value))),
         }
-        if !json {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "media_type_unsupported",
-                "the body must have Content-Type: application/json",
-            ));
-        }
-        parse(&body).map(|value| Self(Some(value)))
     }
 }
 
@@ -44,10 +39,47 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for RequiredJson<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let OptionalJson(value) = OptionalJson::from_request(request, state).await?;
-        value.map(Self).ok_or_else(|| {
-            Problem::bad_request("body_missing", "this endpoint takes a JSON body, found none")
-        })
+        value.map(Self).ok_or_else(missing)
     }
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonText {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        text(request, state).await?.map(Self).ok_or_else(missing)
+    }
+}
+
+impl JsonText {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// A body that is not JSON, or not such a value.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Problem> {
+        parse(&self.0)
+    }
+}
+
+/// The body, which says that it is JSON; `None` if it is empty.
+async fn text<S: Send + Sync>(request: Request, state: &S) -> Result<Option<Bytes>, Problem> {
+    let json = is_json(request.headers());
+    let body = Bytes::from_request(request, state).await.map_err(body_problem)?;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    if !json {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "media_type_unsupported",
+            "the body must have Content-Type: application/json",
+        ));
+    }
+    Ok(Some(body))
+}
+
+fn missing() -> Problem {
+    Problem::bad_request("body_missing", "this endpoint takes a JSON body, found none")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -70,7 +102,7 @@ pub fn body_problem(rejection: BytesRejection) -> Problem {
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         // The message quotes the body, which may be long.
         let reason: String = error.to_string().chars().take(MAX_REASON).collect();

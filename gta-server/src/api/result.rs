@@ -28,6 +28,7 @@ impl Outcome {
     /// What came of evidence of this type, and what policies said of it.
     pub fn new(kind: AttesterType, mut judged: Judged, policies: Vec<Applied>) -> Self {
         shorten(&mut judged.document);
+        judged.log_data = None;
         Self { kind, judged, policies, ima_entries: None }
     }
 

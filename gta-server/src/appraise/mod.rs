@@ -7,6 +7,7 @@ pub mod tpm;
 pub mod virtcca;
 
 use serde_json::Value;
+use verifier::rego::Document;
 use verifier::{Code, Refusal, Step, Subject};
 
 pub use policies::{
@@ -18,6 +19,8 @@ pub use request::{AttestRequest, EvidenceItem, Measurement, TokenFormat, qualify
 pub struct Judged {
     /// What policies see.
     pub document: Value,
+    /// What they see beside it as `evidence.logs[0].log_data`.
+    pub log_data: Option<Document>,
     /// Why no policy could accept it, if that is so.
     pub refused: Option<Refusal>,
     /// What is not accepted of it, where that can be pointed at.

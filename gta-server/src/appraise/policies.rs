@@ -5,6 +5,7 @@ use service_kit::problem::Problem;
 use verifier::logs::LogRules;
 use verifier::rego::{Document as Input, RegoCache};
 
+use super::Judged;
 use crate::model::{AttesterType, Policy};
 use crate::store::Document;
 
@@ -108,9 +109,12 @@ pub fn evaluate(
     cache: &RegoCache,
     kind: AttesterType,
     applicable: &[Document<Policy>],
-    document: &Value,
+    judged: &Judged,
 ) -> Result<Vec<Applied>, NoVerdict> {
-    let input = Input::from(document);
+    let mut input = Input::from(&judged.document);
+    if let Some(log_data) = &judged.log_data {
+        input.put(["evidence", "logs", "0"], "log_data", log_data.clone());
+    }
     let mut applied = Vec::new();
     if is_built_in(applicable) {
         let text = Text { id: BUILT_IN, name: BUILT_IN, version: 0, is_default: true, rego: built_in(kind) };

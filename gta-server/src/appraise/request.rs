@@ -13,14 +13,15 @@ use crate::nonce::NonceType;
 
 /// `POST /attest`.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct AttestRequest {
+pub struct AttestRequest<'a> {
     /// One for each node.
-    pub measurements: Vec<Measurement>,
+    #[serde(borrow)]
+    pub measurements: Vec<Measurement<'a>>,
 }
 
 /// Evidence of one node.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct Measurement {
+pub struct Measurement<'a> {
     /// The node's name.
     pub node_id: String,
     /// Who made the nonce.
@@ -33,11 +34,13 @@ pub struct Measurement {
     pub token_fmt: TokenFormat,
     /// What else the quotes are bound to. Kept as it was sent: its members have an order.
     #[schema(value_type = Option<Object>)]
-    pub attester_data: Option<Box<RawValue>>,
+    #[serde(borrow)]
+    pub attester_data: Option<&'a RawValue>,
     /// How long after this report the next one comes at the latest, in seconds.
     pub report_interval: Option<u32>,
     /// One for each type.
-    pub evidences: Vec<EvidenceItem>,
+    #[serde(borrow)]
+    pub evidences: Vec<EvidenceItem<'a>>,
 }
 
 /// The form of a result.
@@ -64,12 +67,13 @@ impl<'de> Deserialize<'de> for TokenFormat {
 
 /// Evidence of one type.
 #[derive(Debug, Deserialize, ToSchema)]
-pub struct EvidenceItem {
+pub struct EvidenceItem<'a> {
     /// The type.
     pub attester_type: String,
     /// The evidence: an object of the type's own, read when the type is known.
     #[schema(value_type = Object)]
-    pub evidence: Box<RawValue>,
+    #[serde(borrow)]
+    pub evidence: &'a RawValue,
     /// Policies that must accept it beside those that apply anyway.
     #[serde(default)]
     pub policy_ids: Vec<String>,

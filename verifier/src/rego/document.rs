@@ -1,6 +1,7 @@
 //! JSON on its way into a policy and out of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regorus::Value;
 use serde::{Serialize, Serializer};
@@ -25,6 +26,18 @@ impl From<Json> for Document {
     }
 }
 
+impl From<&str> for Document {
+    fn from(text: &str) -> Self {
+        Self(Value::from(text))
+    }
+}
+
+impl From<u32> for Document {
+    fn from(number: u32) -> Self {
+        Self(Value::from(number))
+    }
+}
+
 impl Document {
     /// The document `null`.
     #[must_use]
@@ -40,6 +53,29 @@ impl Document {
             member => Some(member),
         });
         found.cloned().map(Self)
+    }
+
+    /// An array of objects that all have the members `names`: ten thousand are made in a fraction of the time that their
+    /// JSON takes.
+    pub fn table<const N: usize>(names: [&str; N], rows: impl Iterator<Item = [Self; N]>) -> Self {
+        let names = names.map(Value::from);
+        let object = |row: [Self; N]| -> Value {
+            Value::from(names.iter().cloned().zip(row.map(|Self(value)| value)).collect::<BTreeMap<_, _>>())
+        };
+        Self(Value::from(rows.map(object).collect::<Vec<_>>()))
+    }
+
+    /// Puts `member` as `name` into the object at `path`, which consists of names and of positions in arrays. If there is no
+    /// such object, nothing is done.
+    pub fn put<const N: usize>(&mut self, path: [&str; N], name: &str, Self(member): Self) {
+        let found = path.into_iter().try_fold(&mut self.0, |value, step| match value {
+            Value::Object(members) => Arc::make_mut(members).get_mut(&Value::from(step)),
+            Value::Array(items) => Arc::make_mut(items).get_mut(step.parse().ok()?),
+            _ => None,
+        });
+        if let Some(Value::Object(members)) = found {
+            Arc::make_mut(members).insert(Value::from(name), member);
+        }
     }
 
     /// The text, if it is one.
@@ -112,5 +148,33 @@ impl Writer {
             }
             scalar => serde_json::to_value(scalar).map_err(|error| format!("is not JSON: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_and_what_is_put_somewhere_are_what_their_json_is() {
+        let row = |path: &str| [Document::from(path), Document::from(10_u32)];
+        let table = Document::table(["path", "index"], ["/b", "/a"].into_iter().map(row));
+        let json = json!([{ "path": "/b", "index": 10 }, { "path": "/a", "index": 10 }]);
+        assert_eq!(table, Document::from(&json));
+
+        let empty = json!({ "logs": [{ "type": "x" }, { "type": "y" }] });
+        let mut document = Document::from(&empty);
+        document.put(["logs", "1"], "data", table.clone());
+        let full = json!({ "logs": [{ "type": "x" }, { "type": "y", "data": json }] });
+        assert_eq!(document, Document::from(full));
+
+        let mut document = Document::from(&empty);
+        document.put(["logs", "2"], "data", table.clone());
+        document.put(["logs", "x"], "data", table.clone());
+        document.put(["logs", "0", "type"], "data", table.clone());
+        document.put(["log"], "data", table);
+        assert_eq!(document, Document::from(&empty));
     }
 }

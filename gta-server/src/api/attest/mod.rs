@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use service_kit::extract::RequiredJson;
+use service_kit::extract::JsonText;
 use service_kit::problem::Problem;
 use verifier::tpm::AttestationKey;
 use verifier::{Code, Refusal};
@@ -45,8 +45,9 @@ const MAX_POLICIES: usize = 10;
 pub async fn attest(
     State(service): State<Shared>,
     caller: Caller,
-    RequiredJson(request): RequiredJson<AttestRequest>,
+    body: JsonText,
 ) -> Result<Json<Value>, Problem> {
+    let request: AttestRequest<'_> = body.read()?;
     caller.must_be(&[Role::Agent, Role::RelyingParty])?;
     if !(1..=MAX_MEASUREMENTS).contains(&request.measurements.len()) {
         return Err(Problem::bad_request(
@@ -67,7 +68,7 @@ struct Submission<'a> {
     /// The node, if it is enrolled.
     node: Option<&'a Document<Node>>,
     kind: AttesterType,
-    evidence: Box<RawValue>,
+    evidence: &'a RawValue,
     /// The tenant's policies that apply to it.
     policies: Vec<Document<Policy>>,
     /// What it must be bound to.
@@ -111,7 +112,11 @@ struct Judgement {
 }
 
 /// Appraises the evidence of a node, and notes how the node is.
-async fn attest_node(service: &Shared, caller: &Caller, measurement: Measurement) -> Result<Value, Problem> {
+async fn attest_node(
+    service: &Shared,
+    caller: &Caller,
+    measurement: Measurement<'_>,
+) -> Result<Value, Problem> {
     let (tenant, node_id) = (caller.tenant.as_str(), measurement.node_id.clone());
     name("node_id", &node_id)?;
     let kinds = kinds(&measurement.evidences)?;
@@ -157,12 +162,12 @@ async fn judge(
     service: &Shared,
     tenant: &str,
     node: Option<&Document<Node>>,
-    measurement: Measurement,
+    measurement: Measurement<'_>,
     kinds: &[AttesterType],
 ) -> Result<Judgement, Rejected> {
     let Measurement { node_id, nonce_type, nonce, token_fmt, attester_data, evidences, .. } = measurement;
     let bound = service.take_nonce(tenant, &node_id, nonce_type, nonce.as_deref()).await?;
-    let qualifying = qualifying_data(&bound, attester_data.as_deref()).map_err(refused)?;
+    let qualifying = qualifying_data(&bound, attester_data).map_err(refused)?;
     if node.is_some() && !kinds.iter().any(|kind| kind.is_of_tpm()) {
         return Err(Problem::bad_request(
             "tpm_evidence_missing",
@@ -206,7 +211,7 @@ async fn judge(
         ueid: key.as_ref().map(result::ueid).or(platform),
         nonce: nonce.as_deref().unwrap_or_default(),
         nonce_type,
-        attester_data: attester_data.as_deref(),
+        attester_data,
     };
     let claims = result::claims(token_fmt, &subject, &outcomes, service.now());
     let token = service.sign_token(claims).await?;
@@ -220,7 +225,7 @@ async fn judge(
 }
 
 /// The types of evidence: each once, for a second one could take the place of the first in the result.
-fn kinds(evidences: &[EvidenceItem]) -> Result<Vec<AttesterType>, Problem> {
+fn kinds(evidences: &[EvidenceItem<'_>]) -> Result<Vec<AttesterType>, Problem> {
     let mut seen = BTreeSet::new();
     let mut kinds = Vec::new();
     for item in evidences {

@@ -24,7 +24,7 @@ pub async fn attest(
     submission: Submission<'_>,
 ) -> Result<(Outcome, Option<Reason>, AttestationKey), Rejected> {
     let (kind, tenant) = (submission.kind, submission.tenant);
-    let evidence = TpmEvidence::read(kind, &submission.evidence)?;
+    let evidence = TpmEvidence::read(kind, submission.evidence)?;
     let signed_by = attestation_key(service, &submission, &evidence).await?;
     let ak = signed_by.fingerprint();
     let before = service.store.state(tenant, &ak).await.map_err(Problem::from)?;
@@ -51,7 +51,7 @@ pub async fn attest(
                 rules: &rules,
             };
             let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
-            let applied = evaluate(&shared.rego, kind, policies, &appraised.judged.document)
+            let applied = evaluate(&shared.rego, kind, policies, &appraised.judged)
                 .map_err(|error| Rejected::without_verdict(kind, error))?;
             Ok::<_, Rejected>((
                 Outcome::new(kind, appraised.judged, applied),

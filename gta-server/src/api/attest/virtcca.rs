@@ -46,7 +46,7 @@ pub async fn attest(
                 now,
             };
             let appraised = appraise(&evidence, &expected).map_err(refused)?;
-            let applied = evaluate(&shared.rego, kind, policies, &appraised.judged.document)
+            let applied = evaluate(&shared.rego, kind, policies, &appraised.judged)
                 .map_err(|error| Rejected::without_verdict(kind, error))?;
             Ok::<_, Rejected>((Outcome::new(kind, appraised.judged, applied), appraised.ueid))
         };

@@ -64,21 +64,21 @@ pub fn appraise(
     expected: &Expected<'_>,
 ) -> Result<Appraised, Refusal> {
     let parts = evidence.parts()?;
-    let quote = verify_quote(expected.key, &parts.attest, &parts.signature, expected.qualifying, parts.pcrs)?;
+    let quote = verify_quote(expected.key, parts.attest, parts.signature, expected.qualifying, parts.pcrs)?;
     let known = expected.state;
     let progress = known.map(|state| progress(&state.clock(), &quote.clock)).transpose()?;
     // After a reset Linux measures into a new register, and its list begins anew.
     let ima = known.filter(|_| progress != Some(Progress::Reset)).and_then(TpmState::ima);
     let trust = Trust { hardware: None, executables: Trust::NONE };
-    let judged = Judged { document: Value::Null, refused: None, subjects: Vec::new(), trust };
+    let judged = Judged { document: Value::Null, log_data: None, refused: None, subjects: Vec::new(), trust };
     let mut appraised = Appraised { judged, clock: quote.clock, ima };
     let log = match &parts.log {
         None => document::absent(kind),
         Some(log) if kind == AttesterType::TpmIma => {
-            let part = ImaPart { first: log.first, log: &log.data };
+            let part = ImaPart { first: log.first, log: log.data };
             files(part, &quote, expected, &mut appraised)
         }
-        Some(log) => boot(&log.data, &quote, expected, &mut appraised.judged),
+        Some(log) => boot(log.data, &quote, expected, &mut appraised.judged),
     };
     appraised.judged.document = json!({ "evidence": {
         "logs": [log],
@@ -157,5 +157,6 @@ fn files(part: ImaPart<'_>, quote: &Quote, expected: &Expected<'_>, appraised: &
         Status::Unmatched(refusal) => appraised.judged.subjects.clone_from(&refusal.subjects),
         Status::Matched(_) | Status::Ignore => appraised.ima = Some(proof.state),
     }
+    appraised.judged.log_data = Some(document::ima_entries(&proof));
     document::ima(&proof, linked, &status)
 }

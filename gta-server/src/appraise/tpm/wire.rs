@@ -1,10 +1,15 @@
 //! Evidence of a TPM as it is sent.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use std::fmt;
+use std::sync::LazyLock;
+
+use base64::engine::general_purpose::PAD;
+use base64::engine::simd::Simd;
+use base64::{DecodeError, Engine as _};
 use evidence::bank::Bank;
 use evidence::tpm::PcrValues;
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use service_kit::problem::Problem;
 use verifier::{Code, Refusal};
@@ -35,8 +40,8 @@ pub struct AkCertificate {
 
 #[derive(Debug, Deserialize)]
 struct QuoteText {
-    quote_data: String,
-    signature: String,
+    quote_data: Base64,
+    signature: Base64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,30 +59,30 @@ struct PcrText {
 #[derive(Debug, Deserialize)]
 struct LogText {
     log_type: String,
-    log_data: String,
+    log_data: Base64,
     /// The position of the first entry that is sent of an IMA log.
     #[serde(default)]
     first_entry: u64,
 }
 
 /// Evidence, decoded.
-pub struct Parts {
+pub struct Parts<'a> {
     /// `TPMS_ATTEST`.
-    pub attest: Vec<u8>,
+    pub attest: &'a [u8],
     /// `TPMT_SIGNATURE`.
-    pub signature: Vec<u8>,
+    pub signature: &'a [u8],
     /// The values of registers beside it.
     pub pcrs: PcrValues,
     /// The log, if one was sent.
-    pub log: Option<Log>,
+    pub log: Option<Log<'a>>,
 }
 
 /// A log, decoded.
-pub struct Log {
+pub struct Log<'a> {
     /// The position of its first entry.
     pub first: u64,
     /// Its bytes.
-    pub data: Vec<u8>,
+    pub data: &'a [u8],
 }
 
 /// What the log of this type of evidence is called.
@@ -104,11 +109,11 @@ impl TpmEvidence {
         Ok(evidence)
     }
 
-    /// Decodes what is in text.
-    pub fn parts(&self) -> Result<Parts, Refusal> {
-        let base64 = |field: &str, text: &str| {
-            STANDARD.decode(text).map_err(|_| malformed(&format!("{field} is not standard base64")))
-        };
+    /// What was decoded.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it could not be.
+    pub fn parts(&self) -> Result<Parts<'_>, Refusal> {
         let bank = bank(&self.pcrs.hash_alg)
             .ok_or_else(|| malformed("pcrs.hash_alg must be sha256, sha384, sha512 or sm3"))?;
         let mut values = Vec::new();
@@ -120,15 +125,47 @@ impl TpmEvidence {
         let pcrs = PcrValues::new(bank, values.iter().map(|(index, value)| (*index, value.as_slice())));
         let log = match &self.logs[..] {
             [] => None,
-            [log] => Some(Log { first: log.first_entry, data: base64("log_data", &log.log_data)? }),
+            [log] => Some(Log { first: log.first_entry, data: log.log_data.bytes("log_data")? }),
             _ => return Err(malformed("logs has one log")),
         };
         Ok(Parts {
-            attest: base64("quote_data", &self.quote.quote_data)?,
-            signature: base64("signature", &self.quote.signature)?,
+            attest: self.quote.quote_data.bytes("quote_data")?,
+            signature: self.quote.signature.bytes("signature")?,
             pcrs: pcrs.map_err(|error| malformed(&error.to_string()))?,
             log,
         })
+    }
+}
+
+/// Text in standard base64, decoded where it lies in the JSON: a list of files has millions of characters.
+#[derive(Debug)]
+struct Base64(Result<Vec<u8>, DecodeError>);
+
+impl Base64 {
+    fn bytes(&self, field: &str) -> Result<&[u8], Refusal> {
+        self.0.as_deref().map_err(|_| malformed(&format!("{field} is not standard base64")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As bytes: that they are UTF-8 is not asked, for base64 is.
+        deserializer.deserialize_bytes(Base64Visitor)
+    }
+}
+
+struct Base64Visitor;
+
+impl Visitor<'_> for Base64Visitor {
+    type Value = Base64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string in standard base64")
+    }
+
+    fn visit_bytes<E>(self, text: &[u8]) -> Result<Base64, E> {
+        static STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
+        Ok(Base64(STANDARD.decode(text)))
     }
 }
 

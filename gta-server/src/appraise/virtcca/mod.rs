@@ -84,7 +84,10 @@ fn accepted(evidence: &VirtccaEvidence, appraisal: &Appraisal) -> Appraised {
     };
     let ueid = platform.and_then(|id| hex::decode(id.as_str()?).ok()).map(|id| URL_SAFE_NO_PAD.encode(id));
     let document = document::accepted(&evidence.logs, appraisal);
-    Appraised { judged: Judged { document, refused: None, subjects: Vec::new(), trust }, ueid }
+    Appraised {
+        judged: Judged { document, log_data: None, refused: None, subjects: Vec::new(), trust },
+        ueid,
+    }
 }
 
 fn rejected(evidence: &VirtccaEvidence, refusal: Refusal) -> Judged {
@@ -95,7 +98,7 @@ fn rejected(evidence: &VirtccaEvidence, refusal: Refusal) -> Judged {
     } else {
         Trust { hardware: Some(Trust::RUNNING), executables: Trust::BAD }
     };
-    Judged { document, subjects: refusal.subjects.clone(), refused: Some(refusal), trust }
+    Judged { document, log_data: None, subjects: refusal.subjects.clone(), refused: Some(refusal), trust }
 }
 
 /// The typed rules of policies that apply; the strict ones, if the built-in policy judges.

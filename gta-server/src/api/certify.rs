@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use verifier::chain::Purpose;
 use verifier::tpm::{AttestationKey, certified_key};
 
-use super::attest::refused;
 use super::certs::authorities;
 use super::enrol::{certificate, free, public};
+use super::refusal::refused;
 use super::{name, nodes};
 use crate::appraise::qualifying_data;
 use crate::auth::Caller;

@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 use verifier::tpm::credential::make_credential;
 use verifier::tpm::{AttestationKey, endorsement_key};
 
-use super::attest::refused;
 use super::certs::authorities;
+use super::refusal::refused;
 use super::{name, nodes};
 use crate::auth::Caller;
 use crate::model::{CertType, Node, Provenance, Role};

@@ -46,7 +46,7 @@ pub async fn pin(
     caller.must_be(&[])?;
     name("node_id", &request.node_id)?;
     let key = public("ak_public", &request.ak_public)?;
-    AttestationKey::from_public(&key).map_err(super::attest::refused)?;
+    AttestationKey::from_public(&key).map_err(super::refusal::refused)?;
     let node = Node {
         attestation_key: STANDARD.encode(key.encode()),
         provenance: Provenance::Pinned,

@@ -14,8 +14,8 @@ use utoipa::ToSchema;
 use verifier::Rules;
 use verifier::rego::Rego;
 
-use super::attest::at_leisure;
 use super::collection::{self, Collected, handlers};
+use super::leisure::at_leisure;
 use super::{description, name, room};
 use crate::appraise::{self, BUILT_IN, signed};
 use crate::auth::Caller;

@@ -7,14 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use service_kit::extract::JsonText;
 use service_kit::problem::Problem;
 use verifier::tpm::AttestationKey;
-use verifier::{Code, Refusal};
 
+use super::refusal::refused;
 use super::result;
 use super::{SERVICE_VERSION, name, policies};
 use crate::appraise::{AttestRequest, EvidenceItem, Measurement, NoVerdict, applicable, qualifying_data};
@@ -248,25 +247,4 @@ fn kinds(evidences: &[EvidenceItem<'_>]) -> Result<Vec<AttesterType>, Problem> {
         return Err(Problem::bad_request("evidence_missing", "a measurement has at least one evidence"));
     }
     Ok(kinds)
-}
-
-/// Runs what takes its time: signatures, logs and policies.
-pub async fn at_leisure<T: Send + 'static, E: From<Problem> + Send + 'static>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, E> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "what takes its time did not finish");
-        Problem::unavailable("appraisal_failed", "the appraisal or compilation did not finish")
-    })?
-}
-
-/// A refusal as clients of the Global Trust Authority expect it: their request is at fault.
-pub fn refused(refusal: Refusal) -> Problem {
-    let status = match refusal.code {
-        Code::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    let mut problem = Problem::new(status, refusal.code.as_str(), refusal.detail);
-    problem.step = Some(refusal.step.as_str());
-    problem
 }

@@ -7,8 +7,10 @@ use service_kit::problem::Problem;
 use verifier::chain::Purpose;
 use verifier::tpm::AttestationKey;
 
-use super::{Rejected, Submission, at_leisure, refused};
+use super::{Rejected, Submission};
 use crate::api::certs::authorities;
+use crate::api::leisure::at_leisure;
+use crate::api::refusal::refused;
 use crate::api::result::Outcome;
 use crate::api::{enrol, ref_values};
 use crate::appraise::tpm::{Expected, TpmEvidence, TpmState, appraise};

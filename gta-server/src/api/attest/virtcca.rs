@@ -4,9 +4,11 @@ use evidence::envelope::VirtccaEvidence;
 use service_kit::problem::Problem;
 use verifier::Code;
 
-use super::{Rejected, Submission, at_leisure, refused};
+use super::{Rejected, Submission};
 use crate::api::certs::authorities;
+use crate::api::leisure::at_leisure;
 use crate::api::ref_values;
+use crate::api::refusal::refused;
 use crate::api::result::Outcome;
 use crate::appraise::virtcca::{Expected, appraise, rules};
 use crate::appraise::{evaluate, without_requested};

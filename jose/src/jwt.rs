@@ -1,9 +1,10 @@
 //! Signed tokens of an attestation service (JWT, RFC 7519), checked against its public keys.
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo, X509Certificate};
 use x509_parser::public_key::PublicKey;
@@ -46,6 +47,9 @@ pub enum TokenError {
         /// The algorithm in the token's header.
         found: String,
     },
+    /// Its header has extensions that must be understood, and none is.
+    #[error("the token's header has critical extensions (crit), which are not understood here")]
+    Critical,
     /// Signed with a key that is not known.
     #[error("the token names the key {kid:?}, which is not among the known keys")]
     UnknownKey {
@@ -78,6 +82,12 @@ pub enum TokenError {
         /// The time it was compared with.
         now: i64,
     },
+}
+
+/// A JWK set whose keys are read one by one: of one that cannot be read, the others are no worse.
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Value>,
 }
 
 struct TokenKey {
@@ -120,21 +130,17 @@ impl TokenKeys {
         if json.len() > MAX_KEYS_LEN {
             return Err(TokenError::Keys(format!("the key set has more than {MAX_KEYS_LEN} bytes")));
         }
-        let set: JwkSet = serde_json::from_slice(json)
+        let set: KeySet = serde_json::from_slice(json)
             .map_err(|error| TokenError::Keys(format!("not a JWK set: {error}")))?;
-        let keys = set.keys.iter().filter_map(|jwk| {
-            let algorithms: &[Algorithm] = match &jwk.algorithm {
-                AlgorithmParameters::RSA(_) => RSA,
-                AlgorithmParameters::EllipticCurve(key) => match key.curve {
-                    EllipticCurve::P256 => &[Algorithm::ES256],
-                    EllipticCurve::P384 => &[Algorithm::ES384],
-                    _ => return None,
-                },
-                // Above all no symmetric ones: their bytes would be public.
-                _ => return None,
-            };
-            let decoding = DecodingKey::from_jwk(jwk).ok()?;
-            Some(TokenKey { kid: jwk.common.key_id.clone(), algorithms, decoding })
+        let keys = set.keys.into_iter().filter_map(|jwk| {
+            let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+            // A key that is for encryption signs nothing.
+            if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) {
+                return None;
+            }
+            let algorithms = narrowed(algorithms(&jwk)?, jwk.common.key_algorithm)?;
+            let decoding = DecodingKey::from_jwk(&jwk).ok()?;
+            Some(TokenKey { kid: jwk.common.key_id, algorithms, decoding })
         });
         Self::some(keys.take(MAX_KEYS).collect())
     }
@@ -166,7 +172,9 @@ impl TokenKeys {
 
     fn some(keys: Vec<TokenKey>) -> Result<Self, TokenError> {
         if keys.is_empty() {
-            return Err(TokenError::Keys("there is no RSA, P-256 or P-384 public key in it".to_owned()));
+            return Err(TokenError::Keys(
+                "there is no RSA, P-256, P-384 or Ed25519 public key in it".to_owned(),
+            ));
         }
         Ok(Self(keys))
     }
@@ -181,6 +189,9 @@ impl TokenKeys {
         }
         // Unknown algorithms, among them "none", are no header either.
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Form)?;
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
         let named: Vec<&TokenKey> = self
             .0
             .iter()
@@ -210,6 +221,29 @@ impl TokenKeys {
         let header = serde_json::to_value(&header).map_err(|_| TokenError::Form)?;
         Ok(Verified { header, claims, issued, expires })
     }
+}
+
+/// How a key of a set may sign. Above all not symmetrically: the bytes of such a key would be public.
+fn algorithms(jwk: &Jwk) -> Option<&'static [Algorithm]> {
+    match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Some(RSA),
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => Some(&[Algorithm::ES256]),
+            EllipticCurve::P384 => Some(&[Algorithm::ES384]),
+            _ => None,
+        },
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            Some(&[Algorithm::EdDSA])
+        }
+        _ => None,
+    }
+}
+
+/// What is left of `able` if the key says how it signs (RFC 7517 section 4.4).
+fn narrowed(able: &'static [Algorithm], named: Option<KeyAlgorithm>) -> Option<&'static [Algorithm]> {
+    let Some(named) = named else { return Some(able) };
+    let at = able.iter().position(|algorithm| format!("{algorithm:?}") == format!("{named:?}"))?;
+    able.get(at..=at)
 }
 
 fn from_spki(key: &SubjectPublicKeyInfo<'_>) -> Result<TokenKey, TokenError> {

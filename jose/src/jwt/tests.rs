@@ -149,3 +149,49 @@ fn refuses_what_is_no_token_and_no_key() {
     assert!(TokenKeys::from_pem(b"").is_err());
     assert!(TokenKeys::from_pem(b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").is_err());
 }
+
+#[test]
+fn takes_keys_for_what_they_are_for() {
+    let issuer = Issuer::new("one");
+    let token = issuer.sign(&claims());
+    let verify = |members: &Value| {
+        let mut jwk = issuer.jwk();
+        for (name, value) in members.as_object().unwrap() {
+            jwk[name] = value.clone();
+        }
+        // Another kind of key beside it changes nothing.
+        let set = json!({"keys": [{"kty": "OKP", "crv": "Ed448", "x": "AAAA"}, {"kty": 1}, jwk]}).to_string();
+        TokenKeys::from_jwks(set.as_bytes())?.verify(&token, &EXPECTED, NOW)
+    };
+    for good in [json!({}), json!({"use": "sig"}), json!({"alg": "ES384"}), json!({"use": "other"})] {
+        assert!(verify(&good).is_ok(), "{good}");
+    }
+    for bad in
+        [json!({"use": "enc"}), json!({"alg": "ES256"}), json!({"alg": "RSA-OAEP"}), json!({"alg": "x"})]
+    {
+        assert!(matches!(verify(&bad), Err(TokenError::Keys(_))), "{bad}");
+    }
+}
+
+#[test]
+fn takes_ed25519() {
+    // RFC 8037, appendix A.
+    let secret = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v_VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
+    let secret = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE, secret).unwrap();
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]});
+    let token =
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims(), &EncodingKey::from_ed_der(&secret));
+    let keys = TokenKeys::from_jwks(set.to_string().as_bytes()).unwrap();
+    assert!(keys.verify(&token.unwrap(), &EXPECTED, NOW).is_ok());
+}
+
+#[test]
+fn refuses_critical_extensions() {
+    let issuer = Issuer::new("one");
+    let pem = issuer.secret.to_pkcs8_pem(LineEnding::LF).unwrap();
+    let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::new(Algorithm::ES384) };
+    let key = EncodingKey::from_ec_pem(pem.as_bytes()).unwrap();
+    let token = jsonwebtoken::encode(&header, &claims(), &key).unwrap();
+    assert!(matches!(issuer.keys().verify(&token, &EXPECTED, NOW), Err(TokenError::Critical)));
+}

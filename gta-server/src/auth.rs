@@ -1,14 +1,19 @@
-//! Who asks: the tenant that the key belongs to. The header `User-Id` says nothing by itself.
+//! Who asks: whom an API key, or the token of an issuer, shows to belong to a tenant. The header `User-Id` says which
+//! tenant that is to be, and nothing by itself.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use rand::distr::{Alphanumeric, SampleString as _};
 use service_kit::environment::Environment;
+use service_kit::extract::bearer;
+use service_kit::oidc::LoginError;
 use service_kit::problem::Problem;
 use subtle::ConstantTimeEq as _;
 
+use crate::identity::Proved;
 use crate::model::{ApiKey, Role};
 use crate::service::{Service, Shared};
 use crate::store::{Change, Document, StoreError};
@@ -28,8 +33,16 @@ pub struct Caller {
     pub role: Role,
     /// How the journal names them.
     pub name: String,
-    /// The key that they used.
-    pub key_id: String,
+    credential: Credential,
+}
+
+/// What a caller is believed by.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// The API key of this id.
+    Key(String),
+    /// The identity of this id, until a time in seconds since the Unix epoch.
+    Identity(String, i64),
 }
 
 impl Caller {
@@ -44,7 +57,7 @@ impl Caller {
         Err(Problem::new(
             StatusCode::FORBIDDEN,
             "role_missing",
-            "the role of this API key does not allow that",
+            "your role does not allow that (GET /whoami tells which one it is)",
         ))
     }
 }
@@ -64,39 +77,111 @@ impl FromRequestParts<Shared> for Caller {
         let tenant = header("User-Id").filter(|tenant| is_tenant(tenant)).ok_or_else(|| {
             Problem::bad_request("user_id_invalid", "User-Id header is required and must be 1-36 characters")
         })?;
-        let key = header("API-Key").unwrap_or_default();
+        if parts.headers.get_all(AUTHORIZATION).iter().count() > 1 {
+            return Err(ambiguous());
+        }
+        match (parts.headers.get("API-Key"), bearer(&parts.headers)) {
+            (Some(_), Some(_)) => Err(ambiguous()),
+            (None, Some(token)) => service.by_token(tenant, token).await,
+            _ => service.by_key(tenant, header("API-Key").unwrap_or_default()).await,
+        }
+    }
+}
+
+fn ambiguous() -> Problem {
+    Problem::bad_request(
+        "credentials_ambiguous",
+        "send either API-Key or one Authorization: Bearer with a token, not both",
+    )
+}
+
+impl Service {
+    /// Who has an API key of the tenant.
+    async fn by_key(&self, tenant: &str, key: &str) -> Result<Caller, Problem> {
         let well_formed = key.len() == KEY_LEN && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let id = key.get(..ID_LEN).filter(|_| well_formed).ok_or_else(|| {
             Problem::bad_request("api_key_invalid", "Validation error: API-Key is 32 letters and digits")
         })?;
         let invalid = || Problem::unauthorized("api_key_unknown", "Invalid API key");
-        let stored = service.api_key(tenant, id).await?.ok_or_else(invalid)?;
+        let stored = self.api_key(tenant, id).await?.ok_or_else(invalid)?;
         if !bool::from(stored.body.digest.as_bytes().ct_eq(key_digest(key).as_bytes())) {
             return Err(invalid());
         }
-        Ok(Self {
+        Ok(Caller {
             tenant: tenant.to_owned(),
             role: stored.body.role,
             name: format!("key:{id}"),
-            key_id: id.to_owned(),
+            credential: Credential::Key(id.to_owned()),
         })
     }
-}
 
-impl Service {
+    /// Whom an issuer's token names, if an operator has made that somebody of the tenant.
+    async fn by_token(&self, tenant: &str, token: &str) -> Result<Caller, Problem> {
+        let login = self.settings.issuers.verify(token, self.now()).await.map_err(|error| {
+            tracing::info!(error = &error as &dyn std::error::Error, "a token was refused");
+            match error {
+                LoginError::Unavailable(_) => Problem::unavailable("issuer_unavailable", error.to_string()),
+                _ => Problem::unauthorized("token_invalid", error.to_string()),
+            }
+        })?;
+        if login.issuer == self.settings.issuer {
+            return Err(Problem::unauthorized(
+                "token_invalid",
+                "this server's own tokens are about machines",
+            ));
+        }
+        self.proved(tenant, Proved::by_token(login)).await
+    }
+
+    async fn proved(&self, tenant: &str, proved: Proved) -> Result<Caller, Problem> {
+        let (id, role) = self.recognise(tenant, &proved).await.inspect_err(|problem| {
+            tracing::info!(tenant, caller = proved.name, code = problem.code, "a caller was refused");
+        })?;
+        let Proved { name, until, .. } = proved;
+        Ok(Caller { tenant: tenant.to_owned(), role, name, credential: Credential::Identity(id, until) })
+    }
+
+    /// Whether the caller would still be let on, with the same role.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used.
+    pub async fn is_still_there(&self, caller: &Caller) -> Result<bool, StoreError> {
+        match &caller.credential {
+            Credential::Key(id) => Ok(self.api_key(&caller.tenant, id).await?.is_some()),
+            Credential::Identity(id, until) => {
+                let identity = self.identity(&caller.tenant, id).await?;
+                Ok(self.now() < *until && identity.is_some_and(|found| found.body.role == caller.role))
+            }
+        }
+    }
+
+    /// Gives the caller a new key with the same role; the one that was used is good no more.
+    ///
+    /// # Errors
+    /// 403 `api_key_missing` if they came with something else: a key would outlive it. Otherwise as [`StoreError`] if the
+    /// database cannot be used, or the key was renewed by another request.
+    pub async fn renew_key(&self, caller: &Caller) -> Result<String, Problem> {
+        let Credential::Key(id) = &caller.credential else {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "api_key_missing",
+                "only who came with an API key gets another one in its place",
+            ));
+        };
+        let used = self.store.get::<ApiKey>(&caller.tenant, id).await?;
+        let used = used.ok_or(StoreError::Conflict("the API key"))?;
+        let mut change = self.store.change(&caller.name).await?;
+        change.remove(&caller.tenant, &used).await?;
+        let key = add_key(&self.environment, &mut change, &caller.tenant, caller.role).await?;
+        change.commit().await?;
+        Ok(key)
+    }
+
     /// The key of this id, as it was a moment ago.
     async fn api_key(&self, tenant: &str, id: &str) -> Result<Option<Document<ApiKey>>, StoreError> {
         let read = async || self.store.get::<ApiKey>(tenant, id).await;
         let (of, changes) = ((tenant.to_owned(), id.to_owned()), self.store.changes());
         self.known.api_keys.get(of, self.settings.fresh, changes, read).await
-    }
-
-    /// Whether the key with which the caller came has not been taken away since.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the database cannot be used.
-    pub async fn key_exists(&self, caller: &Caller) -> Result<bool, StoreError> {
-        Ok(self.api_key(&caller.tenant, &caller.key_id).await?.is_some())
     }
 }
 

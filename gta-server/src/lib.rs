@@ -12,6 +12,7 @@ mod derived;
 #[cfg(feature = "harness")]
 pub mod harness;
 pub mod health;
+pub mod identity;
 mod json;
 pub mod metrics;
 pub mod model;

@@ -4,7 +4,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +13,17 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use gta_server::api;
 use gta_server::auth::is_tenant;
-use gta_server::model::Role;
+use gta_server::identity::Named;
+use gta_server::model::{Identity, Role};
 use gta_server::schedule::{MAX_NONCE_LIFETIME, MAX_TOKEN_LIFETIME, Rotation};
 use gta_server::service::{Service, Settings};
 use gta_server::store::fsck::Head;
 use gta_server::store::{Purpose, Store};
 use gta_server::webhooks::postman::Postman;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use service_kit::environment::Environment;
+use service_kit::oidc::{IssuerConfig, Issuers};
 use service_kit::serve;
 use service_kit::serve::limit::{Limiter, Rate};
 use service_kit::serve::tls::{Tls, TlsFiles};
@@ -78,6 +81,27 @@ enum Command {
         /// What its holder may do
         role: Role,
     },
+    /// Let somebody come without an API key, whom a token of an issuer (--oidc) names
+    AddIdentity {
+        /// The tenant
+        tenant: String,
+        /// What they may do
+        role: Role,
+        /// Who: sub:ISSUER#SUBJECT or group:ISSUER#GROUP
+        identity: Named,
+    },
+    /// Show who may come without an API key
+    ListIdentities {
+        /// The tenant
+        tenant: String,
+    },
+    /// Let somebody no longer come without an API key; running servers know within a second
+    RemoveIdentity {
+        /// The tenant
+        tenant: String,
+        /// Who
+        identity: Named,
+    },
     /// Make a new key for rows, nonces or tokens before its time; running servers use it at once, and old ones go on verifying
     Rotate {
         /// What the key is for
@@ -102,6 +126,10 @@ struct ServeArgs {
     /// Its private key in PEM
     #[arg(long)]
     tls_key: PathBuf,
+    /// TOML file with the issuers whose tokens callers may come with: tables [[issuer]] with issuer, audience, and optionally
+    /// jwks_file, ca, groups_claim, max_lifetime and refresh_interval
+    #[arg(long, value_name = "FILE")]
+    oidc: Option<PathBuf>,
     /// Address on which /metrics and /health are served in clear
     #[arg(long)]
     metrics_listen: Option<SocketAddr>,
@@ -165,6 +193,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             issuer: flags.issuer.clone(),
             token_lifetime: flags.token_ttl.into(),
             nonce_lifetime: flags.nonce_ttl.into(),
+            issuers: issuers(flags.oidc.as_deref(), &flags.issuer)?,
             console: !flags.no_console,
             webhook_allow_private: flags.webhook_allow_private,
             rotation: Rotation {
@@ -182,6 +211,26 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     done
 }
 
+/// Whose tokens callers may come with.
+fn issuers(file: Option<&Path>, own: &str) -> anyhow::Result<Issuers> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        issuer: Vec<IssuerConfig>,
+    }
+    let Some(path) = file else { return Ok(Issuers::default()) };
+    let named = || format!("--oidc {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(named)?;
+    let File { issuer } = toml::from_str(&text).with_context(named)?;
+    if issuer.iter().any(|issuer| issuer.issuer == own) {
+        bail!(
+            "{}: {own} is this server's own --issuer, whose tokens are about machines and no logins",
+            named()
+        );
+    }
+    Issuers::new(issuer).with_context(named)
+}
+
 async fn command(command: Command, service: &Arc<Service>) -> anyhow::Result<()> {
     let actor = "operator";
     match command {
@@ -197,6 +246,24 @@ async fn command(command: Command, service: &Arc<Service>) -> anyhow::Result<()>
         Command::AddKey { tenant, role } => {
             let key = service.add_key(&tenant, role, actor).await?;
             println!("{}", json!({ "User-Id": tenant, "API-Key": key }));
+            Ok(())
+        }
+        Command::AddIdentity { tenant, role, identity } => {
+            Ok(service.add_identity(&tenant, role, &identity, actor).await?)
+        }
+        Command::ListIdentities { tenant } => {
+            let identities = service.store.list::<Identity>(&tenant).await?;
+            let shown = identities.iter().map(|found| {
+                let Identity { role, created_at } = found.body;
+                json!({ "identity": found.id, "role": role, "created_at": created_at })
+            });
+            println!("{}", serde_json::to_string_pretty(&shown.collect::<Vec<Value>>())?);
+            Ok(())
+        }
+        Command::RemoveIdentity { tenant, identity } => {
+            if !service.remove_identity(&tenant, &identity.to_string(), actor).await? {
+                bail!("{identity} is no identity of {tenant}; gta-server list-identities has them");
+            }
             Ok(())
         }
         Command::Rotate { purpose } => {

@@ -20,7 +20,7 @@ pub struct Tenant {
     pub created_at: i64,
 }
 
-/// What the holder of a key may do. Everybody may verify tokens.
+/// What a caller may do. Everybody may verify tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -41,6 +41,15 @@ pub struct ApiKey {
     pub role: Role,
     /// SHA-256 of the key, in hexadecimal. The key is random, so that nobody finds it by trying.
     pub digest: String,
+}
+
+/// What somebody may do whom an issuer of tokens or a certificate names. Who that is, the id says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// What they may do.
+    pub role: Role,
+    /// When it was added, seconds since the Unix epoch.
+    pub created_at: i64,
 }
 
 /// What an attester's evidence is.
@@ -293,6 +302,7 @@ macro_rules! registered {
 registered! {
     Tenant => Tenant,
     ApiKey => ApiKey,
+    Identity => Identity,
     Node => Node,
     Policy => Policy,
     Certificate => Certificate,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use service_kit::environment::{EntropyError, Environment};
+use service_kit::oidc::Issuers;
 use service_kit::problem::Problem;
 use verifier::RealmReference;
 use verifier::chain::TrustBundle;
@@ -14,7 +15,7 @@ use verifier::rego::RegoCache;
 use crate::appraise::tpm::KnownBoot;
 use crate::derived::Derived;
 use crate::metrics::Metrics;
-use crate::model::{ApiKey, CertType, Policy};
+use crate::model::{ApiKey, CertType, Identity, Policy};
 use crate::recent::Recent;
 use crate::schedule::Rotation;
 use crate::store::{Document, Registered, Revision, Store, StoreError};
@@ -40,6 +41,10 @@ pub struct Settings {
     pub max_certificates: usize,
     /// Most sets of reference values of a tenant.
     pub max_ref_values: usize,
+    /// Most identities of a tenant.
+    pub max_identities: usize,
+    /// Whose tokens callers may come with.
+    pub issuers: Issuers,
     /// Whether the web console is served.
     pub console: bool,
     /// Most webhooks of a tenant.
@@ -48,7 +53,7 @@ pub struct Settings {
     pub webhook_timeout: Duration,
     /// Whether webhooks may lead into the server's own network.
     pub webhook_allow_private: bool,
-    /// How long API keys, policies, certificates and reference values that another instance changed may go on being used.
+    /// How long API keys, identities, policies, certificates and reference values that another instance changed may go on being used.
     pub fresh: Duration,
 }
 
@@ -64,6 +69,8 @@ impl Default for Settings {
             max_policies: 30,
             max_certificates: 10,
             max_ref_values: 100,
+            max_identities: 20_000,
+            issuers: Issuers::default(),
             console: true,
             max_webhooks: 10,
             webhook_timeout: Duration::from_secs(15),
@@ -98,6 +105,8 @@ pub(crate) type Installed = (Arc<Revision>, Arc<Revision>);
 pub(crate) struct Known {
     /// Keys of callers.
     pub(crate) api_keys: Recent<(String, String), Option<Document<ApiKey>>>,
+    /// Identities of callers.
+    pub(crate) identities: Recent<(String, String), Option<Document<Identity>>>,
     /// Which documents tenants have.
     revisions: Recent<(&'static str, String), Arc<Revision>>,
     /// The files that a tenant knows; none if it has registered no reference values.
@@ -168,20 +177,6 @@ impl Service {
         change.add("", tenant, tenant, &crate::model::Tenant { created_at: self.now() }).await?;
         let key =
             crate::auth::add_key(&self.environment, &mut change, tenant, crate::model::Role::Admin).await?;
-        change.commit().await?;
-        Ok(key)
-    }
-
-    /// Gives the caller a new key with the same role; the one that was used is good no more.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the database cannot be used, or the key was renewed by another request.
-    pub async fn renew_key(&self, caller: &crate::auth::Caller) -> Result<String, StoreError> {
-        let used = self.store.get::<ApiKey>(&caller.tenant, &caller.key_id).await?;
-        let used = used.ok_or(StoreError::Conflict("the API key"))?;
-        let mut change = self.store.change(&caller.name).await?;
-        change.remove(&caller.tenant, &used).await?;
-        let key = crate::auth::add_key(&self.environment, &mut change, &caller.tenant, caller.role).await?;
         change.commit().await?;
         Ok(key)
     }

@@ -1,5 +1,6 @@
-//! What the services have in common, and what decides nothing about trust: one database interface, problem documents,
-//! bodies and their bounds, secrets at rest, signing keys, listeners, the log. Time and randomness are passed in.
+//! What the services have in common, and what decides nothing about machines: one database interface, problem documents,
+//! bodies and their bounds, secrets at rest, signing keys, tokens of issuers, listeners, the log. Time and randomness are
+//! passed in.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -10,6 +11,7 @@ pub mod extract;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod oidc;
 pub mod private_file;
 pub mod problem;
 pub mod schema;

@@ -1,11 +1,11 @@
 //! The authority, and who asks it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Uri};
 use serde_json::{Map, Value};
@@ -34,6 +34,9 @@ pub struct Authority {
     /// File with an API key of the tenant
     #[arg(long, value_name = "FILE", env = "GTA_API_KEY_FILE", global = true)]
     api_key_file: Option<PathBuf>,
+    /// File with a token of an OpenID Connect issuer that the server believes, instead of an API key; read for every request
+    #[arg(long, value_name = "FILE", env = "GTA_TOKEN_FILE", global = true)]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     patience: Patience,
 }
@@ -123,18 +126,41 @@ impl Authority {
         Ok((host, Box::new(stream)))
     }
 
-    /// A request with the tenant and its key.
+    /// A request with the tenant, and what shows that the caller is somebody of it.
     fn signed(&self, request: Builder) -> anyhow::Result<Builder> {
         let tenant = self.tenant.as_ref().context("--tenant NAME is required (or GTA_TENANT)")?;
-        let file = self.key_file()?;
-        let key = Zeroizing::new(
-            std::fs::read_to_string(file).with_context(|| format!("--api-key-file {}", file.display()))?,
-        );
-        let Ok(mut key) = HeaderValue::from_str(key.trim()) else {
-            bail!("--api-key-file {}: expected one API key and nothing else", file.display());
-        };
-        key.set_sensitive(true);
-        Ok(request.header("user-id", tenant).header("api-key", key))
+        let request = request.header("user-id", tenant);
+        match (&self.token_file, &self.api_key_file) {
+            (Some(_), Some(_)) => {
+                bail!(
+                    "--token-file and --api-key-file are there (or GTA_TOKEN_FILE and GTA_API_KEY_FILE): give one of them"
+                )
+            }
+            (Some(file), None) => {
+                Ok(request.header(AUTHORIZATION, secret("--token-file", file, "Bearer ", "token")?))
+            }
+            (None, Some(file)) => {
+                Ok(request.header("api-key", secret("--api-key-file", file, "", "API key")?))
+            }
+            (None, None) => bail!(
+                "--api-key-file FILE or --token-file FILE is required (or GTA_API_KEY_FILE, GTA_TOKEN_FILE)"
+            ),
+        }
+    }
+}
+
+/// What is in a file, as the value of a header.
+fn secret(option: &str, file: &Path, before: &str, what: &str) -> anyhow::Result<HeaderValue> {
+    let named = || format!("{option} {}", file.display());
+    let text = Zeroizing::new(std::fs::read_to_string(file).with_context(named)?);
+    let text = text.trim();
+    let value = Zeroizing::new(format!("{before}{text}"));
+    match HeaderValue::from_str(&value) {
+        Ok(mut value) if !text.is_empty() && !text.contains(char::is_whitespace) => {
+            value.set_sensitive(true);
+            Ok(value)
+        }
+        _ => bail!("{}: expected one {what} and nothing else", named()),
     }
 }
 

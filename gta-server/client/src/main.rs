@@ -27,6 +27,9 @@ Examples:
   export GTA_SERVER=https://gta.example:8443 GTA_CA=/etc/gta.pem
   export GTA_TENANT=acme GTA_API_KEY_FILE=~/.config/gta.key
 
+  With the token of a Kubernetes service account, or another one of an issuer that the server believes, in place of a key:
+    gta --token-file /var/run/secrets/tokens/gta node list
+
   Believe the makers of TPMs, so that machines can enrol themselves:
     gta cert add --name makers --type tpm_ek --pem makers.pem
   Know the files that machines may run; the list is signed by a registered signer:

@@ -17,6 +17,7 @@ const KINDS = [
   ['crl', 'Revocation lists'],
   ['ref_value', 'Reference values'],
   ['api_key', 'API keys'],
+  ['identity', 'Identities'],
   ['event', 'Events'],
 ];
 

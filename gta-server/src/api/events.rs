@@ -132,8 +132,8 @@ impl Subscriber {
         }
     }
 
-    /// A key that was taken away gets nothing more.
+    /// Who may no more, by a key or identity that was taken away or a token that has expired, gets nothing more.
     async fn still_allowed(&self) -> bool {
-        self.service.key_exists(&self.caller).await.unwrap_or(false)
+        self.service.is_still_there(&self.caller).await.unwrap_or(false)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use axum::Json;
 use service_kit::problem::ProblemDocument;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Ref,
     RefOr, ResponseBuilder, SecurityRequirement, ServerBuilder,
@@ -35,6 +35,19 @@ pub fn frame() -> OpenApi {
             "key",
             header("API-Key", "A key of this tenant, whose role says what its holder may do"),
         )
+        .security_scheme(
+            "token",
+            SecurityScheme::Http(
+                HttpBuilder::new()
+                    .scheme(HttpAuthScheme::Bearer)
+                    .bearer_format("JWT")
+                    .description(Some(
+                        "A token of an OpenID Connect issuer that the operator believes; who it names must be an identity of \
+                         this tenant, whose role says what it may do",
+                    ))
+                    .build(),
+            ),
+        )
         .schema_from::<ProblemDocument>();
     let server = ServerBuilder::new().url(BASE).build();
     OpenApiBuilder::new().info(info).servers(Some([server])).components(Some(components.build())).build()
@@ -59,9 +72,10 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
 
 fn complete_operation(path: &str, method: &str, operation: &mut Operation) {
     operation.operation_id = Some(format!("{method}{}", path.replace(['/', '.'], "_")));
-    operation
-        .security
-        .get_or_insert_with(|| vec![SecurityRequirement::new("tenant", [""; 0]).add("key", [""; 0])]);
+    operation.security.get_or_insert_with(|| {
+        let with = |scheme| SecurityRequirement::new("tenant", [""; 0]).add(scheme, [""; 0]);
+        vec![with("key"), with("token")]
+    });
     let problem = || ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemDocument"))).build();
     let responses = &mut operation.responses.responses;
     for (status, response) in responses.iter_mut() {

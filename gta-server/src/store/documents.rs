@@ -33,11 +33,13 @@ pub enum Kind {
     Event,
     /// Where a tenant wants such changes to be told.
     Webhook,
+    /// Somebody whom an issuer of tokens or a certificate names.
+    Identity,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tenant,
         Self::ApiKey,
         Self::Node,
@@ -47,6 +49,7 @@ impl Kind {
         Self::RefValue,
         Self::Event,
         Self::Webhook,
+        Self::Identity,
     ];
 
     /// The name, in the database and in messages.
@@ -62,6 +65,7 @@ impl Kind {
             Self::RefValue => "ref_value",
             Self::Event => "event",
             Self::Webhook => "webhook",
+            Self::Identity => "identity",
         }
     }
 }

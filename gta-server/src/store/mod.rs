@@ -39,6 +39,9 @@ pub enum StoreError {
     /// The id or name is taken.
     #[error("there is already a {0} of this name")]
     Exists(&'static str),
+    /// There are as many as there may be.
+    #[error("this tenant has as many {0} as it may have: delete some")]
+    Full(&'static str),
     /// Somebody else changed the same thing at the same time.
     #[error("{0} has been modified by another request, please retry")]
     Conflict(&'static str),
@@ -75,6 +78,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Exists(_) => Self::new(StatusCode::CONFLICT, "exists", error.to_string()),
+            StoreError::Full(_) => Self::new(StatusCode::CONFLICT, "quota_exceeded", error.to_string()),
             StoreError::Conflict(_) => Self::too_many("conflict", error.to_string()),
             StoreError::Tampered { .. } => {
                 tracing::error!(error = &error as &dyn std::error::Error, "integrity");

@@ -526,22 +526,13 @@ async fn events_are_streamed_from_where_the_client_was() {
     let read = read_until(&mut body, "node-1").await;
     assert!(read.contains("id: 1") && read.contains("\"node_id\":\"before\""), "{read}");
     // Whose key is taken away hears no more.
-    world.instance.service.renew_key(&caller(&watcher)).await.unwrap();
+    watcher.post(&world.instance, "/register", &Value::Null).await.ok();
     report(&world, &world.machine("node-2").await, None).await;
     let mut rest = String::new();
     while let Some(frame) = tokio::time::timeout(Duration::from_secs(10), body.frame()).await.unwrap() {
         rest += std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap();
     }
     assert!(!rest.contains("node-2"), "{rest}");
-}
-
-fn caller(client: &Client) -> gta_server::auth::Caller {
-    gta_server::auth::Caller {
-        tenant: client.tenant.clone(),
-        role: Role::RelyingParty,
-        name: "test".to_owned(),
-        key_id: client.key[..8].to_owned(),
-    }
 }
 
 #[tokio::test]

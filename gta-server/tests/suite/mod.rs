@@ -8,6 +8,7 @@ mod enrol;
 mod files;
 mod foreign;
 mod health;
+mod identity;
 mod integrity;
 mod keys;
 mod nonces;

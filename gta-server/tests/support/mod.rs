@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
+pub mod issuer;
 mod machine;
 mod tenant;
 
@@ -209,7 +210,7 @@ impl Instance {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
-    async fn answer(&self, request: Request<Body>) -> Answer {
+    pub async fn answer(&self, request: Request<Body>) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.respond(request).await;
         let (status, kind) = (response.status(), response.headers().get(CONTENT_TYPE).cloned());

@@ -14,12 +14,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures_util::StreamExt as _;
 use gta_server::api::BASE;
+use gta_server::model::Role;
+use gta_server::service::Settings;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use service_kit::oidc::Issuers;
+use verifier::testing::NOW;
 
 use self::cases::{Case, NODE, Stage, cases, nothing};
 use self::statements::Statements;
-use crate::support::{Client, OTHER, TENANT, World, described};
+use crate::support::issuer::{Issuer, SigningKey};
+use crate::support::{Client, OTHER, TENANT, World, described, strict};
 
 /// Routes whose requests name the caller and nothing else, or a token, which has its own test.
 const NAMELESS: [(&str, &str); 7] = [
@@ -121,10 +126,16 @@ fn opened(value: &str) -> String {
     body.to_string()
 }
 
-async fn asked(world: &World, statements: &Statements, case: &Case, named: &str) -> Seen {
-    let key = [("User-Id", OTHER), ("API-Key", world.other.key.as_str())];
+async fn asked(
+    world: &World,
+    statements: &Statements,
+    credential: (&str, &str),
+    case: &Case,
+    named: &str,
+) -> Seen {
+    let headers = [("User-Id", OTHER), credential];
     let (query, body) = (case.request)(named);
-    let seen = Seen::of(world, statements, key, case.route, (&query, &body)).await;
+    let seen = Seen::of(world, statements, headers, case.route, (&query, &body)).await;
     let problem: Value = serde_json::from_str(&seen.text).unwrap_or_default();
     let answered = (seen.status.as_u16(), problem["code"].as_str().unwrap_or_default());
     assert_eq!(answered, case.answered, "{:?} {}: {}", case.route, case.what, seen.text);
@@ -134,15 +145,31 @@ async fn asked(world: &World, statements: &Statements, case: &Case, named: &str)
 #[tokio::test]
 async fn what_is_another_tenants_is_as_if_it_were_nowhere() {
     let world = World::new().await;
-    let stage = Stage::new(&world).await;
-    let before = everything(&world, &world.admin).await;
+    nothing_is_told(&world, ("API-Key", &world.other.key)).await;
+}
+
+#[tokio::test]
+async fn nor_is_it_told_to_who_comes_with_a_token() {
+    let key = SigningKey::new("one");
+    let issuer = Issuer::start(&[&key]).await;
+    let issuers = Issuers::new(vec![issuer.config()]).unwrap();
+    let world = World::with(Settings { issuers, ..strict() }).await;
+    let identity = format!("sub:{}#alice", issuer.url).parse().unwrap();
+    world.instance.service.add_identity(OTHER, Role::Admin, &identity, "test").await.unwrap();
+    let bearer = format!("Bearer {}", key.sign(&issuer.claims("alice", NOW)));
+    nothing_is_told(&world, ("Authorization", &bearer)).await;
+}
+
+async fn nothing_is_told(world: &World, credential: (&str, &str)) {
+    let stage = Stage::new(world).await;
+    let before = everything(world, &world.admin).await;
     let (statements, _guard) = Statements::of_this_thread();
     let cases = cases(&stage);
     for case in &cases {
         // What is kept in memory is there afterwards.
-        asked(&world, &statements, case, &case.nothing[0]).await;
-        let theirs = asked(&world, &statements, case, &case.theirs).await;
-        let nothing = asked(&world, &statements, case, &case.nothing[1]).await;
+        asked(world, &statements, credential, case, &case.nothing[0]).await;
+        let theirs = asked(world, &statements, credential, case, &case.theirs).await;
+        let nothing = asked(world, &statements, credential, case, &case.nothing[1]).await;
         assert!(!nothing.statements.is_empty());
         assert_eq!(theirs, nothing, "{:?} {}", case.route, case.what);
     }
@@ -156,7 +183,7 @@ async fn what_is_another_tenants_is_as_if_it_were_nowhere() {
     for path in ["/policy", "/cert", "/ref_value", "/node"] {
         world.other.delete(&world.instance, path, &json!({ "delete_type": "all" })).await.ok();
     }
-    assert_eq!(everything(&world, &world.admin).await, before);
+    assert_eq!(everything(world, &world.admin).await, before);
     // What was named and could have been used up was not.
     let activation = json!({ "enrollment_id": stage.enrolment, "credential": stage.credential });
     world.agent.post(&world.instance, "/enroll/activate", &activation).await.ok();

@@ -9,7 +9,7 @@ use service_cli::Extra;
 
 use crate::admin::credentials::Grant;
 use crate::serve::limit::Rate;
-use crate::serve::tls::TlsFiles;
+use crate::serve::tls::{ClientAuthorities, TlsFiles};
 use crate::token::{Algorithm, TokenSettings};
 use crate::vault::MasterKeySource;
 use verifier::result::Spelling;
@@ -198,7 +198,12 @@ impl ServeArgs {
     /// The same for the admin listener, with the authorities of operators.
     #[must_use]
     pub fn admin_tls_files(&self) -> TlsFiles {
-        TlsFiles { client_ca: self.admin_client_ca.clone(), ..self.tls_files() }
+        let authorities = self.admin_client_ca.clone().map(|certificates| ClientAuthorities {
+            flag: "--admin-client-ca",
+            certificates,
+            revocations: None,
+        });
+        TlsFiles { client_ca: authorities, ..self.tls_files() }
     }
 
     /// How often every peer may ask.

@@ -1,4 +1,4 @@
-//! Who asks: whom an API key, or the token of an issuer, shows to belong to a tenant. The header `User-Id` says which
+//! Who asks: whom an API key, the token of an issuer or a client certificate shows to belong to a tenant. The header `User-Id` says which
 //! tenant that is to be, and nothing by itself.
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,6 +11,7 @@ use service_kit::environment::Environment;
 use service_kit::extract::bearer;
 use service_kit::oidc::LoginError;
 use service_kit::problem::Problem;
+use service_kit::serve::ClientCertificate;
 use subtle::ConstantTimeEq as _;
 
 use crate::identity::Proved;
@@ -33,7 +34,8 @@ pub struct Caller {
     pub role: Role,
     /// How the journal names them.
     pub name: String,
-    credential: Credential,
+    /// What decides, and if the connection has a certificate besides, what that is.
+    credentials: Vec<Credential>,
 }
 
 /// What a caller is believed by.
@@ -41,8 +43,13 @@ pub struct Caller {
 enum Credential {
     /// The API key of this id.
     Key(String),
-    /// The identity of this id, until a time in seconds since the Unix epoch.
-    Identity(String, i64),
+    /// An identity.
+    Identity {
+        id: String,
+        role: Role,
+        /// When what has shown it expires, seconds since the Unix epoch.
+        until: i64,
+    },
 }
 
 impl Caller {
@@ -80,11 +87,18 @@ impl FromRequestParts<Shared> for Caller {
         if parts.headers.get_all(AUTHORIZATION).iter().count() > 1 {
             return Err(ambiguous());
         }
-        match (parts.headers.get("API-Key"), bearer(&parts.headers)) {
-            (Some(_), Some(_)) => Err(ambiguous()),
-            (None, Some(token)) => service.by_token(tenant, token).await,
-            _ => service.by_key(tenant, header("API-Key").unwrap_or_default()).await,
+        let certificate = parts.extensions.get::<ClientCertificate>();
+        let mut caller = match (parts.headers.get("API-Key"), bearer(&parts.headers), certificate) {
+            (Some(_), Some(_), _) => return Err(ambiguous()),
+            (None, Some(token), _) => service.by_token(tenant, token).await?,
+            (None, None, Some(certificate)) => return service.by_certificate(tenant, certificate).await,
+            _ => service.by_key(tenant, header("API-Key").unwrap_or_default()).await?,
+        };
+        if let Some(certificate) = certificate {
+            let Caller { credentials, .. } = service.beside(tenant, certificate).await?;
+            caller.credentials.extend(credentials);
         }
+        Ok(caller)
     }
 }
 
@@ -111,7 +125,7 @@ impl Service {
             tenant: tenant.to_owned(),
             role: stored.body.role,
             name: format!("key:{id}"),
-            credential: Credential::Key(id.to_owned()),
+            credentials: vec![Credential::Key(id.to_owned())],
         })
     }
 
@@ -133,12 +147,44 @@ impl Service {
         self.proved(tenant, Proved::by_token(login)).await
     }
 
+    /// Whom the certificate of the connection names, if an operator has made that somebody of the tenant.
+    async fn by_certificate(&self, tenant: &str, certificate: &ClientCertificate) -> Result<Caller, Problem> {
+        // It was valid when the connection was made, which may be long ago.
+        if self.now() >= certificate.not_after {
+            return Err(Problem::unauthorized("certificate_expired", "the client certificate has expired"));
+        }
+        let proved = Proved::by_certificate(certificate).ok_or_else(|| {
+            Problem::new(
+                StatusCode::FORBIDDEN,
+                "identity_unknown",
+                "the client certificate has no URI, DNS name or subject to be known by",
+            )
+        })?;
+        self.proved(tenant, proved).await
+    }
+
+    /// Who comes with something else over a connection that has a certificate, too: both must be of the tenant.
+    async fn beside(&self, tenant: &str, certificate: &ClientCertificate) -> Result<Caller, Problem> {
+        self.by_certificate(tenant, certificate).await.map_err(|problem| match problem.code {
+            "identity_unknown" => Problem::unauthorized(
+                "credentials_conflict",
+                format!(
+                    "the API key or token is of this tenant, and the client certificate is not: {}",
+                    problem.detail
+                ),
+            ),
+            _ => problem,
+        })
+    }
+
     async fn proved(&self, tenant: &str, proved: Proved) -> Result<Caller, Problem> {
         let (id, role) = self.recognise(tenant, &proved).await.inspect_err(|problem| {
-            tracing::info!(tenant, caller = proved.name, code = problem.code, "a caller was refused");
+            tracing::info!(tenant, code = problem.code, detail = problem.detail, "a caller was refused");
         })?;
         let Proved { name, until, .. } = proved;
-        Ok(Caller { tenant: tenant.to_owned(), role, name, credential: Credential::Identity(id, until) })
+        let name = name.unwrap_or_else(|| format!("cert:{id}"));
+        let credentials = vec![Credential::Identity { id, role, until }];
+        Ok(Caller { tenant: tenant.to_owned(), role, name, credentials })
     }
 
     /// Whether the caller would still be let on, with the same role.
@@ -146,13 +192,19 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database cannot be used.
     pub async fn is_still_there(&self, caller: &Caller) -> Result<bool, StoreError> {
-        match &caller.credential {
-            Credential::Key(id) => Ok(self.api_key(&caller.tenant, id).await?.is_some()),
-            Credential::Identity(id, until) => {
-                let identity = self.identity(&caller.tenant, id).await?;
-                Ok(self.now() < *until && identity.is_some_and(|found| found.body.role == caller.role))
+        for credential in &caller.credentials {
+            let there = match credential {
+                Credential::Key(id) => self.api_key(&caller.tenant, id).await?.is_some(),
+                Credential::Identity { id, role, until } => {
+                    let identity = self.identity(&caller.tenant, id).await?;
+                    self.now() < *until && identity.is_some_and(|found| found.body.role == *role)
+                }
+            };
+            if !there {
+                return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Gives the caller a new key with the same role; the one that was used is good no more.
@@ -161,7 +213,7 @@ impl Service {
     /// 403 `api_key_missing` if they came with something else: a key would outlive it. Otherwise as [`StoreError`] if the
     /// database cannot be used, or the key was renewed by another request.
     pub async fn renew_key(&self, caller: &Caller) -> Result<String, Problem> {
-        let Credential::Key(id) = &caller.credential else {
+        let Some(Credential::Key(id)) = caller.credentials.first() else {
             return Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "api_key_missing",

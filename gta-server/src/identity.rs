@@ -10,6 +10,7 @@ use std::str::FromStr;
 use axum::http::StatusCode;
 use service_kit::oidc::{Login, MAX_SUBJECT, is_issuer};
 use service_kit::problem::Problem;
+use service_kit::serve::ClientCertificate;
 
 use crate::model::{Identity, Role, Tenant};
 use crate::service::Service;
@@ -70,19 +71,29 @@ impl fmt::Display for Named {
 
 /// What a caller has proved about themselves, in the order in which it decides: of each list, what is found.
 pub(crate) struct Proved {
-    /// How the journal names the caller.
-    pub(crate) name: String,
+    /// How the journal names the caller; none if as what is found.
+    pub(crate) name: Option<String>,
     /// Until when, seconds since the Unix epoch.
     pub(crate) until: i64,
     ranks: Vec<Vec<String>>,
 }
 
 impl Proved {
+    /// None if the certificate has no name that anybody could be known by.
+    pub(crate) fn by_certificate(certificate: &ClientCertificate) -> Option<Self> {
+        let ClientCertificate { uris, dns, subject, not_after } = certificate;
+        let uris = uris.iter().map(|uri| format!("uri:{uri}"));
+        let dns = dns.iter().map(|name| format!("dns:{name}"));
+        let names: Vec<String> =
+            uris.chain(dns).chain(subject.as_ref().map(|name| format!("dn:{name}"))).collect();
+        (!names.is_empty()).then(|| Self { name: None, until: *not_after, ranks: vec![names] })
+    }
+
     pub(crate) fn by_token(login: Login) -> Self {
         let Login { issuer, subject, groups, expires } = login;
         let groups = groups.into_iter().map(|group| format!("group:{issuer}#{group}")).collect();
         Self {
-            name: format!("oidc:{issuer}#{subject}"),
+            name: Some(format!("oidc:{issuer}#{subject}")),
             until: expires,
             ranks: vec![vec![format!("sub:{issuer}#{subject}")], groups],
         }

@@ -26,7 +26,7 @@ use service_kit::environment::Environment;
 use service_kit::oidc::{IssuerConfig, Issuers};
 use service_kit::serve;
 use service_kit::serve::limit::{Limiter, Rate};
-use service_kit::serve::tls::{Tls, TlsFiles};
+use service_kit::serve::tls::{ClientAuthorities, Tls, TlsFiles};
 use service_kit::vault::{MasterKeySource, Vault};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,13 +81,13 @@ enum Command {
         /// What its holder may do
         role: Role,
     },
-    /// Let somebody come without an API key, whom a token of an issuer (--oidc) names
+    /// Let somebody come without an API key, whom a token of an issuer (--oidc) or a client certificate (--client-ca) names
     AddIdentity {
         /// The tenant
         tenant: String,
         /// What they may do
         role: Role,
-        /// Who: sub:ISSUER#SUBJECT or group:ISSUER#GROUP
+        /// Who: sub:ISSUER#SUBJECT or group:ISSUER#GROUP of a token; uri:URI, dns:NAME or dn:NAME (RFC 4514) of a certificate
         identity: Named,
     },
     /// Show who may come without an API key
@@ -126,6 +126,13 @@ struct ServeArgs {
     /// Its private key in PEM
     #[arg(long)]
     tls_key: PathBuf,
+    /// Authorities that certify clients, in PEM: who has a certificate of theirs, in which an identity names them, needs no API
+    /// key
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<PathBuf>,
+    /// Revocation lists of those authorities, in PEM: all must be there, and of this time
+    #[arg(long, value_name = "FILE", requires = "client_ca")]
+    client_crl: Option<PathBuf>,
     /// TOML file with the issuers whose tokens callers may come with: tables [[issuer]] with issuer, audience, and optionally
     /// jwks_file, ca, groups_claim, max_lifetime and refresh_interval
     #[arg(long, value_name = "FILE")]
@@ -298,7 +305,12 @@ async fn fsck(service: &Service, heads: Option<PathBuf>) -> anyhow::Result<()> {
 async fn serve_until_told(flags: &ServeArgs, service: &Arc<Service>) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let files = TlsFiles { certificate: flags.tls_cert.clone(), key: flags.tls_key.clone(), client_ca: None };
+    let client_ca = flags.client_ca.clone().map(|certificates| ClientAuthorities {
+        flag: "--client-ca",
+        certificates,
+        revocations: flags.client_crl.clone().map(|path| ("--client-crl", path)),
+    });
+    let files = TlsFiles { certificate: flags.tls_cert.clone(), key: flags.tls_key.clone(), client_ca };
     let tls = Arc::new(Tls::load(files)?);
     let listener =
         TcpListener::bind(flags.listen).await.with_context(|| format!("--listen {}", flags.listen))?;

@@ -1,4 +1,4 @@
-//! The program, and who comes without an API key: over TLS, with tokens that others have signed.
+//! The program, and who comes without an API key: over TLS, with tokens and certificates that others have signed.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
@@ -7,10 +7,16 @@ mod issuer;
 mod process;
 
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
+use rcgen::string::Ia5String;
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_ECDSA_P256_SHA256, SanType,
+    SerialNumber, date_time_ymd,
+};
 use serde_json::{Value, json};
+use verifier::testing::Authority;
 
 use crate::issuer::{AUDIENCE, Issuer, SigningKey};
 use crate::process::{Server, home, printed, run};
@@ -171,4 +177,168 @@ print(json.dumps(tokens))
         taken += usize::from(status == 200);
     }
     assert_eq!(taken, 6);
+}
+
+/// The parameters of a client's certificate, named by a URI.
+fn params(number: u64) -> CertificateParams {
+    let mut params = Authority::params("client");
+    params.subject_alt_names =
+        vec![SanType::URI(Ia5String::try_from("spiffe://example.org/acme/ci").unwrap())];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.serial_number = Some(SerialNumber::from(number));
+    params
+}
+
+/// Has a certificate issued, and writes it with its chain and key to `NAME.pem` and `NAME.key`.
+fn issue(directory: &Path, name: &str, authority: &Authority, params: &CertificateParams, chain: &str) {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let pem = authority.issue(params, &key).pem();
+    std::fs::write(directory.join(format!("{name}.pem")), pem + chain).unwrap();
+    std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+async fn with_certificate(server: &Server, directory: &Path, name: &str, more: &[&str]) -> (u16, Value) {
+    let (pem, key) = (format!("{name}.pem"), format!("{name}.key"));
+    who(server, directory, &[&["--cert", pem.as_str(), "--key", key.as_str()], more].concat()).await
+}
+
+const REFUSED: (u16, Value) = (0, Value::Null);
+
+#[tokio::test]
+async fn a_certificate_is_verified_in_the_handshake_or_there_is_none() {
+    let home = home();
+    let directory = home.path();
+    let tenant = printed(&run(directory, &["add-tenant", "acme"]));
+    let root = Authority::root(Authority::ca_params("Clients", 1), &PKCS_ECDSA_P256_SHA256);
+    let sub = root.sub(Authority::ca_params("Site", 0), &PKCS_ECDSA_P256_SHA256);
+    // One of the same name, who is not believed.
+    let impostor = Authority::root(Authority::ca_params("Clients", 1), &PKCS_ECDSA_P256_SHA256);
+    std::fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+    issue(directory, "good", &root, &params(1), "");
+    issue(directory, "below", &sub, &params(2), &sub.pem());
+    issue(directory, "foreign", &impostor, &params(3), "");
+    let mut expired = params(4);
+    expired.not_after = date_time_ymd(2021, 1, 1);
+    issue(directory, "expired", &root, &expired, "");
+    let mut server_only = params(5);
+    server_only.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    issue(directory, "server-only", &root, &server_only, "");
+    let mut other = params(6);
+    other.subject_alt_names.clear();
+    other.distinguished_name.push(DnType::OrganizationName, "Acme");
+    issue(directory, "other", &root, &other, "");
+    // The key of one with the certificate of another.
+    std::fs::copy(directory.join("below.key"), directory.join("stolen.key")).unwrap();
+    std::fs::copy(directory.join("good.pem"), directory.join("stolen.pem")).unwrap();
+    let identity = "uri:spiffe://example.org/acme/ci";
+    assert!(run(directory, &["add-identity", "acme", "auditor", identity]).status.success());
+    let server = Server::start(directory, |command| {
+        command.args(["--client-ca", "clients.pem"]);
+    });
+    let known = json!({ "User-Id": "acme", "role": "auditor", "actor": format!("cert:{identity}") });
+    assert_eq!(with_certificate(&server, directory, "good", &[]).await, (200, known.clone()));
+    assert_eq!(with_certificate(&server, directory, "below", &[]).await, (200, known));
+    for refused in ["foreign", "expired", "server-only", "stolen"] {
+        assert_eq!(with_certificate(&server, directory, refused, &[]).await, REFUSED, "{refused}");
+    }
+    let (status, problem) = with_certificate(&server, directory, "other", &[]).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("identity_unknown")));
+    assert!(problem["detail"].as_str().unwrap().contains("dn:O=Acme,CN=client,C=CN"), "{problem}");
+    // Whoever has none comes with a key, as before, and a good key is of no use beside a certificate that is not of the tenant.
+    let api_key = format!("API-Key: {}", tenant["API-Key"].as_str().unwrap());
+    let key = ["--header", api_key.as_str()];
+    assert_eq!(who(&server, directory, &key).await.1["role"], "admin");
+    assert_eq!(who(&server, directory, &[]).await.1["code"], "api_key_invalid");
+    assert_eq!(with_certificate(&server, directory, "good", &key).await.1["role"], "admin");
+    assert_eq!(with_certificate(&server, directory, "other", &key).await.1["code"], "credentials_conflict");
+    assert_eq!(with_certificate(&server, directory, "foreign", &key).await, REFUSED);
+    drop(server);
+    // Without the option nobody is asked, and a certificate says nothing.
+    let server = Server::start(directory, |_| {});
+    assert_eq!(with_certificate(&server, directory, "good", &[]).await.1["code"], "api_key_invalid");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_revoked_is_refused_while_the_server_runs() {
+    let home = home();
+    let directory = home.path();
+    printed(&run(directory, &["add-tenant", "acme"]));
+    let root = Authority::root(Authority::ca_params("Clients", 1), &PKCS_ECDSA_P256_SHA256);
+    std::fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+    for (number, name) in [(1, "one"), (2, "two")] {
+        issue(directory, name, &root, &params(number), "");
+    }
+    let revoke = |serials: &[u64], until: i32| {
+        std::fs::write(directory.join("crl.pem"), root.revocation_list(serials, 2020..until)).unwrap();
+    };
+    let identity = "uri:spiffe://example.org/acme/ci";
+    assert!(run(directory, &["add-identity", "acme", "auditor", identity]).status.success());
+    let start = || {
+        Server::start(directory, |command| {
+            command.args(["--client-ca", "clients.pem", "--client-crl", "crl.pem"]);
+        })
+    };
+    revoke(&[1], 2060);
+    let server = start();
+    assert_eq!(with_certificate(&server, directory, "one", &[]).await, REFUSED);
+    assert_eq!(with_certificate(&server, directory, "two", &[]).await.0, 200);
+    revoke(&[1, 2], 2060);
+    let began = Instant::now();
+    while with_certificate(&server, directory, "two", &[]).await != REFUSED {
+        assert!(began.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    drop(server);
+    // A list of another time says nothing of this one.
+    revoke(&[], 2021);
+    let server = start();
+    assert_eq!(with_certificate(&server, directory, "two", &[]).await, REFUSED);
+    drop(server);
+    for (name, text, complaint) in [
+        ("crl.pem", root.pem(), "--client-crl crl.pem"),
+        ("clients.pem", String::new(), "--client-ca clients.pem: there is no certificate in it"),
+    ] {
+        std::fs::write(directory.join(name), text).unwrap();
+        let arguments = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--client-ca", "clients.pem"];
+        let output = run(directory, &[&["serve"][..], &arguments, &["--client-crl", "crl.pem"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(complaint), "{said}");
+    }
+}
+
+/// A session that is resumed would have the certificate of before.
+#[tokio::test]
+async fn no_session_is_resumed_where_certificates_count() {
+    let home = home();
+    let directory = home.path();
+    let root = Authority::root(Authority::ca_params("Clients", 1), &PKCS_ECDSA_P256_SHA256);
+    std::fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+    issue(directory, "good", &root, &params(1), "");
+    let sessions = |server: &Server| {
+        let saved = directory.join("session");
+        let _ = std::fs::remove_file(&saved);
+        let mut openssl = Command::new("openssl")
+            .current_dir(directory)
+            .args(["s_client", "-connect", &server.address.to_string(), "-servername", "localhost", "-quiet"])
+            .args(["-cert", "good.pem", "-key", "good.key", "-sess_out", "session"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(
+            openssl.stdin.as_mut().unwrap(),
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        )
+        .unwrap();
+        assert!(openssl.wait().unwrap().success());
+        saved.exists()
+    };
+    let server = Server::start(directory, |command| {
+        command.args(["--client-ca", "clients.pem"]);
+    });
+    assert!(!sessions(&server));
+    drop(server);
+    // Where none counts, they are.
+    assert!(sessions(&Server::start(directory, |_| {})));
 }

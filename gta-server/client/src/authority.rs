@@ -9,7 +9,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Uri};
 use serde_json::{Map, Value};
-use service_cli::{Ended, Event, Exchanged, Patience, TlsFiles, connect, exchange, subscribe};
+use service_cli::{Ended, Event, Exchanged, Identity, Patience, TlsFiles, connect, exchange, subscribe};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
@@ -37,6 +37,12 @@ pub struct Authority {
     /// File with a token of an OpenID Connect issuer that the server believes, instead of an API key; read for every request
     #[arg(long, value_name = "FILE", env = "GTA_TOKEN_FILE", global = true)]
     token_file: Option<PathBuf>,
+    /// Certificate chain in PEM, of an authority that the server believes, instead of an API key
+    #[arg(long, value_name = "FILE", env = "GTA_CLIENT_CERT", global = true)]
+    client_cert: Option<PathBuf>,
+    /// Its private key in PEM
+    #[arg(long, value_name = "FILE", env = "GTA_CLIENT_KEY", global = true)]
+    client_key: Option<PathBuf>,
     #[command(flatten)]
     patience: Patience,
 }
@@ -112,7 +118,19 @@ impl Authority {
 
     /// A connection, and the name of whom it leads to.
     async fn connect(&self, url: &Uri) -> anyhow::Result<(String, Box<dyn Stream>)> {
+        let identity = match (&self.client_cert, &self.client_key) {
+            (Some(certificate), Some(key)) => {
+                Some(Identity { certificate: ("--client-cert", certificate), key: ("--client-key", key) })
+            }
+            (None, None) => None,
+            _ => bail!(
+                "--client-cert FILE and --client-key FILE go together (or GTA_CLIENT_CERT, GTA_CLIENT_KEY)"
+            ),
+        };
         if let Some(port) = loopback(url) {
+            if identity.is_some() {
+                bail!("--server {url}: a client certificate is shown over https only");
+            }
             let stream = self
                 .patience
                 .connecting(TcpStream::connect(("127.0.0.1", port)))
@@ -121,7 +139,7 @@ impl Authority {
             return Ok(("localhost".to_owned(), Box::new(stream)));
         }
         let ca = self.ca.as_deref().context("--ca FILE is required (or GTA_CA)")?;
-        let files = TlsFiles { ca, identity: None };
+        let files = TlsFiles { ca, identity };
         let (host, stream) = connect("--server", url, files, self.patience).await?;
         Ok((host, Box::new(stream)))
     }
@@ -142,8 +160,10 @@ impl Authority {
             (None, Some(file)) => {
                 Ok(request.header("api-key", secret("--api-key-file", file, "", "API key")?))
             }
+            (None, None) if self.client_cert.is_some() => Ok(request),
             (None, None) => bail!(
-                "--api-key-file FILE or --token-file FILE is required (or GTA_API_KEY_FILE, GTA_TOKEN_FILE)"
+                "--api-key-file FILE, --token-file FILE or --client-cert FILE is required (or GTA_API_KEY_FILE, \
+                 GTA_TOKEN_FILE, GTA_CLIENT_CERT)"
             ),
         }
     }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
+#[path = "../../tests/support/issuer.rs"]
+mod issuer;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -21,14 +24,18 @@ use gta_server::service::{Service, Settings};
 use gta_server::store::Store;
 use serde_json::{Value, json};
 use service_kit::environment::Environment;
+use service_kit::oidc::Issuers;
 use service_kit::serve;
-use service_kit::serve::tls::{Tls, TlsFiles};
+use service_kit::serve::tls::{ClientAuthorities, Tls, TlsFiles};
 use service_kit::vault::{FileKey, Vault};
 use sha2::Digest as _;
 use tempfile::TempDir;
 use test_swtpm::Swtpm;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use verifier::testing::Authority;
+
+use crate::issuer::{Issuer, SigningKey};
 
 const TENANT: &str = "acme";
 
@@ -42,6 +49,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Settings::default(), None).await
+    }
+
+    /// A server of whose clients this authority certifies some.
+    async fn with(settings: Settings, clients: Option<&Authority>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -52,10 +64,14 @@ impl World {
         let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
         let url = format!("sqlite:{}", at("db").display());
         let store = Store::open(&url, vault, environment.clone()).await.unwrap();
-        let service = Arc::new(Service::new(store, environment, Settings::default()));
+        let service = Arc::new(Service::new(store, environment, settings));
         fs::write(at("admin.key"), service.add_tenant(TENANT, "test").await.unwrap()).unwrap();
         fs::write(at("agent.key"), service.add_key(TENANT, Role::Agent, "test").await.unwrap()).unwrap();
-        let files = TlsFiles { certificate: at("ca.pem"), key: at("server.key"), client_ca: None };
+        let client_ca = clients.map(|authority| {
+            fs::write(at("clients.pem"), authority.pem()).unwrap();
+            ClientAuthorities { flag: "--client-ca", certificates: at("clients.pem"), revocations: None }
+        });
+        let files = TlsFiles { certificate: at("ca.pem"), key: at("server.key"), client_ca };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (running, stopped) = watch::channel(false);
@@ -78,6 +94,17 @@ impl World {
             .env("GTA_CA", "ca.pem")
             .env("GTA_TENANT", TENANT)
             .env("GTA_API_KEY_FILE", key)
+            .output()
+            .unwrap()
+    }
+
+    /// Somebody without an API key.
+    fn run_without_key(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        gta(self.directory.path(), arguments)
+            .env("GTA_SERVER", format!("https://localhost:{}", self.port))
+            .env("GTA_CA", "ca.pem")
+            .env("GTA_TENANT", TENANT)
+            .envs(environment.iter().copied())
             .output()
             .unwrap()
     }
@@ -610,4 +637,55 @@ fn a_new_key_that_got_lost_on_the_way_is_told_with_what_to_do() {
         assert_eq!(told.contains("gta-server add-key"), lost, "{answer}: {told}");
         assert!(!directory.path().join("key.new").exists());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_key_comes_with_a_token_or_a_certificate() {
+    let signing = SigningKey::new("one");
+    let issuer = Issuer::start(&[&signing]).await;
+    let issuers = Issuers::new(vec![issuer.config()]).unwrap();
+    let clients = Authority::root(Authority::ca_params("Clients", 0), &rcgen::PKCS_ECDSA_P256_SHA256);
+    let world = World::with(Settings { issuers, ..Settings::default() }, Some(&clients)).await;
+    for identity in [format!("sub:{}#alice", issuer.url), "dn:CN=alice,C=CN".to_owned()] {
+        world.service.add_identity(TENANT, Role::Auditor, &identity.parse().unwrap(), "test").await.unwrap();
+    }
+    let now = world.service.now();
+    let list = ["policy", "list", "--format", "json"];
+    let with = |options: &[&str]| world.run_without_key(&[&list[..], options].concat(), &[]);
+    let token = ["--token-file", "token"];
+    // Whoever renews the token writes another one into the same file.
+    world.write("token", signing.sign(&issuer.claims("alice", now - 600)));
+    assert!(complaint(&with(&token)).contains("token_invalid"));
+    world.write("token", format!("{}\n", signing.sign(&issuer.claims("alice", now))));
+    assert_eq!(said(&with(&token)).trim(), "[]");
+    assert_eq!(said(&world.run_without_key(&list, &[("GTA_TOKEN_FILE", "token")])).trim(), "[]");
+    for (text, complained) in [("", "expected one token"), ("a b", "expected one token")] {
+        world.write("token", text);
+        assert!(complaint(&with(&token)).contains(complained));
+    }
+    assert!(complaint(&with(&["--token-file", "absent"])).contains("--token-file absent"));
+    assert!(
+        complaint(&with(&["--token-file", "token", "--api-key-file", "admin.key"]))
+            .contains("give one of them")
+    );
+    assert!(complaint(&with(&[])).contains("--client-cert FILE is required"));
+
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    world.write("me.pem", clients.issue(&Authority::params("alice"), &key).pem());
+    world.write("me.key", key.serialize_pem());
+    let certificate = ["--client-cert", "me.pem", "--client-key", "me.key"];
+    assert_eq!(said(&with(&certificate)).trim(), "[]");
+    let environment = [("GTA_CLIENT_CERT", "me.pem"), ("GTA_CLIENT_KEY", "me.key")];
+    assert_eq!(said(&world.run_without_key(&list, &environment)).trim(), "[]");
+    let beside = [&certificate[..], &["--api-key-file", "agent.key"]].concat();
+    assert!(complaint(&with(&beside)).contains("role_missing"), "the key decides");
+    assert!(complaint(&with(&["--client-cert", "me.pem"])).contains("go together"));
+    assert!(
+        complaint(&with(&["--client-cert", "me.key", "--client-key", "me.key"])).contains("--client-cert")
+    );
+    assert!(
+        complaint(&with(&["--client-cert", "me.pem", "--client-key", "server.key"])).contains("together")
+    );
+    let plain = [&certificate[..], &["--server", "http://127.0.0.1:1"]].concat();
+    assert!(complaint(&with(&plain)).contains("https only"));
 }

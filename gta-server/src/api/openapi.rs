@@ -48,6 +48,18 @@ pub fn frame() -> OpenApi {
                     .build(),
             ),
         )
+        .security_scheme(
+            "certificate",
+            SecurityScheme::MutualTls {
+                description: Some(
+                    "A client certificate of an authority that the operator believes; who it names must be an identity of this \
+                     tenant"
+                        .to_owned(),
+                ),
+                deprecated: None,
+                extensions: None,
+            },
+        )
         .schema_from::<ProblemDocument>();
     let server = ServerBuilder::new().url(BASE).build();
     OpenApiBuilder::new().info(info).servers(Some([server])).components(Some(components.build())).build()
@@ -74,7 +86,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Operation) {
     operation.operation_id = Some(format!("{method}{}", path.replace(['/', '.'], "_")));
     operation.security.get_or_insert_with(|| {
         let with = |scheme| SecurityRequirement::new("tenant", [""; 0]).add(scheme, [""; 0]);
-        vec![with("key"), with("token")]
+        vec![with("key"), with("token"), with("certificate")]
     });
     let problem = || ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemDocument"))).build();
     let responses = &mut operation.responses.responses;

@@ -3,6 +3,7 @@
 mod attest;
 mod audit;
 mod boot;
+mod certificate;
 mod certified;
 mod enrol;
 mod files;

@@ -17,4 +17,4 @@ pub use exchange::{Exchanged, exchange};
 pub use extra::Extra;
 pub use patience::Patience;
 pub use print::{Format, List, print_json, print_table, utc};
-pub use tls::{TlsFiles, connect};
+pub use tls::{Identity, TlsFiles, connect};

@@ -15,13 +15,22 @@ use tokio_rustls::TlsConnector;
 
 use crate::patience::Patience;
 
-/// Files for TLS, as the options `--ca`, `--cert` and `--cert-key` name them.
+/// Files for TLS. The authorities are those that the option `--ca` names.
 #[derive(Clone, Copy, Debug)]
 pub struct TlsFiles<'a> {
     /// Authorities that certify the service, in PEM. Nothing else is trusted.
     pub ca: &'a Path,
-    /// The caller's certificate chain and private key, in PEM.
-    pub identity: Option<(&'a Path, &'a Path)>,
+    /// What the caller shows of itself.
+    pub identity: Option<Identity<'a>>,
+}
+
+/// What a caller shows of itself, each by the option that names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The certificate chain, in PEM.
+    pub certificate: (&'static str, &'a Path),
+    /// Its private key, in PEM.
+    pub key: (&'static str, &'a Path),
 }
 
 /// Connects to `https://HOST:PORT`; `option` is the one that has the URL. Gives the host's name, too.
@@ -59,15 +68,19 @@ fn configuration(files: TlsFiles<'_>) -> anyhow::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots);
-    let Some((cert, key)) = files.identity else { return Ok(builder.with_no_client_auth()) };
-    let in_cert = || format!("--cert {}: expected a certificate chain in PEM", cert.display());
+    let Some(Identity { certificate: (option, cert), key: (key_option, key) }) = files.identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let in_cert = || format!("{option} {}: expected a certificate chain in PEM", cert.display());
     let chain = CertificateDer::pem_file_iter(cert)
         .with_context(in_cert)?
         .collect::<Result<_, _>>()
         .with_context(in_cert)?;
     let private = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("--cert-key {}: expected a private key in PEM", key.display()))?;
-    Ok(builder.with_client_auth_cert(chain, private)?)
+        .with_context(|| format!("{key_option} {}: expected a private key in PEM", key.display()))?;
+    builder
+        .with_client_auth_cert(chain, private)
+        .with_context(|| format!("{option} and {key_option} cannot be used together"))
 }
 
 #[cfg(test)]

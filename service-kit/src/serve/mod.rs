@@ -1,6 +1,7 @@
 //! Accepting connections over TLS, with or without certificates of clients, on a Unix socket, or in clear; all are bounded
 //! and drained on shutdown.
 
+mod certificate;
 pub mod limit;
 pub mod tls;
 
@@ -22,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+pub use self::certificate::ClientCertificate;
 use self::limit::Peer;
 use self::tls::Tls;
 
@@ -83,7 +85,8 @@ pub async fn bind_admin(path: &Path) -> Result<UnixListener, SocketError> {
 }
 
 /// Serves `router` over TLS until `shutdown` becomes true, then finishes what is in progress. Each request carries its
-/// [`Peer`].
+/// [`Peer`], and the [`ClientCertificate`] of the connection, if the client sent one that the authorities of `tls` vouch
+/// for.
 pub async fn public(listener: TcpListener, tls: Arc<Tls>, router: Router, shutdown: watch::Receiver<bool>) {
     let mut connections = Connections::new(shutdown);
     while let Some(((stream, address), slot)) = connections.next(|| listener.accept()).await {
@@ -91,7 +94,16 @@ pub async fn public(listener: TcpListener, tls: Arc<Tls>, router: Router, shutdo
         let (acceptor, watcher) = (tls.acceptor(), connections.graceful.watcher());
         tokio::spawn(async move {
             if let Some(stream) = handshake(acceptor, stream).await {
-                serve(stream, router, watcher).await;
+                match stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) {
+                    None => serve(stream, router, watcher).await,
+                    Some(certificate) => match ClientCertificate::read(certificate) {
+                        Some(certificate) => {
+                            serve(stream, router.layer(Extension(certificate)), watcher).await;
+                        }
+                        // Not as somebody without a certificate: it was sent to be counted.
+                        None => tracing::info!(%address, "a client's certificate cannot be read"),
+                    },
+                }
             }
             drop(slot);
         });

@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use rustls::crypto::aws_lc_rs;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -51,8 +51,10 @@ pub enum TlsError {
     #[error("--tls-cert and --tls-key cannot be used together")]
     Pair(#[source] rustls::Error),
     /// No client can be verified by them.
-    #[error("--admin-client-ca {path}: cannot be used to verify clients")]
+    #[error("{flag} {path}: cannot be used to verify clients")]
     ClientCa {
+        /// The flag that named it.
+        flag: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -67,8 +69,20 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key in PEM.
     pub key: PathBuf,
-    /// Authorities that certify clients, in PEM; without it clients are not asked for certificates.
-    pub client_ca: Option<PathBuf>,
+    /// Who certifies clients; without it clients are not asked for certificates.
+    pub client_ca: Option<ClientAuthorities>,
+}
+
+/// Who certifies clients.
+#[derive(Clone, Debug)]
+pub struct ClientAuthorities {
+    /// The flag that names the file.
+    pub flag: &'static str,
+    /// Certificates of authorities in PEM.
+    pub certificates: PathBuf,
+    /// Their revocation lists in PEM, by the flag that names the file. If there are any, every authority of a chain must
+    /// have one that is of this time.
+    pub revocations: Option<(&'static str, PathBuf)>,
 }
 
 impl TlsFiles {
@@ -81,17 +95,29 @@ impl TlsFiles {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Pair)?;
         let builder = match &self.client_ca {
-            Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+            Some(authorities) => builder.with_client_cert_verifier(client_verifier(authorities, provider)?),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if self.client_ca.is_some() {
+            // A session that is resumed has the certificate of before, whatever has become of that.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(config)
     }
 
     /// What changes when a file does: an authority's file may be replaced, written over, or a link changed.
     fn state(&self) -> Vec<Option<(SystemTime, u64)>> {
-        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
+        let authorities = self.client_ca.as_ref();
+        let revocations = authorities.and_then(|authorities| authorities.revocations.as_ref());
+        let files = [
+            Some(&self.certificate),
+            Some(&self.key),
+            authorities.map(|authorities| &authorities.certificates),
+            revocations.map(|(_, path)| path),
+        ];
         let state = |path: &PathBuf| {
             let metadata = fs::metadata(path).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
@@ -110,24 +136,32 @@ fn certificates(flag: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     Ok(chain)
 }
 
-/// Clients may also authenticate by an admin token, so that a certificate is asked for and not required; one that is sent
+/// Clients may also authenticate by something else, so that a certificate is asked for and not required; one that is sent
 /// must be good.
 fn client_verifier(
-    path: &Path,
+    authorities: &ClientAuthorities,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let error = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::ClientCa {
-        path: path.to_owned(),
-        source,
+    let ClientAuthorities { flag, certificates: path, revocations } = authorities;
+    let error = |flag: &'static str, path: &Path, source: Box<dyn std::error::Error + Send + Sync>| {
+        TlsError::ClientCa { flag, path: path.to_owned(), source }
     };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("--admin-client-ca", path)? {
-        roots.add(certificate).map_err(|source| error(source.into()))?;
+    for certificate in certificates(flag, path)? {
+        roots.add(certificate).map_err(|source| error(flag, path, source.into()))?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .allow_unauthenticated()
-        .build()
-        .map_err(|source| error(source.into()))
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();
+    if let Some((flag, path)) = revocations {
+        let lists = CertificateRevocationListDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|source| error(flag, path, source.into()))?;
+        if lists.is_empty() {
+            return Err(error(flag, path, "there is no revocation list in it".into()));
+        }
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
+    }
+    builder.build().map_err(|source| error(flag, path, source.into()))
 }
 
 /// The TLS side of a listener.

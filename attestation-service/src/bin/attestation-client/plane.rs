@@ -9,7 +9,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use service_cli::{Format, List, Patience, TlsFiles, exchange, print_json, print_table};
+use service_cli::{Format, Identity, List, Patience, TlsFiles, exchange, print_json, print_table};
 use tokio::net::UnixStream;
 
 const JSON: &str = "application/json";
@@ -132,6 +132,11 @@ impl Plane {
 
     fn tls(&self) -> anyhow::Result<TlsFiles<'_>> {
         let ca = self.ca.as_deref().context("--ca FILE is required with --admin-url")?;
-        Ok(TlsFiles { ca, identity: self.cert.as_deref().zip(self.cert_key.as_deref()) })
+        let identity = self.cert.as_deref().zip(self.cert_key.as_deref());
+        let identity = identity.map(|(certificate, key)| Identity {
+            certificate: ("--cert", certificate),
+            key: ("--cert-key", key),
+        });
+        Ok(TlsFiles { ca, identity })
     }
 }

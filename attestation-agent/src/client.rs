@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -142,6 +145,37 @@ pub struct Client {
 struct Tls {
     server_name: ServerName<'static>,
     config: Arc<ClientConfig>,
+    identity: Option<Identity>,
+}
+
+/// What this machine shows of itself, in PEM. It is read for every connection: who renews certificates by themselves tells
+/// nobody.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The file with the certificate chain (`--client-cert`).
+    pub certificate: PathBuf,
+    /// The file with its private key (`--client-key`).
+    pub key: PathBuf,
+}
+
+impl Identity {
+    fn read(&self) -> Result<SingleCertAndKey> {
+        type Source = Box<dyn std::error::Error + Send + Sync>;
+        let failed = |option, path: &PathBuf, source: Source| Error::File {
+            option,
+            action: "use",
+            path: path.clone(),
+            source,
+        };
+        let chain = CertificateDer::pem_file_iter(&self.certificate)
+            .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+            .map_err(|error| failed("--client-cert", &self.certificate, error.into()))?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|error| failed("--client-key", &self.key, error.into()))?;
+        let pair = CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider())
+            .map_err(|error| failed("--client-cert", &self.certificate, error.into()))?;
+        Ok(SingleCertAndKey::from(pair))
+    }
 }
 
 impl Client {
@@ -185,8 +219,22 @@ impl Client {
                 .map_err(|error| wrong_certificate(error.to_string()))?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
-        let tls = Some(Tls { server_name: parsed_name, config: Arc::new(config) });
+        let tls = Some(Tls { server_name: parsed_name, config: Arc::new(config), identity: None });
         Ok(Self { address, host, tls, timeout })
+    }
+
+    /// The same, which shows a certificate of this machine.
+    ///
+    /// # Errors
+    /// If that cannot be used, or connections are without TLS.
+    pub fn with_identity(mut self, identity: Identity) -> Result<Self> {
+        let Some(tls) = &mut self.tls else {
+            let problem = "a certificate is shown over https and vsock only".to_owned();
+            return Err(Error::Option { option: "--client-cert", problem });
+        };
+        identity.read()?;
+        tls.identity = Some(identity);
+        Ok(self)
     }
 
     /// How long a single exchange may take.
@@ -225,15 +273,19 @@ impl Client {
         };
         let stream: Box<dyn Stream> = match &self.tls {
             None => stream,
-            Some(Tls { server_name, config }) => Box::new(
-                TlsConnector::from(config.clone()).connect(server_name.clone(), stream).await.map_err(
+            Some(Tls { server_name, config, identity }) => {
+                let mut config = Arc::clone(config);
+                if let Some(identity) = identity {
+                    Arc::make_mut(&mut config).client_auth_cert_resolver = Arc::new(identity.read()?);
+                }
+                Box::new(TlsConnector::from(config).connect(server_name.clone(), stream).await.map_err(
                     |source| Error::Tls {
                         address: self.address.to_string(),
                         server_name: server_name.to_str().into_owned(),
                         source,
                     },
-                )?,
-            ),
+                )?)
+            }
         };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD_LEN)
@@ -266,14 +318,9 @@ pub struct Connection {
 pub(crate) struct Credentials<'a> {
     pub(crate) cookie: Option<&'a str>,
     pub(crate) bearer: Option<&'a str>,
-    pub(crate) tenant_key: Option<TenantKey<'a>>,
-}
-
-/// A tenant of a Global Trust Authority, and its API key.
-#[derive(Clone, Copy)]
-pub(crate) struct TenantKey<'a> {
-    pub(crate) tenant: &'a str,
-    pub(crate) key: &'a str,
+    /// Whose machine this is, for a Global Trust Authority.
+    pub(crate) tenant: Option<&'a str>,
+    pub(crate) api_key: Option<&'a str>,
 }
 
 /// A successful answer of the service.
@@ -356,9 +403,11 @@ impl Connection {
         if let Some(token) = credentials.bearer {
             secret(headers, AUTHORIZATION, format!("Bearer {token}"))?;
         }
-        if let Some(TenantKey { tenant, key }) = credentials.tenant_key {
+        if let Some(tenant) = credentials.tenant {
             let tenant = HeaderValue::try_from(tenant).map_err(|error| failed(error.into()))?;
             headers.insert("user-id", tenant);
+        }
+        if let Some(key) = credentials.api_key {
             secret(headers, HeaderName::from_static("api-key"), key.to_owned())?;
         }
         Ok(request)

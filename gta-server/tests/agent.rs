@@ -26,10 +26,19 @@ use evidence::hash::Digest;
 use evidence::ima::{ExtendRule, FileDigest, Log, LogWriter, Template};
 use evidence::tcg::{EventLog, EventType, Variable};
 use evidence::tpm::Public;
+use gta_server::model::Role;
+use gta_server::service::Settings;
+use rcgen::PKCS_ECDSA_P256_SHA256;
 use serde_json::{Value, json};
-use support::{Signer, World};
+use service_kit::oidc::Issuers;
+use service_kit::serve;
+use service_kit::serve::tls::{ClientAuthorities, Tls, TlsFiles};
+use support::issuer::{Issuer, SigningKey};
+use support::{Signer, TENANT, World, strict};
 use test_swtpm::Swtpm;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use verifier::testing::{Authority, NOW, VirtccaMint};
 
 const DATABASE: support::Database = support::Database::Sqlite;
@@ -108,7 +117,11 @@ impl Machine {
 
 /// A world whose tenant believes the machine's manufacturer and knows these files.
 async fn world(machine: &Machine, files: &[(&str, u8)]) -> World {
-    let world = World::new().await;
+    world_with(strict(), machine, files).await
+}
+
+async fn world_with(settings: Settings, machine: &Machine, files: &[(&str, u8)]) -> World {
+    let world = World::with(settings).await;
     // Its certificates were issued a moment ago, by the machine's clock.
     let now: i64 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
     world.home.clock.advance((now - NOW).max(0));
@@ -464,6 +477,71 @@ async fn a_machine_that_is_attested_again_and_again_says_when_it_comes_again() {
     assert_eq!(after, 3960 + 30 + 300 + 30);
     options.attester().unwrap().attest(None).await.unwrap();
     assert!(status().await["deadline"].is_i64());
+}
+
+/// Without an API key: by what is renewed meanwhile, a token for each request and a certificate for each connection.
+#[tokio::test]
+async fn a_machine_comes_with_a_token_or_a_certificate_as_they_are_now() {
+    let mut machine = Machine::start();
+    let key = SigningKey::new("one");
+    let issuer = Issuer::start(&[&key]).await;
+    let issuers = Issuers::new(vec![issuer.config()]).unwrap();
+    let world = world_with(Settings { issuers, ..strict() }, &machine, &[("/usr/bin/web", 1)]).await;
+    machine.measure("/usr/bin/web", &[1; 32]);
+    for identity in [format!("sub:{}#{NODE}", issuer.url), format!("dn:CN={NODE},C=CN")] {
+        let identity = identity.parse().unwrap();
+        world.instance.service.add_identity(TENANT, Role::Agent, &identity, "test").await.unwrap();
+    }
+    let write = |name: &str, text: String| {
+        machine.tpm.write(name, text.as_bytes()).unwrap();
+        Some(machine.path(name))
+    };
+    let now = world.instance.service.now();
+    let options = machine.options(&world, world.instance.listen().await);
+    let token = write("login", key.sign(&issuer.claims(NODE, now - 300)));
+    let with_token = Options { api_key_file: None, service_token_file: token, ..options.clone() };
+    let attester = with_token.attester().unwrap();
+    assert_eq!(code(attester.enrol().await), "token_invalid");
+    write("login", format!("{}\n", key.sign(&issuer.claims(NODE, now))));
+    attester.enrol().await.unwrap();
+    assert!(attest(&attester).await.accepted);
+    write("login", "two words".to_owned());
+    assert!(attester.enrol().await.unwrap_err().to_string().contains("--service-token-file"));
+
+    let clients = Authority::root(Authority::ca_params("Clients", 0), &PKCS_ECDSA_P256_SHA256);
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let files = TlsFiles {
+        certificate: write("server.pem", certified.cert.pem()).unwrap(),
+        key: write("server.key", certified.signing_key.serialize_pem()).unwrap(),
+        client_ca: Some(ClientAuthorities {
+            flag: "--client-ca",
+            certificates: write("clients.pem", clients.pem()).unwrap(),
+            revocations: None,
+        }),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let router = gta_server::api::router(Arc::clone(&world.instance.service), None, |_, _| {});
+    let (_running, stopped) = watch::channel(false);
+    tokio::spawn(serve::public(listener, Arc::new(Tls::load(files).unwrap()), router, stopped));
+    let issue = |name: &str| {
+        let key = rcgen::KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let certificate = clients.issue(&Authority::params(name), &key);
+        (write("me.pem", certificate.pem()), write("me.key", key.serialize_pem()))
+    };
+    let (client_cert, client_key) = issue("web-8");
+    let with_certificate = Options {
+        service: Some(service),
+        service_cert: Some(machine.path("server.pem")),
+        api_key_file: None,
+        client_cert,
+        client_key,
+        ..options
+    };
+    let attester = with_certificate.attester().unwrap();
+    assert_eq!(code(attester.attest(None).await), "identity_unknown");
+    issue(NODE);
+    assert!(attest(&attester).await.accepted);
 }
 
 #[tokio::test]

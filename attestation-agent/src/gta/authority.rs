@@ -1,5 +1,6 @@
 //! The REST interface of a Global Trust Authority, under `/global-trust-authority/service/v1`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::machine::{Certified, Identity};
 use super::measurement::{AttestRequest, AttesterType};
-use crate::client::{Client, Connection, Credentials, TenantKey};
+use crate::client::{Client, Connection, Credentials};
 use crate::{Error, Result};
 
 const CHALLENGE: &str = "POST /global-trust-authority/service/v1/challenge";
@@ -25,29 +26,49 @@ const ATTEST: &str = "POST /global-trust-authority/service/v1/attest";
 const MAX_NONCE: usize = 4096;
 /// Longest API key.
 const MAX_KEY: usize = 128;
+/// Longest token, as the authority has it.
+const MAX_TOKEN: usize = 16 * 1024;
 
-/// A key of a tenant. It is sent with every request and shown nowhere.
+/// What shows that this is a machine of the tenant. It is shown to the authority and nowhere else.
 #[derive(Clone)]
-pub struct ApiKey {
-    tenant: String,
-    key: Zeroizing<String>,
+pub enum Access {
+    /// An API key.
+    Key(Zeroizing<String>),
+    /// A file with a token of an issuer that the authority believes. It is read for every request: it may be renewed.
+    Token(PathBuf),
+    /// The certificate that the connection has.
+    Certificate,
 }
 
-impl ApiKey {
-    /// A key as it was issued.
+impl Access {
+    /// An API key as it was issued.
     ///
     /// # Errors
     /// If it is not one line of printable characters.
-    pub fn new(tenant: String, key: &[u8]) -> Result<Self> {
-        let good = (1..=MAX_KEY).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
-        match std::str::from_utf8(key) {
-            Ok(text) if good => Ok(Self { tenant, key: Zeroizing::new(text.to_owned()) }),
-            _ => Err(Error::Option {
-                option: "--api-key-file",
-                problem: "the file has not one API key and nothing else: gta-server add-key prints one"
-                    .to_owned(),
-            }),
-        }
+    pub fn key(key: &[u8]) -> Result<Self> {
+        let problem = "the file has not one API key and nothing else: gta-server add-key prints one";
+        line("--api-key-file", key, MAX_KEY, problem).map(Self::Key)
+    }
+
+    /// A token as it is now.
+    fn token(path: &PathBuf) -> Result<Zeroizing<String>> {
+        const OPTION: &str = "--service-token-file";
+        let failed = |source: std::io::Error| Error::File {
+            option: OPTION,
+            action: "read",
+            path: path.clone(),
+            source: source.into(),
+        };
+        let text = Zeroizing::new(std::fs::read(path).map_err(failed)?);
+        line(OPTION, text.trim_ascii(), MAX_TOKEN, "the file has not one token and nothing else")
+    }
+}
+
+fn line(option: &'static str, text: &[u8], most: usize, problem: &str) -> Result<Zeroizing<String>> {
+    let good = (1..=most).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
+    match std::str::from_utf8(text) {
+        Ok(text) if good => Ok(Zeroizing::new(text.to_owned())),
+        _ => Err(Error::Option { option, problem: problem.to_owned() }),
     }
 }
 
@@ -55,13 +76,14 @@ impl ApiKey {
 #[derive(Clone)]
 pub struct Authority {
     client: Client,
-    key: ApiKey,
+    tenant: String,
+    access: Access,
 }
 
 /// A conversation with an authority.
 pub struct Session<'a> {
     connection: Connection,
-    key: &'a ApiKey,
+    authority: &'a Authority,
 }
 
 /// An enrolment that was begun.
@@ -102,10 +124,10 @@ struct Answers {
 }
 
 impl Authority {
-    /// The authority that `client` reaches, asked with `key`.
+    /// The authority that `client` reaches, asked as a machine of `tenant`.
     #[must_use]
-    pub const fn new(client: Client, key: ApiKey) -> Self {
-        Self { client, key }
+    pub const fn new(client: Client, tenant: String, access: Access) -> Self {
+        Self { client, tenant, access }
     }
 
     /// How long a single exchange with it may take.
@@ -119,7 +141,7 @@ impl Authority {
     /// # Errors
     /// If it cannot be reached, or is not the trusted one.
     pub async fn connect(&self) -> Result<Session<'_>> {
-        Ok(Session { connection: self.client.connect().await?, key: &self.key })
+        Ok(Session { connection: self.client.connect().await?, authority: self })
     }
 }
 
@@ -129,8 +151,17 @@ impl Session<'_> {
     }
 
     async fn post_text(&mut self, endpoint: &'static str, body: String) -> Result<Bytes> {
-        let key = TenantKey { tenant: &self.key.tenant, key: &self.key.key };
-        let credentials = Credentials { tenant_key: Some(key), ..Credentials::default() };
+        let Authority { tenant, access, .. } = self.authority;
+        let token = match access {
+            Access::Token(path) => Some(Access::token(path)?),
+            Access::Key(_) | Access::Certificate => None,
+        };
+        let api_key = match access {
+            Access::Key(key) => Some(key.as_str()),
+            Access::Token(_) | Access::Certificate => None,
+        };
+        let bearer = token.as_ref().map(|token| token.as_str());
+        let credentials = Credentials { tenant: Some(tenant), api_key, bearer, cookie: None };
         Ok(self.connection.post_text(endpoint, credentials, body).await?.body)
     }
 
@@ -232,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_api_key_is_one_line() {
-        let key = |text: &[u8]| ApiKey::new("acme".to_owned(), text).is_ok();
+        let key = |text: &[u8]| Access::key(text).is_ok();
         assert!(key(b"0123456789abcdefghijABCDEFGHIJxy"));
         for wrong in [&b""[..], b"a b", b"a\nb", "\u{e9}".as_bytes(), &[b'a'; MAX_KEY + 1]] {
             assert!(!key(wrong), "{wrong:?}");

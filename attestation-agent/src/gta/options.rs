@@ -13,10 +13,11 @@ use tpm::{AkAlgorithm, EkKind, Handle, Tcti};
 use zeroize::Zeroizing;
 
 use super::attest::Attester;
-use super::authority::{ApiKey, Authority};
+use super::authority::{Access, Authority};
 use super::machine::{BootLog, InitialKey, Machine, Monitor, Secrets};
 use super::measurement::{AttesterType, TokenFormat};
 use super::schedule::Schedule;
+use crate::client::Identity;
 use crate::collect::Guest;
 use crate::config::missing;
 use crate::rest::ListenAddress;
@@ -60,6 +61,16 @@ pub struct Options {
     /// File with an API key of the tenant, for agents
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// File with a token of an OpenID Connect issuer that the authority believes, instead of an API key; read for every request
+    #[arg(long, value_name = "FILE")]
+    pub service_token_file: Option<PathBuf>,
+    /// PEM file with a certificate chain of an authority that the authority believes, instead of an API key; read for every
+    /// connection
+    #[arg(long, value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
     /// The name of this machine [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub node_id: Option<String>,
@@ -177,6 +188,9 @@ impl Options {
             timeout: self.timeout.or(other.timeout),
             tenant: self.tenant.or(other.tenant),
             api_key_file: self.api_key_file.or(other.api_key_file),
+            service_token_file: self.service_token_file.or(other.service_token_file),
+            client_cert: self.client_cert.or(other.client_cert),
+            client_key: self.client_key.or(other.client_key),
             node_id: self.node_id.or(other.node_id),
             tpm: self.tpm.or(other.tpm),
             ak_handle: self.ak_handle.or(other.ak_handle),
@@ -225,10 +239,24 @@ impl Options {
             ..config::Options::default()
         };
         let tenant = self.tenant.clone().ok_or_else(|| missing("--tenant", "gta.tenant"))?;
-        let file = self.api_key_file.clone();
-        let file = file.ok_or_else(|| missing("--api-key-file", "gta.api_key_file"))?;
-        let key = secret("--api-key-file", &file)?;
-        Ok(Authority::new(tls.client()?, ApiKey::new(tenant, &key)?))
+        let client = match (&self.client_cert, &self.client_key) {
+            (Some(certificate), Some(key)) => tls
+                .client()?
+                .with_identity(Identity { certificate: certificate.clone(), key: key.clone() })?,
+            (None, None) => tls.client()?,
+            (Some(_), None) => return Err(missing("--client-key", "gta.client_key")),
+            (None, Some(_)) => return Err(missing("--client-cert", "gta.client_cert")),
+        };
+        let access = match (&self.api_key_file, &self.service_token_file) {
+            (Some(file), None) => Access::key(&secret("--api-key-file", file)?)?,
+            (None, Some(file)) => Access::Token(file.clone()),
+            (None, None) if self.client_cert.is_some() => Access::Certificate,
+            (None, None) => return Err(missing("--api-key-file", "gta.api_key_file")),
+            (Some(_), Some(_)) => {
+                return Err(option("--service-token-file", "it is in place of an API key, and there is one"));
+            }
+        };
+        Ok(Authority::new(client, tenant, access))
     }
 
     /// This machine.
@@ -443,6 +471,18 @@ mod tests {
         assert!(problem(Options { service: None, ..good.clone() }).contains("gta.service"));
         assert!(problem(Options { tenant: None, ..good.clone() }).contains("gta.tenant"));
         assert!(problem(Options { api_key_file: None, ..good.clone() }).contains("gta.api_key_file"));
+        let token = Options { api_key_file: None, service_token_file: Some(key.clone()), ..good.clone() };
+        assert!(token.attester().is_ok());
+        let both = Options { service_token_file: Some(key.clone()), ..good.clone() };
+        assert!(problem(both).contains("--service-token-file"));
+        let certificate = Options { client_cert: Some(key.clone()), ..good.clone() };
+        assert!(problem(certificate.clone()).contains("gta.client_key"));
+        assert!(
+            problem(Options { client_key: Some(key.clone()), ..good.clone() }).contains("gta.client_cert")
+        );
+        // Without TLS there is nobody to show it to.
+        let certificate = Options { client_key: Some(key.clone()), ..certificate };
+        assert!(problem(certificate).contains("--client-cert"));
         fs::write(&key, "two words").unwrap();
         assert!(problem(good).contains("--api-key-file"));
     }

@@ -58,9 +58,10 @@ impl ValidLog<'_> {
     /// The first entry for another register than `register`, with its position.
     #[must_use]
     pub fn stranger(&self, register: u32) -> Option<(usize, Entry<'_>)> {
-        let others = self.registers & !1_u32.unbounded_shl(register);
-        let mut entries = self.entries().enumerate().filter(|_| others != 0);
-        entries.find(|(_, entry)| entry.pcr != register)
+        if self.registers & !1_u32.unbounded_shl(register) == 0 {
+            return None;
+        }
+        self.entries().enumerate().find(|(_, entry)| entry.pcr != register)
     }
 
     /// The entries in the order in which they were measured.

@@ -335,7 +335,7 @@ mod tests {
             EXAMPLE.lines().map(|line| format!("{}\n", if key(line) { &line[1..] } else { line })).collect();
         let all = parse(&whole, &[]).unwrap();
         assert_eq!(all.admin_role.len(), 2);
-        assert_eq!(all.admin_role[0].subject, "O=Example, CN=alice");
+        assert_eq!(all.admin_role[0].subject, "CN=alice,O=Example");
         assert!(all.admin_token_key.is_some() && all.metrics_listen.is_some() && all.log_json);
     }
 

@@ -169,7 +169,7 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
     planes.spawn(serve::unix(admin_listener, router, uid, owner, stopped.clone()));
     if let Some((listener, tls, credentials)) = remote {
         let router = admin::remote_router(Arc::clone(&service), Arc::new(credentials));
-        planes.spawn(serve::mutual(listener, Arc::clone(&tls), router, stopped.clone()));
+        planes.spawn(serve::public(listener, Arc::clone(&tls), router, stopped.clone()));
         planes.spawn(tls.keep_fresh(admin_hangup, stopped.clone()));
     }
     if let Some(listener) = metrics {

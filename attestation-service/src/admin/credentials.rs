@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-use service_kit::serve::ClientSubject;
+use service_kit::serve::ClientCertificate;
 use verifier::PublicKey;
 
 use super::identity::{Operator, Role};
@@ -50,7 +51,7 @@ pub enum AdminKeyError {
 pub struct Grant {
     /// The role.
     pub role: Role,
-    /// The subject, as `openssl x509 -subject` and our refusals write it: `C=CN, O=Example, CN=alice`.
+    /// The subject, as RFC 4514 and our refusals write it: `CN=alice,O=Example,C=CN`.
     pub subject: String,
 }
 
@@ -97,22 +98,31 @@ impl Credentials {
         Ok(Self { roles, key: key.map(load).transpose()?, clock })
     }
 
-    fn operator(&self, bearer: Option<&str>, subject: Option<&ClientSubject>) -> Result<Operator, Problem> {
+    fn operator(
+        &self,
+        bearer: Option<&str>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Operator, Problem> {
         if let Some(token) = bearer {
             return self.by_token(token);
         }
-        let Some(ClientSubject(subject)) = subject else {
-            return Err(Problem::unauthorized(
+        let certificate = certificate.ok_or_else(|| {
+            Problem::unauthorized(
                 "admin_credentials_missing",
                 "send a client certificate, or Authorization: Bearer with an admin token",
-            ));
-        };
-        let roles = self.roles.get(subject).ok_or_else(|| {
-            Problem::new(
-                axum::http::StatusCode::FORBIDDEN,
-                "admin_subject_unknown",
-                format!("no --admin-role is given to the certificate's subject {subject}"),
             )
+        })?;
+        // A connection may outlive what it was opened with.
+        if self.clock.now() >= certificate.not_after {
+            return Err(Problem::unauthorized("certificate_expired", "the client certificate has expired"));
+        }
+        let unknown = |detail| Problem::new(StatusCode::FORBIDDEN, "admin_subject_unknown", detail);
+        let subject = certificate
+            .subject
+            .as_ref()
+            .ok_or_else(|| unknown("the client certificate has no subject that is text".to_owned()))?;
+        let roles = self.roles.get(subject).ok_or_else(|| {
+            unknown(format!("no --admin-role is given to the certificate's subject {subject}"))
         })?;
         Ok(Operator { name: format!("cert:{subject}"), roles: roles.clone() })
     }
@@ -160,7 +170,7 @@ fn load(path: &Path) -> Result<(Algorithm, DecodingKey), AdminKeyError> {
 /// Puts the [`Operator`] into requests that come over TCP, or refuses them.
 pub async fn authenticate(
     State(credentials): State<Arc<Credentials>>,
-    subject: Option<Extension<ClientSubject>>,
+    certificate: Option<Extension<ClientCertificate>>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -168,7 +178,7 @@ pub async fn authenticate(
         .headers()
         .get(AUTHORIZATION)
         .map(|value| value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default());
-    match credentials.operator(bearer, subject.as_ref().map(|Extension(subject)| subject)) {
+    match credentials.operator(bearer, certificate.as_ref().map(|Extension(certificate)| certificate)) {
         Ok(operator) => {
             request.extensions_mut().insert(operator);
             next.run(request).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use attestation_service::admin::credentials::{AUDIENCE, Credentials, Grant};
 use attestation_service::admin::identity::{Operator, Role};
 use attestation_service::admin::{remote_router, router};
-use attestation_service::serve::{self, ClientSubject};
+use attestation_service::serve::{self, ClientCertificate};
 use axum::http::{Method, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use p384::elliptic_curve::Generate as _;
@@ -19,6 +19,8 @@ struct Remote {
     instance: Instance,
     credentials: Arc<Credentials>,
     key: EncodingKey,
+    /// Of certificates.
+    expiry: i64,
     _home: Home,
 }
 
@@ -33,14 +35,17 @@ impl Remote {
         let clock = Arc::clone(&instance.service.environment.clock);
         let credentials = Arc::new(Credentials::new(&grants, Some(&path), clock).unwrap());
         let key = EncodingKey::from_ec_der(secret.to_pkcs8_der().unwrap().as_bytes());
-        Self { instance, credentials, key, _home: home }
+        Self { instance, credentials, key, expiry: NOW + 1, _home: home }
     }
 
     async fn send(&self, subject: Option<&str>, token: Option<&str>, method: Method, path: &str) -> Answer {
         let policy = json!({ "id": "a.rego", "rego": "package attestation\noutput := {\"allow\": true}" });
         let mut request = request(method, path, &policy);
         if let Some(subject) = subject {
-            request.extensions_mut().insert(ClientSubject(subject.to_owned()));
+            let subject = Some(subject.to_owned());
+            let certificate =
+                ClientCertificate { uris: Vec::new(), dns: Vec::new(), subject, not_after: self.expiry };
+            request.extensions_mut().insert(certificate);
         }
         if let Some(token) = token {
             request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
@@ -71,12 +76,20 @@ async fn a_certificate_has_the_roles_of_its_subject() {
 #[tokio::test]
 async fn a_certificate_without_a_role_and_no_credentials_at_all_are_refused() {
     let remote = Remote::new().await;
-    for subject in ["CN=mallory", "CN=alice, O=Other", "cn=alice", ""] {
+    for subject in ["CN=mallory", "CN=alice,O=Other", "cn=alice", ""] {
         let answer = remote.send(Some(subject), None, Method::GET, "/policies").await;
         assert_eq!(answer.problem(), (403, "admin_subject_unknown".to_owned()), "{subject}");
     }
     let answer = remote.send(None, None, Method::GET, "/policies").await;
     assert_eq!(answer.problem(), (401, "admin_credentials_missing".to_owned()));
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_while_it_is_connected_is_refused() {
+    let mut remote = Remote::new().await;
+    remote.expiry = NOW;
+    let answer = remote.send(Some("CN=alice"), None, Method::GET, "/policies").await;
+    assert_eq!(answer.problem(), (401, "certificate_expired".to_owned()));
 }
 
 #[tokio::test]

@@ -21,7 +21,6 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 pub use self::certificate::ClientCertificate;
 use self::limit::Peer;
@@ -111,27 +110,6 @@ pub async fn public(listener: TcpListener, tls: Arc<Tls>, router: Router, shutdo
     connections.drain().await;
 }
 
-/// Serves `router` over TLS until `shutdown` becomes true. Each request carries the subject of the client's
-/// certificate, if it sent one that the authorities of `tls` vouch for.
-pub async fn mutual(listener: TcpListener, tls: Arc<Tls>, router: Router, shutdown: watch::Receiver<bool>) {
-    let mut connections = Connections::new(shutdown);
-    while let Some(((stream, _), slot)) = connections.next(|| listener.accept()).await {
-        let (acceptor, router, watcher) = (tls.acceptor(), router.clone(), connections.graceful.watcher());
-        tokio::spawn(async move {
-            if let Some(stream) = handshake(acceptor, stream).await {
-                let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-                let router = match certificate.and_then(|certificate| ClientSubject::of(certificate)) {
-                    Some(subject) => router.layer(Extension(subject)),
-                    None => router,
-                };
-                serve(stream, router, watcher).await;
-            }
-            drop(slot);
-        });
-    }
-    connections.drain().await;
-}
-
 /// Serves `router` in clear until `shutdown` becomes true.
 pub async fn plain(listener: TcpListener, router: Router, shutdown: watch::Receiver<bool>) {
     let mut connections = Connections::new(shutdown);
@@ -177,19 +155,6 @@ pub async fn unix<E: Clone + Send + Sync + 'static>(
         });
     }
     connections.drain().await;
-}
-
-/// The subject of the certificate that a client has proved to hold, if any.
-#[derive(Clone, Debug)]
-pub struct ClientSubject(pub String);
-
-impl ClientSubject {
-    /// Reads a certificate that was verified; none if it has no readable subject.
-    #[must_use]
-    pub fn of(certificate: &[u8]) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        Some(Self(certificate.subject().to_string())).filter(|subject| !subject.0.is_empty())
-    }
 }
 
 /// The connections of one listener.

@@ -229,6 +229,18 @@ impl Service {
         Ok(key)
     }
 
+    /// Takes the key of this id away; gives whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database cannot be used, or the key is renewed at the same time.
+    pub async fn remove_key(&self, tenant: &str, id: &str, actor: &str) -> Result<bool, StoreError> {
+        let Some(key) = self.store.get::<ApiKey>(tenant, id).await? else { return Ok(false) };
+        let mut change = self.store.change(actor).await?;
+        change.remove(tenant, &key).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
     /// The key of this id, as it was a moment ago.
     async fn api_key(&self, tenant: &str, id: &str) -> Result<Option<Document<ApiKey>>, StoreError> {
         let read = async || self.store.get::<ApiKey>(tenant, id).await;

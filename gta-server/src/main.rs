@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use gta_server::api;
 use gta_server::auth::is_tenant;
 use gta_server::identity::Named;
-use gta_server::model::{Identity, Role};
+use gta_server::model::{ApiKey, Identity, Role};
 use gta_server::schedule::{MAX_NONCE_LIFETIME, MAX_TOKEN_LIFETIME, Rotation};
 use gta_server::service::{Service, Settings};
 use gta_server::store::fsck::Head;
@@ -80,6 +80,18 @@ enum Command {
         tenant: String,
         /// What its holder may do
         role: Role,
+    },
+    /// Show the API keys of a tenant: the beginning of each, as the journal names it, and its role
+    ListKeys {
+        /// The tenant
+        tenant: String,
+    },
+    /// Make an API key good no more, because it was lost or is not needed; running servers know within a second
+    RemoveKey {
+        /// The tenant
+        tenant: String,
+        /// The first 8 characters of the key
+        key: String,
     },
     /// Let somebody come without an API key, whom a token of an issuer (--oidc) or a client certificate (--client-ca) names
     AddIdentity {
@@ -253,6 +265,18 @@ async fn command(command: Command, service: &Arc<Service>) -> anyhow::Result<()>
         Command::AddKey { tenant, role } => {
             let key = service.add_key(&tenant, role, actor).await?;
             println!("{}", json!({ "User-Id": tenant, "API-Key": key }));
+            Ok(())
+        }
+        Command::ListKeys { tenant } => {
+            let keys = service.store.list::<ApiKey>(&tenant).await?;
+            let shown = keys.iter().map(|found| json!({ "key": found.id, "role": found.body.role }));
+            println!("{}", serde_json::to_string_pretty(&shown.collect::<Vec<Value>>())?);
+            Ok(())
+        }
+        Command::RemoveKey { tenant, key } => {
+            if !service.remove_key(&tenant, &key, actor).await? {
+                bail!("{tenant} has no key that begins with {key}; gta-server list-keys has them");
+            }
             Ok(())
         }
         Command::AddIdentity { tenant, role, identity } => {

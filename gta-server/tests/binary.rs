@@ -75,6 +75,17 @@ fn serves_over_tls_and_loses_nothing_when_it_is_killed() {
     for name in ["a", "b", "c"] {
         assert_eq!(server.post(directory, &key, "/policy", &policy(name)).0, 200);
     }
+    // Whoever finds the agent's key can do nothing with it a moment later.
+    let id = &agent["API-Key"].as_str().unwrap()[..8];
+    let keys = printed(&run(directory, &["list-keys", "acme"]));
+    assert!(keys.as_array().unwrap().contains(&json!({ "key": id, "role": "agent" })), "{keys}");
+    assert!(run(directory, &["remove-key", "acme", id]).status.success());
+    while server.post(directory, &agent, "/challenge", &challenge).0 != 401 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(printed(&run(directory, &["list-keys", "acme"])).as_array().unwrap().len(), 1);
+    let again = run(directory, &["remove-key", "acme", id]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("no key that begins with"));
     drop(server);
     let heads = printed(&run(directory, &["fsck"]));
     assert!(heads.as_array().unwrap().iter().any(|head| head["kind"] == "policy" && head["seq"] == 3));

@@ -346,7 +346,7 @@ async fn who_may_not_is_told_so_in_words() {
     console.go("policies/new").await;
     console.fill("Name", "mine").await;
     console.press("Add this policy").await;
-    console.says("the role of this API key does not allow that").await;
+    console.says("your role does not allow that").await;
     console.says("This key has the role auditor").await;
     console.sign_out().await;
 
@@ -355,7 +355,7 @@ async fn who_may_not_is_told_so_in_words() {
     console.press("build-7").await;
     console.shows("build-7").await;
     console.says("Policy secure-boot stopped at line 24, 17").await;
-    console.says("the role of this API key does not allow that").await;
+    console.says("your role does not allow that").await;
     for page in ["policies", "ref-values", "certificates", "audit"] {
         console.go(page).await;
         console.says("role_missing").await;

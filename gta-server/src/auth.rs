@@ -234,11 +234,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database cannot be used, or the key is renewed at the same time.
     pub async fn remove_key(&self, tenant: &str, id: &str, actor: &str) -> Result<bool, StoreError> {
-        let Some(key) = self.store.get::<ApiKey>(tenant, id).await? else { return Ok(false) };
-        let mut change = self.store.change(actor).await?;
-        change.remove(tenant, &key).await?;
-        change.commit().await?;
-        Ok(true)
+        self.store.remove::<ApiKey>(tenant, id, actor).await
     }
 
     /// The key of this id, as it was a moment ago.

@@ -129,11 +129,7 @@ impl Service {
     /// # Errors
     /// [`StoreError`] if the database cannot be used, or somebody else changes the same.
     pub async fn remove_identity(&self, tenant: &str, id: &str, actor: &str) -> Result<bool, StoreError> {
-        let Some(identity) = self.store.get::<Identity>(tenant, id).await? else { return Ok(false) };
-        let mut change = self.store.change(actor).await?;
-        change.remove(tenant, &identity).await?;
-        change.commit().await?;
-        Ok(true)
+        self.store.remove::<Identity>(tenant, id, actor).await
     }
 
     /// The identity of this id, as it was a moment ago.

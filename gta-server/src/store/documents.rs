@@ -187,6 +187,23 @@ const LATEST_OF_ONE: &str = "SELECT seq, tenant, id, version, gone, tag, actor, 
     FROM journal WHERE kind = $1 AND tenant = $2 AND id = $3 ORDER BY seq DESC LIMIT 1";
 
 impl Store {
+    /// Takes a document away; gives whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if somebody else changes it at the same time.
+    pub async fn remove<T: Registered>(
+        &self,
+        tenant: &str,
+        id: &str,
+        actor: &str,
+    ) -> Result<bool, StoreError> {
+        let Some(document) = self.get::<T>(tenant, id).await? else { return Ok(false) };
+        let mut change = self.change(actor).await?;
+        change.remove(tenant, &document).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
     /// A document by its id.
     ///
     /// # Errors

@@ -2,153 +2,30 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
 
-#[path = "../../tests/support/issuer.rs"]
+mod broken;
+#[path = "../../../tests/support/issuer.rs"]
 mod issuer;
+mod world;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener as Listener, TcpStream};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 use attestation_agent::gta::machine::Challenge;
 use attestation_agent::gta::measurement::{AttesterType, NonceType};
 use attestation_agent::gta::options::Options;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gta_server::health::{Reason, Report, Verdict};
-use gta_server::model::{AttesterType as Kind, Node, Role};
-use gta_server::service::{Service, Settings};
-use gta_server::store::Store;
+use gta_server::model::{Node, Role};
+use gta_server::service::Settings;
 use serde_json::{Value, json};
-use service_kit::environment::Environment;
 use service_kit::oidc::Issuers;
-use service_kit::serve;
-use service_kit::serve::tls::{ClientAuthorities, Tls, TlsFiles};
-use service_kit::vault::{FileKey, Vault};
 use sha2::Digest as _;
-use tempfile::TempDir;
 use test_swtpm::Swtpm;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use verifier::testing::Authority;
 
 use crate::issuer::{Issuer, SigningKey};
-
-const TENANT: &str = "acme";
-
-/// A server, and a directory with files of whoever asks it.
-struct World {
-    directory: TempDir,
-    service: Arc<Service>,
-    port: u16,
-    _running: watch::Sender<bool>,
-}
-
-impl World {
-    async fn new() -> Self {
-        Self::with(Settings::default(), None).await
-    }
-
-    /// A server of whose clients this authority certifies some.
-    async fn with(settings: Settings, clients: Option<&Authority>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        fs::write(at("ca.pem"), certified.cert.pem()).unwrap();
-        fs::write(at("server.key"), certified.signing_key.serialize_pem()).unwrap();
-        let environment = Environment::system();
-        let master = FileKey::load_or_create(&at("master"), &environment).unwrap();
-        let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
-        let url = format!("sqlite:{}", at("db").display());
-        let store = Store::open(&url, vault, environment.clone()).await.unwrap();
-        let service = Arc::new(Service::new(store, environment, settings));
-        fs::write(at("admin.key"), service.add_tenant(TENANT, "test").await.unwrap()).unwrap();
-        fs::write(at("agent.key"), service.add_key(TENANT, Role::Agent, "test").await.unwrap()).unwrap();
-        let client_ca = clients.map(|authority| {
-            fs::write(at("clients.pem"), authority.pem()).unwrap();
-            ClientAuthorities { flag: "--client-ca", certificates: at("clients.pem"), revocations: None }
-        });
-        let files = TlsFiles { certificate: at("ca.pem"), key: at("server.key"), client_ca };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (running, stopped) = watch::channel(false);
-        let router = gta_server::api::router(Arc::clone(&service), None, |_, _| {});
-        tokio::spawn(serve::public(listener, Arc::new(Tls::load(files).unwrap()), router, stopped));
-        Self { directory, service, port, _running: running }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
-    fn run(&self, key: &str, arguments: &[&str]) -> Output {
-        gta(self.directory.path(), arguments)
-            .env("GTA_SERVER", format!("https://localhost:{}", self.port))
-            .env("GTA_CA", "ca.pem")
-            .env("GTA_TENANT", TENANT)
-            .env("GTA_API_KEY_FILE", key)
-            .output()
-            .unwrap()
-    }
-
-    /// Somebody without an API key.
-    fn run_without_key(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-        gta(self.directory.path(), arguments)
-            .env("GTA_SERVER", format!("https://localhost:{}", self.port))
-            .env("GTA_CA", "ca.pem")
-            .env("GTA_TENANT", TENANT)
-            .envs(environment.iter().copied())
-            .output()
-            .unwrap()
-    }
-
-    /// What the administrator sees.
-    #[track_caller]
-    fn says(&self, arguments: &[&str]) -> String {
-        said(&self.run("admin.key", arguments))
-    }
-
-    #[track_caller]
-    fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.says(arguments)).unwrap()
-    }
-
-    #[track_caller]
-    fn complains(&self, arguments: &[&str]) -> String {
-        complaint(&self.run("admin.key", arguments))
-    }
-}
-
-fn gta(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gta"));
-    command.current_dir(directory).args(arguments);
-    command
-}
-
-#[track_caller]
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-#[track_caller]
-fn complaint(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(output.stdout.is_empty());
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// The cells of a table's rows, without its header.
-fn rows(table: &str) -> Vec<Vec<&str>> {
-    table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect()
-}
+use crate::world::{TENANT, World, complaint, gta, rows, said};
 
 const REGO: &str = "package verification\nresult := {\"policy_matched\": true}\n";
 
@@ -465,16 +342,6 @@ async fn a_key_is_renewed_in_its_file_and_bounds_what_is_allowed() {
     assert!(!world.path("old.key.new").exists());
 }
 
-impl World {
-    /// What the server notes when a machine reports.
-    async fn reports(&self, node: &str, refused: Option<&str>) {
-        let reason = refused.map(|detail| Reason::new(Some(Kind::TpmIma), "ima_entry_unknown", detail, []));
-        let evidences = BTreeMap::from([(Kind::TpmIma, Verdict::of(reason))]);
-        let report = Report { evidences, report_interval: Some(3600) };
-        self.service.note_report(TENANT, node, &report).await.unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn how_machines_are_and_who_changed_what_is_shown() {
     let world = World::new().await;
@@ -538,27 +405,6 @@ async fn webhooks_are_added_shown_changed_and_deleted() {
     assert_eq!(rows(&world.says(&["webhook", "list"])).len(), 0);
 }
 
-/// Reads a request; gives its first line and its headers.
-fn request(stream: &mut TcpStream) -> String {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        head.extend(byte);
-    }
-    String::from_utf8(head).unwrap()
-}
-
-/// The program against somebody on this machine who plays the server.
-fn against(directory: &Path, listener: &Listener, arguments: &[&str]) -> Command {
-    fs::write(directory.join("key"), "0123456789abcdefghijABCDEFGHIJxy").unwrap();
-    let mut command = gta(directory, arguments);
-    command
-        .env("GTA_SERVER", format!("http://{}", listener.local_addr().unwrap()))
-        .env("GTA_TENANT", TENANT)
-        .env("GTA_API_KEY_FILE", "key");
-    command
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_followed_from_what_has_happened() {
     let world = World::new().await;
@@ -581,62 +427,6 @@ async fn what_happens_is_followed_from_what_has_happened() {
     process.wait().unwrap();
     let refused = complaint(&world.run("agent.key", &["event", "--follow"]));
     assert!(refused.contains("role_missing"), "{refused}");
-}
-
-#[test]
-fn a_stream_that_broke_off_is_taken_up_where_it_was() {
-    let directory = tempfile::tempdir().unwrap();
-    let listener = Listener::bind("127.0.0.1:0").unwrap();
-    let mut process = against(directory.path(), &listener, &["event", "--follow", "--after", "5"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let answer = |text: String| {
-        let (mut stream, _) = listener.accept().unwrap();
-        let head = request(&mut stream);
-        stream.write_all(text.as_bytes()).unwrap();
-        head
-    };
-    let event = |seq: u32| json!({ "seq": seq, "at": 0, "node_id": "web-7", "status": "failed" });
-    let stream = |seq: u32| format!("HTTP/1.1 200 OK\r\n\r\nid: {seq}\ndata: {}\n\n", event(seq));
-    let body = json!({ "events": [event(6)] }).to_string();
-    let page = answer(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
-    assert!(page.contains("after=5"), "{page}");
-    assert!(answer(stream(7)).contains("last-event-id: 6\r\n"));
-    assert!(answer(stream(9)).contains("last-event-id: 7\r\n"));
-    // The key was taken away: there is no use in asking again.
-    let body = r#"{"code":"api_key_unknown"}"#;
-    answer(format!("HTTP/1.1 401 Unauthorized\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
-    assert_eq!(process.wait().unwrap().code(), Some(1));
-    let mut said = String::new();
-    process.stdout.unwrap().read_to_string(&mut said).unwrap();
-    let expected = "1970-01-01 00:00:00  web-7  new -> failed\n";
-    assert_eq!(said, expected.repeat(3));
-}
-
-#[test]
-fn a_new_key_that_got_lost_on_the_way_is_told_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let listener = Listener::bind("127.0.0.1:0").unwrap();
-    for (answer, lost) in [
-        ("", true),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", true),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{\"API-Key\"", true),
-        ("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", true),
-        ("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n", false),
-    ] {
-        let mut command = against(directory.path(), &listener, &["key", "renew"]);
-        let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (mut stream, _) = listener.accept().unwrap();
-        assert!(request(&mut stream).starts_with("POST /global-trust-authority/service/v1/register "));
-        stream.read_exact(&mut [0; 2]).unwrap();
-        stream.write_all(answer.as_bytes()).unwrap();
-        drop(stream);
-        let told = complaint(&process.wait_with_output().unwrap());
-        assert_eq!(told.contains("gta-server add-key"), lost, "{answer}: {told}");
-        assert!(!directory.path().join("key.new").exists());
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

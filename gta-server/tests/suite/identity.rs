@@ -44,11 +44,17 @@ async fn who(world: &World, tenant: &str, token: &str) -> Answer {
     send(world, tenant, token, Method::GET, "/whoami", &Value::Null).await
 }
 
-#[tokio::test]
-async fn a_token_is_somebody_of_the_tenant_whose_operator_says_so() {
+/// A world that believes an issuer with one key.
+async fn world_of_one() -> (SigningKey, Issuer, World) {
     let key = SigningKey::new("one");
     let issuer = Issuer::start(&[&key]).await;
     let world = world(&issuer).await;
+    (key, issuer, world)
+}
+
+#[tokio::test]
+async fn a_token_is_somebody_of_the_tenant_whose_operator_says_so() {
+    let (key, issuer, world) = world_of_one().await;
     let token = key.sign(&issuer.claims("system:serviceaccount:acme:ci", NOW));
     let identity = format!("sub:{}#system:serviceaccount:acme:ci", issuer.url);
     let unknown = who(&world, TENANT, &token).await;
@@ -102,9 +108,7 @@ async fn a_token_is_somebody_of_the_tenant_whose_operator_says_so() {
 
 #[tokio::test]
 async fn a_group_gives_its_role_unless_the_subject_has_one() {
-    let key = SigningKey::new("one");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = world(&issuer).await;
+    let (key, issuer, world) = world_of_one().await;
     let token = |groups: &Value| {
         let mut claims = issuer.claims("alice", NOW);
         claims["groups"] = groups.clone();
@@ -273,9 +277,7 @@ async fn what_the_server_says_of_a_machine_lets_nobody_in() {
 
 #[tokio::test]
 async fn one_who_comes_twice_is_not_guessed() {
-    let key = SigningKey::new("one");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = world(&issuer).await;
+    let (key, issuer, world) = world_of_one().await;
     add(&world, TENANT, Role::Admin, &format!("sub:{}#alice", issuer.url)).await;
     let bearer = format!("Bearer {}", key.sign(&issuer.claims("alice", NOW)));
     let api_key = world.admin.key.as_str();
@@ -301,9 +303,7 @@ async fn one_who_comes_twice_is_not_guessed() {
 
 #[tokio::test]
 async fn who_comes_with_a_token_takes_no_key_that_outlives_it() {
-    let key = SigningKey::new("one");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = world(&issuer).await;
+    let (key, issuer, world) = world_of_one().await;
     add(&world, TENANT, Role::Admin, &format!("sub:{}#alice", issuer.url)).await;
     let token = key.sign(&issuer.claims("alice", NOW));
     for method in [Method::POST, Method::GET] {
@@ -314,9 +314,7 @@ async fn who_comes_with_a_token_takes_no_key_that_outlives_it() {
 
 #[tokio::test]
 async fn a_stream_of_events_ends_with_the_token_the_identity_and_the_role() {
-    let key = SigningKey::new("one");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = world(&issuer).await;
+    let (key, issuer, world) = world_of_one().await;
     let identity = format!("sub:{}#alice", issuer.url);
     let stream = async |token: &str| {
         let request = Request::get(format!("{BASE}/event/stream"))
@@ -459,9 +457,7 @@ async fn two_issuers_are_apart() {
 
 #[tokio::test]
 async fn an_identity_that_was_made_behind_the_services_back_is_none() {
-    let key = SigningKey::new("one");
-    let issuer = Issuer::start(&[&key]).await;
-    let world = world(&issuer).await;
+    let (key, issuer, world) = world_of_one().await;
     let identity = format!("sub:{}#alice", issuer.url);
     add(&world, TENANT, Role::Agent, &identity).await;
     let token = key.sign(&issuer.claims("alice", NOW));

@@ -1,6 +1,8 @@
 //! How much of a list the registers attest.
 
-use super::{Entry, Part, ValidLog};
+use super::both_ends::both_ends;
+use super::valid::{Marks, bit};
+use super::{Entry, ImaError, Log, Part, ValidLog};
 use crate::bank::{Bank, BankValue};
 
 /// What a kernel extends banks other than SHA-1 with.
@@ -59,6 +61,20 @@ struct Replayed {
 }
 
 impl Replayed {
+    /// Has `extend` extend the value with the entry at `position`.
+    fn extend(&mut self, register: &Register, position: usize, extend: impl FnOnce(&mut BankValue)) {
+        self.used = true;
+        match (self.since, self.until) {
+            // What follows proves nothing, so it is not hashed either.
+            (_, Some(_)) => {}
+            (Some(_), None) => self.until = Some(position),
+            (None, None) => {
+                extend(&mut self.current);
+                self.since = self.is(&register.attested).then_some(position + 1);
+            }
+        }
+    }
+
     /// Whether the register has this value. After nearly every entry its first bytes say that it has not.
     fn is(&self, value: &BankValue) -> bool {
         let first = |value: &BankValue| value.as_bytes().first_chunk::<8>().copied();
@@ -87,69 +103,142 @@ impl Replay {
     }
 }
 
-/// What an entry extends a register with.
-struct Extension {
-    /// Entries before it.
-    read: usize,
-    /// The position of its register.
-    register: usize,
-    digest: BankValue,
+/// What the entries of a part extend a register with, if all are for one.
+#[derive(Default)]
+struct Extensions {
+    /// The position of the register.
+    register: Option<usize>,
+    /// The digests, one after the other: they are kept until their turn comes.
+    digests: Vec<u8>,
+    /// Whether entries are for several registers, or for one that is not attested.
+    mixed: bool,
+}
+
+impl Extensions {
+    fn note(&mut self, entry: &Entry<'_>, registers: &[Register], rule: ExtendRule) {
+        let found = registers.iter().position(|register| register.pcr == entry.pcr);
+        let register = found.filter(|at| self.register.is_none_or(|known| known == *at));
+        match register.and_then(|at| registers.get(at)).filter(|_| !self.mixed) {
+            Some(Register { before, .. }) => {
+                self.register = register;
+                self.digests.extend_from_slice(entry.extension(before.bank(), rule).as_bytes());
+            }
+            None => self.mixed = true,
+        }
+    }
+}
+
+/// What was found in a part on the way.
+struct Seen<P, E> {
+    extensions: Extensions,
+    /// A [`bit`] for each register.
+    registers: u32,
+    made: P,
+    /// Nothing was read after it.
+    error: Option<E>,
+}
+
+/// What came of all parts.
+struct Worked<P> {
+    replayed: Vec<Replayed>,
+    registers: u32,
+    made: Vec<P>,
+}
+
+/// Replays parts whose entries are got by `read`, once each, and hands them to `beside`.
+fn replay<'l, I, E, P>(
+    parts: &[Part<'l>],
+    registers: &[Register],
+    rule: ExtendRule,
+    read: impl Fn(&Part<'l>) -> I + Sync,
+    beside: impl Fn(&mut dyn Iterator<Item = Entry<'l>>) -> P + Sync,
+) -> Result<Worked<P>, E>
+where
+    I: Iterator<Item = Result<Entry<'l>, E>>,
+    E: Send,
+    P: Send,
+{
+    let start = |register: &Register| Replayed {
+        current: register.before,
+        used: false,
+        since: (register.before == register.attested).then_some(0),
+        until: None,
+    };
+    let replayed = registers.iter().map(start).collect();
+    let mut worked = Worked { replayed, registers: 0, made: Vec::with_capacity(parts.len()) };
+    // One register's values need each other, the hashes that it is extended with do not.
+    let prepare = |part: &Part<'l>| {
+        let (mut extensions, mut met, mut error) = (Extensions::default(), 0, None);
+        let mut entries = read(part).map_while(|entry| {
+            let entry = entry.map_err(|cause| error = Some(cause)).ok()?;
+            met |= bit(entry.pcr);
+            extensions.note(&entry, registers, rule);
+            Some(entry)
+        });
+        let made = beside(&mut entries);
+        entries.for_each(drop);
+        Seen { extensions, registers: met, made, error }
+    };
+    let work = |part: &Part<'l>, prepared: Option<Seen<P, E>>| {
+        let seen = prepared.unwrap_or_else(|| prepare(part));
+        if let Some(error) = seen.error {
+            return Err(error);
+        }
+        let Extensions { register, digests, mixed } = seen.extensions;
+        if let Some(at) = register.filter(|_| !mixed) {
+            if let (Some(register), Some(replayed)) = (registers.get(at), worked.replayed.get_mut(at)) {
+                let digests = digests.chunks_exact(register.before.bank().len());
+                for (position, digest) in (part.first()..).zip(digests) {
+                    replayed.extend(register, position, |value| value.extend(digest));
+                }
+            }
+        } else {
+            for (position, entry) in (part.first()..).zip(part.entries()) {
+                let mut slots = registers.iter().zip(&mut worked.replayed);
+                if let Some((register, replayed)) = slots.find(|(register, _)| register.pcr == entry.pcr) {
+                    let extension = |bank| entry.extension(bank, rule);
+                    replayed.extend(register, position, |value| {
+                        value.extend(extension(value.bank()).as_bytes());
+                    });
+                }
+            }
+        }
+        worked.registers |= seen.registers;
+        worked.made.push(seen.made);
+        Ok(())
+    };
+    both_ends(parts, prepare, work)?;
+    Ok(worked)
+}
+
+impl<'a> Log<'a> {
+    /// Reads every entry, extends `registers` with those that are for them, and gives what `beside` makes of the entries of each
+    /// part. In a long list two threads share the work evenly, and no entry is read twice.
+    ///
+    /// # Errors
+    /// The first entry that is not valid.
+    pub fn replay<P: Send>(
+        self,
+        registers: &[Register],
+        rule: ExtendRule,
+        beside: impl Fn(&mut dyn Iterator<Item = Entry<'_>>) -> P + Sync,
+    ) -> Result<(ValidLog<'a>, Replay, Vec<P>), ImaError> {
+        let parts = self.parts();
+        let worked = replay(&parts, registers, rule, Part::read, beside)?;
+        let marks = Marks::of(&parts);
+        let log = marks.valid(self, worked.registers);
+        let replay = Replay { entries: log.len(), registers: worked.replayed };
+        Ok((log, replay, worked.made))
+    }
 }
 
 impl ValidLog<'_> {
-    /// Extends `registers` with the entries that are for them, in one pass over the list.
+    /// Extends `registers` with the entries that are for them.
     #[must_use]
     pub fn replay(&self, registers: &[Register], rule: ExtendRule) -> Replay {
-        let start = |register: &Register| Replayed {
-            current: register.before,
-            used: false,
-            since: (register.before == register.attested).then_some(0),
-            until: None,
-        };
-        let mut replay = Replay { entries: self.len(), registers: registers.iter().map(start).collect() };
-        let found = |entry: &Entry<'_>| {
-            let mut registers = registers.iter().enumerate();
-            registers.find_map(|(at, register)| {
-                (register.pcr == entry.pcr).then_some((at, register.before.bank()))
-            })
-        };
-        // One register's values need each other, the hashes that it is extended with do not.
-        let prepare = |part: &Part<'_>| -> Vec<Extension> {
-            let extension = |(read, entry): (usize, Entry<'_>)| {
-                let (register, bank) = found(&entry)?;
-                Some(Extension { read, register, digest: entry.extension(bank, rule) })
-            };
-            (part.first()..).zip(part.entries()).filter_map(extension).collect()
-        };
-        let extend = |replay: &mut Replay, at: usize, read: usize, digest: &dyn Fn(Bank) -> BankValue| {
-            let slot = registers.get(at).zip(replay.registers.get_mut(at));
-            let Some((register, replayed)) = slot else { return };
-            replayed.used = true;
-            match (replayed.since, replayed.until) {
-                // What follows proves nothing, so it is not hashed either.
-                (_, Some(_)) => {}
-                (Some(_), None) => replayed.until = Some(read),
-                (None, None) => {
-                    replayed.current.extend(digest(replayed.current.bank()).as_bytes());
-                    replayed.since = replayed.is(&register.attested).then_some(read + 1);
-                }
-            }
-        };
-        let work = |part: &Part<'_>, prepared: Option<Vec<Extension>>| {
-            for Extension { read, register, digest } in prepared.iter().flatten() {
-                extend(&mut replay, *register, *read, &|_| *digest);
-            }
-            if prepared.is_none() {
-                for (read, entry) in (part.first()..).zip(part.entries()) {
-                    if let Some((at, _)) = found(&entry) {
-                        extend(&mut replay, at, read, &|bank| entry.extension(bank, rule));
-                    }
-                }
-            }
-            Ok::<_, std::convert::Infallible>(())
-        };
-        let Ok(()) = self.in_parts(self.len(), prepare, work);
-        replay
+        let parts: Vec<Part<'_>> = self.parts(self.len()).collect();
+        let Ok(Worked { replayed, .. }) = replay(&parts, registers, rule, Part::valid, |_| ());
+        Replay { entries: self.len(), registers: replayed }
     }
 
     /// How many entries, from the first, lead every one of `registers` from its value before to its attested value;

@@ -87,8 +87,23 @@ pub struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    pub(super) fn new(binary: &'a [u8], digest_len: usize) -> Self {
-        Self { reader: Reader::new(binary), digest_len, next: 0 }
+    /// Entries of which the first is number `next` of the list.
+    pub(super) fn new(binary: &'a [u8], digest_len: usize, next: usize) -> Self {
+        Self { reader: Reader::new(binary), digest_len, next }
+    }
+
+    /// Steps over an entry as far as its lengths tell. `None`, and no step, where an entry ends too early: reading it fails, too.
+    pub(super) fn step_over(&mut self) -> Option<()> {
+        let mut ahead = self.reader.clone();
+        ahead.take(size_of::<u32>())?;
+        ahead.take(self.digest_len)?;
+        if Template::from_name(ahead.sized()?) == Some(Template::Ima) {
+            ahead.take(Bank::Sha1.len())?;
+        }
+        ahead.sized()?;
+        self.reader = ahead;
+        self.next += 1;
+        Some(())
     }
 
     /// What was not read yet.

@@ -67,7 +67,7 @@ impl<'a> Log<'a> {
 
     /// The entries in the order in which they were measured.
     pub fn entries(&self) -> Entries<'_> {
-        Entries::new(&self.binary, self.digest_len)
+        Entries::new(&self.binary, self.digest_len, 0)
     }
 
     /// The list from its entry number `first`, counted from 0, in binary form; empty if it ends there. `None` if it has

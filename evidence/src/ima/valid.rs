@@ -1,6 +1,6 @@
 //! A list whose entries are all valid, in parts that two threads can share.
 
-use std::borrow::Cow;
+use std::convert::Infallible;
 
 use super::both_ends::both_ends;
 use super::{Entries, Entry, ImaError, Log};
@@ -11,8 +11,7 @@ const PART: usize = 512;
 /// A measurement list whose entries are all valid.
 #[derive(Clone, Debug)]
 pub struct ValidLog<'a> {
-    binary: Cow<'a, [u8]>,
-    digest_len: usize,
+    log: Log<'a>,
     /// Where parts begin.
     offsets: Vec<usize>,
     len: usize,
@@ -26,20 +25,65 @@ impl<'a> Log<'a> {
     /// # Errors
     /// The first that is not valid.
     pub fn check(self) -> Result<ValidLog<'a>, ImaError> {
-        let (mut offsets, mut len, mut registers) = (Vec::new(), 0, 0);
-        let mut entries = self.entries();
-        loop {
-            let offset = self.binary.len() - entries.rest().len();
-            let Some(entry) = entries.next() else { break };
-            // The reader refuses registers above 31.
-            registers |= 1_u32.unbounded_shl(entry?.pcr);
-            if len % PART == 0 {
-                offsets.push(offset);
-            }
-            len += 1;
+        let parts = self.parts();
+        let mut registers = 0;
+        for entry in parts.iter().flat_map(Part::read) {
+            registers |= bit(entry?.pcr);
         }
-        Ok(ValidLog { binary: self.binary, digest_len: self.digest_len, offsets, len, registers })
+        let marks = Marks::of(&parts);
+        Ok(marks.valid(self, registers))
     }
+
+    /// The list in parts, of whose entries nothing is known yet.
+    pub(super) fn parts(&self) -> Vec<Part<'_>> {
+        let mut parts = Vec::new();
+        let mut entries = self.entries();
+        let mut first = 0;
+        while !entries.rest().is_empty() {
+            let mut part = Part {
+                offset: self.binary.len() - entries.rest().len(),
+                entries: entries.clone(),
+                first,
+                len: 0,
+            };
+            while part.len < PART && !entries.rest().is_empty() {
+                part.len += 1;
+                if entries.step_over().is_none() {
+                    // Whoever reads the part meets the error.
+                    parts.push(part);
+                    return parts;
+                }
+            }
+            first += part.len;
+            parts.push(part);
+        }
+        parts
+    }
+}
+
+/// Where parts begin, and how many entries they have together.
+pub(super) struct Marks {
+    offsets: Vec<usize>,
+    len: usize,
+}
+
+impl Marks {
+    pub(super) fn of(parts: &[Part<'_>]) -> Self {
+        Self {
+            offsets: parts.iter().map(|part| part.offset).collect(),
+            len: parts.iter().map(|part| part.len).sum(),
+        }
+    }
+
+    /// The list, if all its parts were read without an error. `registers` has a [`bit`] for each register that was met.
+    pub(super) fn valid(self, log: Log<'_>, registers: u32) -> ValidLog<'_> {
+        ValidLog { log, offsets: self.offsets, len: self.len, registers }
+    }
+}
+
+/// The bit for a register. The reader refuses registers above 31.
+pub(super) const fn bit(register: u32) -> u32 {
+    1_u32.unbounded_shl(register)
 }
 
 impl ValidLog<'_> {
@@ -58,7 +102,7 @@ impl ValidLog<'_> {
     /// The first entry for another register than `register`, with its position.
     #[must_use]
     pub fn stranger(&self, register: u32) -> Option<(usize, Entry<'_>)> {
-        if self.registers & !1_u32.unbounded_shl(register) == 0 {
+        if self.registers & !bit(register) == 0 {
             return None;
         }
         self.entries().enumerate().find(|(_, entry)| entry.pcr != register)
@@ -66,7 +110,8 @@ impl ValidLog<'_> {
 
     /// The entries in the order in which they were measured.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        Part { entries: Entries::new(&self.binary, self.digest_len), first: 0, len: self.len }.entries()
+        // All are valid.
+        self.log.entries().flatten()
     }
 
     /// Works through the first `len` entries with `work`, part after part in their order. It gets what `prepare` made of a
@@ -80,14 +125,18 @@ impl ValidLog<'_> {
         prepare: impl Fn(&Part<'l>) -> P + Sync,
         work: impl FnMut(&Part<'l>, Option<P>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let part = |(first, offset): (usize, &usize)| Part {
-            entries: Entries::new(self.binary.get(*offset..).unwrap_or_default(), self.digest_len),
-            first,
-            len: PART.min(len.saturating_sub(first)),
-        };
-        let firsts = (0..len).step_by(PART);
-        let parts: Vec<Part<'l>> = firsts.zip(&self.offsets).map(part).collect();
+        let parts: Vec<Part<'l>> = self.parts(len).collect();
         both_ends(&parts, prepare, work)
+    }
+
+    /// The first `len` entries in parts: always the same, but that the last may be shorter.
+    pub fn parts(&self, len: usize) -> impl Iterator<Item = Part<'_>> {
+        let part = move |(first, &offset): (usize, &usize)| {
+            let rest = self.log.binary.get(offset..).unwrap_or_default();
+            let entries = Entries::new(rest, self.log.digest_len, first);
+            Part { entries, offset, first, len: PART.min(len.saturating_sub(first)) }
+        };
+        (0..len).step_by(PART).zip(&self.offsets).map(part)
     }
 }
 
@@ -95,6 +144,8 @@ impl ValidLog<'_> {
 #[derive(Clone, Debug)]
 pub struct Part<'a> {
     entries: Entries<'a>,
+    /// Where they begin in the list.
+    offset: usize,
     first: usize,
     len: usize,
 }
@@ -106,9 +157,26 @@ impl<'a> Part<'a> {
         self.first
     }
 
+    /// How many entries it has: one or more.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no part is empty")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
     /// The entries.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
-        // All are valid.
-        self.entries.clone().take(self.len).flatten()
+        // Others than this module have parts of valid lists only.
+        self.read().flatten()
+    }
+
+    /// The entries of a part of a valid list, as [`Part::read`] gives them.
+    pub(super) fn valid(&self) -> impl Iterator<Item = Result<Entry<'a>, Infallible>> + use<'a> {
+        self.entries().map(Ok)
+    }
+
+    /// The entries up to one that is not valid.
+    pub(super) fn read(&self) -> impl Iterator<Item = Result<Entry<'a>, ImaError>> + use<'a> {
+        self.entries.clone().take(self.len)
     }
 }

@@ -20,9 +20,6 @@ const MAX_REPORTED: usize = 1000;
 /// Signatures that may be wrong before no more are looked at: a list may have a hundred thousand, and is refused anyway.
 const MAX_BAD_SIGNATURES: usize = 100;
 
-/// Entries that are looked up at once.
-const BATCH: usize = 64;
-
 /// The result of a list that passed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ImaReport {
@@ -53,11 +50,19 @@ impl ImaReport {
     }
 }
 
-/// Judges the first `attested` entries of a list.
+/// A list, as far as registers attest it.
+pub struct Attested<'a> {
+    /// The list, or a part of it.
+    pub log: &'a ValidLog<'a>,
+    /// How many of its entries, from the first, are attested.
+    pub entries: usize,
+    /// What Linux extends registers with.
+    pub rule: ExtendRule,
+}
+
+/// Judges the attested entries of a list.
 pub fn judge(
-    log: &ValidLog<'_>,
-    attested: usize,
-    rule: ExtendRule,
+    list: &Attested<'_>,
     references: &LogReferences,
     rules: &ImaRules,
 ) -> Result<ImaReport, Refusal> {
@@ -86,19 +91,19 @@ pub fn judge(
         boot_aggregate: &by_reference,
         bad_signatures: Cell::default(),
     };
-    judge.log(log, attested, rule)
+    judge.list(list)
 }
 
-/// Judges the first `attested` entries of a part of a TPM's list that begins with the entry `first` of the whole. Its
-/// register is `register`; the entry `boot_aggregate` at the very start was held against the registers of the boot.
+/// Judges a part of a TPM's list, which begins with the entry `first` of the whole. Its register is `register`; the entry
+/// `boot_aggregate` at the very start was held against the registers of the boot. `special` has what [`special`] found in each
+/// part of it with the same files.
 pub fn judge_tpm(
-    log: &ValidLog<'_>,
-    attested: usize,
+    list: &Attested<'_>,
     first: u64,
-    rule: ExtendRule,
-    files: &ImaReferences,
-    rules: &ImaRules,
     register: u32,
+    files: &ImaReferences,
+    special: &[Vec<usize>],
+    rules: &ImaRules,
 ) -> Result<ImaReport, Refusal> {
     let nothing = LogReferences::default();
     let judge = Judge {
@@ -110,7 +115,53 @@ pub fn judge_tpm(
         boot_aggregate: &|index, _| index == 0,
         bad_signatures: Cell::default(),
     };
-    judge.log(log, attested, rule)
+    let mut report = ImaReport::new(list);
+    let mut unknown = Unknown::new("entry");
+    let mut found = special.iter();
+    for part in list.log.parts(list.entries) {
+        let all: Vec<usize>;
+        let special = match found.next() {
+            Some(special) => special,
+            // What nobody has looked up is not known.
+            None => {
+                all = (0..part.len()).collect();
+                &all
+            }
+        };
+        judge.part(&part, special, &mut report, &mut unknown)?;
+    }
+    unknown.refuse(Code::ImaEntryUnknown)?;
+    Ok(report)
+}
+
+/// The positions of entries that are not simply a known file: they are judged one by one.
+pub fn special(
+    files: &KnownFiles,
+    registers: &RangeInclusive<u32>,
+    entries: &mut dyn Iterator<Item = Entry<'_>>,
+) -> Vec<usize> {
+    files.unknown(entries.map(|entry| {
+        let simple = registers.contains(&entry.pcr) && !entry.is_violation() && entry.path != BOOT_AGGREGATE;
+        simple.then_some((entry.path, entry.digest))
+    }))
+}
+
+impl ImaReport {
+    fn new(list: &Attested<'_>) -> Self {
+        Self {
+            attested: list.entries,
+            files: 0,
+            violations: 0,
+            excluded: 0,
+            signed: 0,
+            untyped: 0,
+            extend_rule: match list.rule {
+                ExtendRule::PerBank => "per_bank",
+                ExtendRule::PaddedSha1 => "padded_sha1",
+            },
+            paths: Vec::new(),
+        }
+    }
 }
 
 struct Judge<'a> {
@@ -136,48 +187,43 @@ enum Accepted {
     Untyped,
 }
 
-/// The entries of a part, and whether each is a known file.
-fn looked_up<'a>(files: &KnownFiles, part: &Part<'a>) -> Vec<(Entry<'a>, bool)> {
-    let mut entries: Vec<(Entry<'a>, bool)> = part.entries().map(|entry| (entry, false)).collect();
-    for batch in entries.chunks_mut(BATCH) {
-        let known = files.which(batch.iter().map(|(entry, _)| (entry.path, entry.digest)));
-        batch.iter_mut().zip(known).for_each(|((_, is_known), known)| *is_known = known);
-    }
-    entries
-}
-
 impl Judge<'_> {
-    fn log(&self, log: &ValidLog<'_>, attested: usize, rule: ExtendRule) -> Result<ImaReport, Refusal> {
-        let mut report = ImaReport {
-            attested,
-            files: 0,
-            violations: 0,
-            excluded: 0,
-            signed: 0,
-            untyped: 0,
-            extend_rule: match rule {
-                ExtendRule::PerBank => "per_bank",
-                ExtendRule::PaddedSha1 => "padded_sha1",
-            },
-            paths: Vec::new(),
-        };
+    fn list(&self, list: &Attested<'_>) -> Result<ImaReport, Refusal> {
+        let mut report = ImaReport::new(list);
         let mut unknown = Unknown::new("entry");
-        let files = &self.files.files;
-        log.in_parts(
-            attested,
-            |part| looked_up(files, part),
+        let (files, registers) = (&self.files.files, &self.registers);
+        list.log.in_parts(
+            list.entries,
+            |part| special(files, registers, &mut part.entries()),
             |part, prepared| {
-                // No list has so many entries.
-                let first = self.first.saturating_add(u64::try_from(part.first()).unwrap_or(u64::MAX));
-                let entries = prepared.unwrap_or_else(|| looked_up(files, part));
-                for ((entry, known), index) in entries.iter().zip(first..) {
-                    self.note(index, entry, *known, &mut report, &mut unknown)?;
-                }
-                Ok(())
+                let special = prepared.unwrap_or_else(|| special(files, registers, &mut part.entries()));
+                self.part(part, &special, &mut report, &mut unknown)
             },
         )?;
         unknown.refuse(Code::ImaEntryUnknown)?;
         Ok(report)
+    }
+
+    /// Judges a part of which what is at `special` is not simply a known file.
+    fn part(
+        &self,
+        part: &Part<'_>,
+        special: &[usize],
+        report: &mut ImaReport,
+        unknown: &mut Unknown,
+    ) -> Result<(), Refusal> {
+        if special.is_empty() && report.paths.len() >= MAX_REPORTED {
+            report.files += part.len();
+            return Ok(());
+        }
+        // No list has so many entries.
+        let first = self.first.saturating_add(u64::try_from(part.first()).unwrap_or(u64::MAX));
+        let mut special = special.iter().copied().peekable();
+        for ((position, entry), index) in part.entries().enumerate().zip(first..) {
+            let simple = special.next_if_eq(&position).is_none();
+            self.note(index, &entry, simple, report, unknown)?;
+        }
+        Ok(())
     }
 
     /// Judges an entry, and notes what came of it.

@@ -22,7 +22,7 @@ pub(crate) use boot::judge as judge_boot;
 pub use boot::{BootReport, Component, Known};
 pub(crate) use golden::boot as golden_boot;
 pub use ima::ImaReport;
-pub(crate) use ima::judge_tpm as judge_ima;
+pub(crate) use ima::{Attested as AttestedList, judge_tpm as judge_ima, special};
 pub use references::{
     BootReferences, FileReference, FileSigner, FileSignerError, ImaReferences, ImportError, KernelReference,
     KnownFiles, LogReferences, PathPattern, PathPatternError, RuntimePolicy, RuntimePolicyError, digest_list,
@@ -124,7 +124,8 @@ impl TrueLogs<'_> {
                  the IMA policy must measure into registers 1 to 4 (pcr=)",
             )),
             Some(ima) if ima.any && (expected || listed) => {
-                ima::judge(&ima.log, ima.entries, ima.rule, references, rules).map(Some)
+                let list = AttestedList { log: &ima.log, entries: ima.entries, rule: ima.rule };
+                ima::judge(&list, references, rules).map(Some)
             }
             _ => Ok(None),
         }

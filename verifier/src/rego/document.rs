@@ -59,10 +59,31 @@ impl Document {
     /// JSON takes.
     pub fn table<const N: usize>(names: [&str; N], rows: impl Iterator<Item = [Self; N]>) -> Self {
         let names = names.map(Value::from);
+        let blank = names.iter().map(|name| (name.clone(), Value::Null)).collect::<BTreeMap<_, _>>();
+        let blank = Value::from(blank);
+        // The members are put in order once, not for each row.
         let object = |row: [Self; N]| -> Value {
-            Value::from(names.iter().cloned().zip(row.map(|Self(value)| value)).collect::<BTreeMap<_, _>>())
+            let mut object = blank.clone();
+            if let Value::Object(members) = &mut object {
+                let members = Arc::make_mut(members);
+                for (name, Self(value)) in names.iter().zip(row) {
+                    if let Some(member) = members.get_mut(name) {
+                        *member = value;
+                    }
+                }
+            }
+            object
         };
         Self(Value::from(rows.map(object).collect::<Vec<_>>()))
+    }
+
+    /// An array with the items of this one and of `others` after them.
+    #[must_use]
+    pub fn followed_by(mut self, others: Self) -> Self {
+        if let (Value::Array(items), Value::Array(others)) = (&mut self.0, others.0) {
+            Arc::make_mut(items).extend(Arc::unwrap_or_clone(others));
+        }
+        self
     }
 
     /// Puts `member` as `name` into the object at `path`, which consists of names and of positions in arrays. If there is no

@@ -4,7 +4,7 @@ use evidence::bank::{Bank, BankValue};
 use evidence::ima::{BOOT_AGGREGATE, Entry, ExtendRule, Log, Register, ValidLog};
 use evidence::tpm::PcrValues;
 
-use crate::logs::{ImaReferences, ImaReport, ImaRules, judge_ima};
+use crate::logs::{AttestedList, ImaReferences, ImaReport, ImaRules, judge_ima, special};
 use crate::refusal::{Code, Refusal, Step, Subject};
 
 /// The register that Linux measures into unless it is built otherwise.
@@ -36,11 +36,20 @@ pub struct ImaProof<'a> {
     log: ValidLog<'a>,
     first: u64,
     attested: usize,
+    known: Option<Known<'a>>,
     /// How far the list is proven now.
     pub state: ImaState,
 }
 
-/// Replays a part of the list. `state` is how far it was proven by the last quote since the machine was started, if there was one.
+/// The files that are known, and where each part of the list has something else.
+#[derive(Clone, Debug)]
+struct Known<'a> {
+    files: &'a ImaReferences,
+    special: Vec<Vec<usize>>,
+}
+
+/// Replays a part of the list, and looks its files up in `references` on the way, if there are any. `state` is how far it was proven
+/// by the last quote since the machine was started, if there was one.
 ///
 /// # Errors
 /// [`Refusal`] of the step `logs`.
@@ -48,6 +57,7 @@ pub fn replay_ima<'a>(
     part: ImaPart<'a>,
     state: Option<&ImaState>,
     quoted: &PcrValues,
+    references: Option<&'a ImaReferences>,
 ) -> Result<ImaProof<'a>, Refusal> {
     let bank = quoted.bank();
     let attested = quoted.get(PCR).ok_or_else(|| {
@@ -67,8 +77,15 @@ pub fn replay_ima<'a>(
             ));
         }
     };
+    let before = state.map_or(BankValue::zero(bank), |state| state.value);
+    let register = [Register { pcr: PCR, before, attested }];
+    let rule = state.map_or(ExtendRule::PerBank, |state| state.rule);
     let malformed = |error: evidence::ima::ImaError| refuse(Code::LogMalformed, error.to_string());
-    let log = Log::new(part.log).and_then(Log::check).map_err(malformed)?;
+    let look_up = |entries: &mut dyn Iterator<Item = Entry<'_>>| {
+        references.map(|references| special(&references.files, &(PCR..=PCR), entries))
+    };
+    let (log, replay, looked_up) =
+        Log::new(part.log).and_then(|log| log.replay(&register, rule, look_up)).map_err(malformed)?;
     if let Some((index, entry)) = log.stranger(PCR) {
         return Err(refuse(
             Code::ImaEntryUnattested,
@@ -78,30 +95,30 @@ pub fn replay_ima<'a>(
             ),
         ));
     }
-    let before = state.map_or(BankValue::zero(bank), |state| state.value);
-    let register = [Register { pcr: PCR, before, attested }];
-    let rules = match state {
-        Some(state) => vec![state.rule],
-        None => vec![ExtendRule::PerBank, ExtendRule::PaddedSha1],
-    };
-    for rule in rules {
-        let Some(count) = log.attested(&register, rule) else { continue };
-        let entries = part.first.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        if entries == 0 {
-            return Err(refuse(
-                Code::LogMissing,
-                "PCR 10 attests no entry of the IMA log: nothing was measured, start Linux with an IMA policy",
-            ));
-        }
-        let state = ImaState { entries, value: attested, rule };
-        return Ok(ImaProof { log, first: part.first, attested: count, state });
+    let mut proven = replay.attested([0]).map(|count| (count, rule));
+    if state.is_none() {
+        let padded = || log.attested(&register, ExtendRule::PaddedSha1);
+        proven = proven.or_else(|| Some((padded()?, ExtendRule::PaddedSha1)));
     }
-    Err(refuse(
-        Code::LogMismatch,
-        "no part of the IMA log leads to the value of PCR 10 that was quoted: the log is not what was measured, or was read \
-         before the quote",
-    )
-    .about(Subject::Pcr { index: PCR, expected: None, found: attested.to_string() }))
+    let Some((count, rule)) = proven else {
+        return Err(refuse(
+            Code::LogMismatch,
+            "no part of the IMA log leads to the value of PCR 10 that was quoted: the log is not what was measured, or was read \
+             before the quote",
+        )
+        .about(Subject::Pcr { index: PCR, expected: None, found: attested.to_string() }));
+    };
+    let entries = part.first.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+    if entries == 0 {
+        return Err(refuse(
+            Code::LogMissing,
+            "PCR 10 attests no entry of the IMA log: nothing was measured, start Linux with an IMA policy",
+        ));
+    }
+    let state = ImaState { entries, value: attested, rule };
+    let special: Option<Vec<Vec<usize>>> = looked_up.into_iter().collect();
+    let known = references.zip(special).map(|(files, special)| Known { files, special });
+    Ok(ImaProof { log, first: part.first, attested: count, known, state })
 }
 
 impl ImaProof<'_> {
@@ -116,13 +133,15 @@ impl ImaProof<'_> {
         self.log.entries().take(self.attested)
     }
 
-    /// Holds the proven entries against the files that are known. A list that begins with its first entry must have been
-    /// linked to the boot by [`boot_aggregate`], whose entry is not judged here.
+    /// Holds the proven entries against the files that are known; `None` if none were given to [`replay_ima`]. A list that
+    /// begins with its first entry must have been linked to the boot by [`boot_aggregate`], whose entry is not judged here.
     ///
     /// # Errors
     /// A file that is not known at its path, or a violation that `rules` do not allow.
-    pub fn judge(&self, references: &ImaReferences, rules: &ImaRules) -> Result<ImaReport, Refusal> {
-        judge_ima(&self.log, self.attested, self.first, self.state.rule, references, rules, PCR)
+    pub fn judge(&self, rules: &ImaRules) -> Option<Result<ImaReport, Refusal>> {
+        let Known { files, special } = self.known.as_ref()?;
+        let list = AttestedList { log: &self.log, entries: self.attested, rule: self.state.rule };
+        Some(judge_ima(&list, self.first, PCR, files, special, rules))
     }
 }
 

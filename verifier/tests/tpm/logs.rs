@@ -193,15 +193,16 @@ impl Files {
     }
 
     fn replay(&self, first: u64, log: &[u8], state: Option<&ImaState>) -> Result<ImaState, Code> {
-        let proof = replay_ima(ImaPart { first, log }, state, &self.quoted());
+        let proof = replay_ima(ImaPart { first, log }, state, &self.quoted(), None);
         proof.map(|proof| proof.state).map_err(|refusal| refusal.code)
     }
 
     fn judge(&self, references: &serde_json::Value) -> Result<usize, Code> {
         let references: ImaReferences = serde_json::from_value(references.clone()).unwrap();
         let log = self.part();
-        let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &self.quoted()).unwrap();
-        let report = proof.judge(&references, &ImaRules::default());
+        let part = ImaPart { first: 0, log: &log };
+        let proof = replay_ima(part, None, &self.quoted(), Some(&references)).unwrap();
+        let report = proof.judge(&ImaRules::default()).unwrap();
         report.map(|report| report.files).map_err(|refusal| refusal.code)
     }
 }
@@ -217,7 +218,7 @@ fn a_list_is_proven_as_far_as_the_quote_goes() {
     let quoted = files.quoted();
     files.measure(10, b"/later", &[2; 32]);
     let log = files.part();
-    let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &quoted).unwrap();
+    let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &quoted, None).unwrap();
     assert_eq!((proof.attested(), proof.state.entries), (2, 2));
     assert_eq!(boot_aggregate(&proof, &quoted), Ok(Some(true)));
     assert_eq!(proof.entries().last().unwrap().path, b"/usr/bin/a b");
@@ -261,7 +262,7 @@ fn a_list_that_was_not_measured_is_refused() {
     stranger.measure(11, b"/a", &[1; 32]);
     assert_eq!(stranger.replay(0, &stranger.part(), None), Err(Code::ImaEntryUnattested));
     let refusal =
-        replay_ima(ImaPart { first: 0, log: &log }, None, &quoted(&files.tpm, &[0, 1])).unwrap_err();
+        replay_ima(ImaPart { first: 0, log: &log }, None, &quoted(&files.tpm, &[0, 1]), None).unwrap_err();
     assert_eq!(refusal.code, Code::LogMismatch);
 }
 
@@ -270,13 +271,13 @@ fn the_list_belongs_to_the_boot_whose_registers_are_quoted() {
     let mut files = Files::booted();
     files.tpm.extend(4, &[3; 32]);
     let log = files.part();
-    let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &files.quoted()).unwrap();
+    let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &files.quoted(), None).unwrap();
     assert_eq!(boot_aggregate(&proof, &files.quoted()).unwrap_err().code, Code::BootAggregateMismatch);
     assert_eq!(boot_aggregate(&proof, &quoted(&files.tpm, &[10])), Ok(None));
     let mut headless = Files::new();
     headless.measure(10, b"/a", &[1; 32]);
     let log = headless.part();
-    let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &headless.quoted()).unwrap();
+    let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &headless.quoted(), None).unwrap();
     assert_eq!(boot_aggregate(&proof, &headless.quoted()).unwrap_err().code, Code::BootAggregateMismatch);
 }
 
@@ -290,6 +291,47 @@ fn files_are_known_at_their_paths_only() {
     // Only the very first entry is the boot's.
     files.measure(10, b"boot_aggregate", &[4; 32]);
     assert_eq!(files.judge(&known("/usr/bin/my tool", 1)), Err(Code::ImaEntryUnknown));
+}
+
+/// Two threads share a long list, in parts.
+#[test]
+fn in_a_long_list_everything_is_judged_up_to_where_the_quote_goes() {
+    const FILES: usize = 12_000;
+    let path = |index: usize| format!("/usr/lib/{index}");
+    let list = |stranger: Option<usize>| {
+        let mut files = Files::booted();
+        for index in 0..FILES {
+            let digest = if stranger == Some(index) { [9; 32] } else { [1; 32] };
+            files.measure(10, path(index).as_bytes(), &digest);
+        }
+        files
+    };
+    let digest = format!("sha256:{}", hex::encode([1; 32]));
+    let known: serde_json::Map<String, serde_json::Value> =
+        (0..FILES).map(|index| (path(index), serde_json::json!([digest]))).collect();
+    let known = serde_json::json!({ "files": known });
+    assert_eq!(list(None).judge(&known), Ok(FILES));
+    for stranger in [0, 1, 511, 512, 5000, FILES - 1] {
+        let files = list(Some(stranger));
+        let references: ImaReferences = serde_json::from_value(known.clone()).unwrap();
+        let log = files.part();
+        let part = ImaPart { first: 0, log: &log };
+        let proof = replay_ima(part, None, &files.quoted(), Some(&references)).unwrap();
+        let refusal = proof.judge(&ImaRules::default()).unwrap().unwrap_err();
+        assert_eq!(refusal.code, Code::ImaEntryUnknown, "{stranger}");
+        let named = format!("{:?}", refusal.subjects);
+        assert!(named.contains(&path(stranger)) && refusal.subjects.len() == 1, "{named}");
+    }
+    // What follows the quote is not judged, and not asked for.
+    let mut files = list(None);
+    let quoted = files.quoted();
+    files.measure(10, b"/later", &[9; 32]);
+    files.violate(b"/later");
+    let references: ImaReferences = serde_json::from_value(known).unwrap();
+    let log = files.part();
+    let proof = replay_ima(ImaPart { first: 0, log: &log }, None, &quoted, Some(&references)).unwrap();
+    assert_eq!(proof.judge(&ImaRules::default()).unwrap().unwrap().files, FILES);
+    assert_eq!(files.judge(&serde_json::to_value(&references).unwrap()), Err(Code::ImaViolation));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! What policies see, with the member names of the Global Trust Authority. Nothing is shown that was not proven.
 
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::thread;
+
 use evidence::bank::Bank;
 use evidence::tcg::{Covers, EventData};
 use evidence::tpm::PcrValues;
@@ -14,6 +18,9 @@ use crate::model::AttesterType;
 
 /// Most entries of an IMA log that policies see.
 const MAX_ENTRIES: usize = 10_000;
+
+/// Fewer are made sooner than a thread is.
+const WORTH_A_THREAD: usize = 1000;
 
 /// Whether what was measured is known.
 pub enum Status<R> {
@@ -116,14 +123,38 @@ fn boot_event(proven: &ProvenEvent<'_>, bank: Bank) -> Value {
 
 /// The entries of a log of IMA. Not as JSON, which takes longer to make of ten thousand than they take to appraise.
 pub fn ima_entries(proof: &ImaProof<'_>) -> Document {
-    let rows = proof.entries().take(MAX_ENTRIES).map(|entry| {
-        let (digest, path) = (entry.digest.to_string(), String::from_utf8_lossy(entry.path));
-        [
-            Document::from(entry.pcr),
-            Document::from(entry.template.name()),
-            Document::from(&*digest),
-            Document::from(&*path),
-        ]
+    let count = proof.attested().min(MAX_ENTRIES);
+    if count < WORTH_A_THREAD {
+        return rows(proof, 0..count);
+    }
+    let middle = count / 2;
+    thread::scope(|scope| {
+        let second = || rows(proof, middle..count);
+        let thread = thread::Builder::new().name("rows".to_owned()).spawn_scoped(scope, second);
+        let first = rows(proof, 0..middle);
+        // Without a thread everything is left to do.
+        let made = thread.ok().and_then(|thread| thread.join().ok());
+        first.followed_by(made.unwrap_or_else(second))
+    })
+}
+
+fn rows(proof: &ImaProof<'_>, entries: Range<usize>) -> Document {
+    // Nearly all entries have the same.
+    let mut template = (None, Document::null());
+    let mut register = (None, Document::null());
+    let mut text = String::new();
+    let rows = proof.entries().skip(entries.start).take(entries.len()).map(|entry| {
+        if register.0 != Some(entry.pcr) {
+            register = (Some(entry.pcr), Document::from(entry.pcr));
+        }
+        if template.0 != Some(entry.template) {
+            template = (Some(entry.template), Document::from(entry.template.name()));
+        }
+        text.clear();
+        // Text takes whatever is written.
+        let _ = write!(text, "{}", entry.digest);
+        let path = String::from_utf8_lossy(entry.path);
+        [register.1.clone(), template.1.clone(), Document::from(text.as_str()), Document::from(&*path)]
     });
     Document::table(["pcr_index", "template_name", "file_hash", "file_path"], rows)
 }
@@ -146,5 +177,51 @@ pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status<I
             json!({ "violations": report.violations, "excluded": report.excluded, "signed": report.signed }),
         ),
         Status::Ignore => log,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evidence::ima::{ExtendRule, FileDigest, Log, LogWriter, Template};
+    use verifier::tpm::{ImaPart, replay_ima};
+
+    use super::*;
+
+    /// What policies see of a list of so many entries.
+    fn seen(count: usize) -> Value {
+        let mut log = LogWriter::default();
+        for index in 0..count {
+            let digest = FileDigest { verity: false, algorithm: "sha256", value: &[7; 32] };
+            let path = format!("/{index}");
+            match index % 3 {
+                0 => log.measure(10, Template::ImaSig, digest, path.as_bytes(), &[b""]),
+                _ => log.measure(10, Template::ImaNg, digest, path.as_bytes(), &[]),
+            }
+        }
+        let bytes = log.finish();
+        let mut value = evidence::bank::BankValue::zero(Bank::Sha256);
+        for entry in Log::new(&bytes).unwrap().entries() {
+            value.extend(entry.unwrap().extension(Bank::Sha256, ExtendRule::PerBank).as_bytes());
+        }
+        let pcrs = PcrValues::new(Bank::Sha256, [(10, value.as_bytes())]).unwrap();
+        let proof = replay_ima(ImaPart { first: 0, log: &bytes }, None, &pcrs, None).unwrap();
+        serde_json::to_value(ima_entries(&proof)).unwrap()
+    }
+
+    #[test]
+    fn policies_see_the_first_ten_thousand_entries_in_their_order() {
+        for count in [1, WORTH_A_THREAD - 1, WORTH_A_THREAD, WORTH_A_THREAD + 1, MAX_ENTRIES + 1] {
+            let expected: Vec<Value> = (0..count.min(MAX_ENTRIES))
+                .map(|index| {
+                    json!({
+                        "pcr_index": 10,
+                        "template_name": if index % 3 == 0 { "ima-sig" } else { "ima-ng" },
+                        "file_hash": format!("sha256:{}", "07".repeat(32)),
+                        "file_path": format!("/{index}"),
+                    })
+                })
+                .collect();
+            assert_eq!(seen(count), Value::Array(expected), "{count}");
+        }
     }
 }

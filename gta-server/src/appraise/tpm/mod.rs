@@ -136,13 +136,13 @@ fn untrue(log_type: &str, refusal: Refusal, judged: &mut Judged) -> Value {
 }
 
 fn files(part: ImaPart<'_>, quote: &Quote, expected: &Expected<'_>, appraised: &mut Appraised) -> Value {
-    let proven = replay_ima(part, appraised.ima.as_ref(), &quote.pcrs)
+    let proven = replay_ima(part, appraised.ima.as_ref(), &quote.pcrs, expected.files)
         .and_then(|proof| boot_aggregate(&proof, &quote.pcrs).map(|linked| (proof, linked)));
     let (proof, linked) = match proven {
         Ok(proven) => proven,
         Err(refusal) => return untrue("ImaLog", refusal, &mut appraised.judged),
     };
-    let status = match expected.files.map(|files| proof.judge(files, &expected.rules.ima)) {
+    let status = match proof.judge(&expected.rules.ima) {
         None => Status::Ignore,
         Some(Ok(report)) => Status::Matched(report),
         Some(Err(refusal)) => Status::Unmatched(refusal),

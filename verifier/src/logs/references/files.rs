@@ -14,6 +14,9 @@ use super::file_reference::{DigestKind, FileReference};
 /// Bytes that a processor fetches at once.
 const CACHE_LINE: usize = 64;
 
+/// Files that are looked up together.
+const BATCH: usize = 64;
+
 /// Paths with the digests that files may have there: there may be hundreds of thousands.
 ///
 /// A step to memory that is not in the processor's cache costs the appraisal of a list more than the hash of an entry. So
@@ -66,32 +69,43 @@ impl KnownFiles {
         self.index.is_empty()
     }
 
-    /// For each path and digest, whether a file at this path may have this digest.
+    /// The positions of files that are not known: no file at this path may have this digest. `None` is not known, either.
     ///
-    /// One step is done for all before the next for any, so that the processor waits for the memory of all together.
-    pub(in crate::logs) fn which<'a>(
+    /// One step is done for many before the next for any, so that the processor waits for the memory of all together.
+    pub(in crate::logs) fn unknown<'a>(
         &self,
-        files: impl Iterator<Item = (&'a [u8], FileDigest<'a>)>,
-    ) -> Vec<bool> {
-        let sought = |(path, digest)| {
+        files: impl Iterator<Item = Option<(&'a [u8], FileDigest<'a>)>>,
+    ) -> Vec<usize> {
+        let mut sought = files.map(|file| {
+            let (path, digest) = file?;
             let record = Record::new(path, &digest)?;
             Some((record.hash(&self.hasher), record))
-        };
-        let sought: Vec<Option<(u64, Record<'_>)>> = files.map(sought).collect();
-        // Whose hash is like it, is nearly always the same.
-        let likely = |sought: &Option<(u64, Record<'_>)>| self.index.find(sought.as_ref()?.0, |_| true);
-        let likely: Vec<Option<&usize>> = sought.iter().map(likely).collect();
-        let lines = likely.iter().flatten().flat_map(|at| [**at, **at + CACHE_LINE]);
-        black_box(lines.filter_map(|at| self.records.get(at)).fold(0, |all, byte| all ^ byte));
-        let is_known = |((hash, record), likely): (&(u64, Record<'_>), &usize)| {
-            let is_at = |at: &usize| record.is_at(&self.records, *at);
-            is_at(likely) || self.index.find(*hash, is_at).is_some()
-        };
-        sought
-            .iter()
-            .zip(likely)
-            .map(|(sought, likely)| sought.as_ref().zip(likely).is_some_and(is_known))
-            .collect()
+        });
+        let (mut unknown, mut first) = (Vec::new(), 0);
+        let mut batch: Vec<Option<(u64, Record<'_>)>> = Vec::with_capacity(BATCH);
+        let mut likely: Vec<Option<&usize>> = Vec::with_capacity(BATCH);
+        loop {
+            batch.clear();
+            batch.extend(sought.by_ref().take(BATCH));
+            if batch.is_empty() {
+                return unknown;
+            }
+            likely.clear();
+            // Whose hash is like it, is nearly always the same.
+            likely.extend(batch.iter().map(|sought| self.index.find(sought.as_ref()?.0, |_| true)));
+            let lines = likely.iter().flatten().flat_map(|at| [**at, **at + CACHE_LINE]);
+            black_box(lines.filter_map(|at| self.records.get(at)).fold(0, |all, byte| all ^ byte));
+            let is_known = |((hash, record), likely): (&(u64, Record<'_>), &usize)| {
+                let is_at = |at: &usize| record.is_at(&self.records, *at);
+                is_at(likely) || self.index.find(*hash, is_at).is_some()
+            };
+            for (position, (sought, likely)) in (first..).zip(batch.iter().zip(&likely)) {
+                if !sought.as_ref().zip(*likely).is_some_and(is_known) {
+                    unknown.push(position);
+                }
+            }
+            first += batch.len();
+        }
     }
 
     /// The digests by path, all in order.
@@ -197,7 +211,7 @@ mod tests {
     }
 
     fn has(files: &KnownFiles, path: &[u8], digest: &FileDigest<'_>) -> bool {
-        files.which(std::iter::once((path, *digest))) == [true]
+        files.unknown(std::iter::once(Some((path, *digest)))).is_empty()
     }
 
     fn reference(text: &str) -> FileReference {
@@ -280,11 +294,26 @@ mod tests {
             let mut value = [2; 32];
             value[..4].copy_from_slice(&number.to_le_bytes());
             let paths = [number, number + 5000].map(|number| format!("/{number}"));
-            let sought = paths.iter().map(|path| (path.as_bytes(), digest(&value)));
-            assert_eq!(read.which(sought), [true, false]);
+            let sought = paths.iter().map(|path| Some((path.as_bytes(), digest(&value))));
+            assert_eq!(read.unknown(sought), [1]);
         }
         files.insert("/another", &reference(&digest(&[3; 32]).to_string()));
         assert_ne!(read, files);
+    }
+
+    #[test]
+    fn positions_are_counted_through_all_that_is_looked_up_together() {
+        let mut files = KnownFiles::default();
+        files.insert("/a", &reference(&digest(&[1; 32]).to_string()));
+        for count in [0, 1, BATCH - 1, BATCH, BATCH + 1, 5 * BATCH] {
+            let strangers = [0, 1, BATCH - 1, BATCH, 3 * BATCH + 7, 5 * BATCH - 1];
+            let sought = (0..count).map(|at| {
+                let path: &[u8] = if strangers.contains(&at) { b"/b" } else { b"/a" };
+                (at != 1).then_some((path, digest(&[1; 32])))
+            });
+            let expected: Vec<usize> = strangers.into_iter().filter(|at| *at < count).collect();
+            assert_eq!(files.unknown(sought), expected, "{count}");
+        }
     }
 
     #[test]

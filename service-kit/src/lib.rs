@@ -12,6 +12,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod oidc;
+mod outbound;
 pub mod private_file;
 pub mod problem;
 pub mod schema;

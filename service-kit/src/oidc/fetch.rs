@@ -2,8 +2,6 @@
 //! it leads nowhere else.
 
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, HOST, USER_AGENT};
@@ -12,17 +10,14 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::outbound::{AGENT, MAX_HEAD, TrustError};
+
 /// Longest document, in bytes.
 pub const MAX_DOCUMENT: usize = 64 * 1024;
-/// Longest head of an answer, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
-const AGENT: &str = concat!("redoubt/", env!("CARGO_PKG_VERSION"));
 
 /// Why a document cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +25,9 @@ pub enum FetchError {
     /// It is somewhere else than where documents are looked for.
     #[error("{0:?} is no https URL")]
     Url(String),
-    /// The authorities cannot be used.
-    #[error("expected certificates of authorities in PEM")]
-    Authorities,
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
-    Setup(#[from] rustls::Error),
+    /// Whom to trust cannot be told.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// No connection.
     #[error("no connection to {host}: {source}")]
     Connect {
@@ -102,29 +94,6 @@ impl Address {
             path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         })
     }
-}
-
-/// TLS to whom the authorities in a file certify, or those that browsers know.
-pub fn connector(ca: Option<&Path>) -> Result<TlsConnector, FetchError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|_| FetchError::Authorities)? {
-                let certificate = certificate.map_err(|_| FetchError::Authorities)?;
-                roots.add(certificate).map_err(|_| FetchError::Authorities)?;
-            }
-        }
-    }
-    if roots.is_empty() {
-        return Err(FetchError::Authorities);
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// What is at an address. The caller bounds the time.

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::fetch::{self, Address, FetchError, MAX_DOCUMENT};
+use crate::outbound::connector;
 
 /// After which time it is looked for new keys, and for those that are taken back.
 const FRESH: Duration = Duration::from_secs(300);
@@ -195,7 +196,7 @@ async fn discover(issuer: &str, ca: Option<&Path>) -> Result<TokenKeys, KeysErro
         issuer: String,
         jwks_uri: String,
     }
-    let tls = fetch::connector(ca)?;
+    let tls = connector(ca).map_err(FetchError::from)?;
     let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let text = fetch::get(&Address::parse(&url)?, &tls).await?;
     let Ok(document) = serde_json::from_slice::<Document>(&text) else {

@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 
 use self::fetch::Address;
 use self::keys::{Keys, Source};
+use crate::outbound::connector;
 
 /// Longest token read, in bytes. Those of people in many groups have a few KiB.
 pub const MAX_TOKEN: usize = 16 * 1024;
@@ -176,7 +177,7 @@ impl Issuers {
                 problem,
             };
             if let Some(ca) = &config.ca {
-                fetch::connector(Some(ca)).map_err(|error| file(ca, error.to_string()))?;
+                connector(Some(ca)).map_err(|error| file(ca, error.to_string()))?;
             }
             let source = match &config.jwks_file {
                 Some(path) => Source::File(path.clone()),

@@ -32,7 +32,7 @@ pub enum RewrapError {
 pub async fn rewrap(store: &Store, vault: &Vault, actor: &str, now: i64) -> Result<u64, RewrapError> {
     let mut count = 0;
     loop {
-        let batch = store.resources_not_under(vault.current_id(), BATCH).await?;
+        let batch = store.resources_not_under(&vault.current_id(), BATCH).await?;
         if batch.is_empty() {
             break;
         }
@@ -46,7 +46,7 @@ pub async fn rewrap(store: &Store, vault: &Vault, actor: &str, now: i64) -> Resu
             // One that was replaced meanwhile is seen again if it needs to be.
             count += u64::from(change.rewrap_resource(&resource.entry, &sealed).await?);
         }
-        change.commit(&entry(actor, "resource.rewrap", vault.current_id(), now)).await?;
+        change.commit(&entry(actor, "resource.rewrap", &vault.current_id(), now)).await?;
     }
     let mut change = store.change().await?;
     for key in store.signing_keys().await? {
@@ -60,7 +60,7 @@ pub async fn rewrap(store: &Store, vault: &Vault, actor: &str, now: i64) -> Resu
             .map_err(|source| RewrapError::Vault { object: object.clone(), source })?;
         count += u64::from(change.rewrap_signing_key(&key.kid, &sealed).await?);
     }
-    change.commit(&entry(actor, "signing_key.rewrap", vault.current_id(), now)).await?;
+    change.commit(&entry(actor, "signing_key.rewrap", &vault.current_id(), now)).await?;
     Ok(count)
 }
 

@@ -203,7 +203,7 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let environment = Environment::system();
-    let master = cli.database.master_key.open_or_create(&environment).context("--master-key")?;
+    let master = cli.database.master_key.open_or_create(&environment).await.context("--master-key")?;
     let vault = Vault::new(master, Vec::new(), environment.clone());
     let store =
         Store::open(&cli.database.database, vault, environment.clone()).await.context("--database")?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{KEY_LEN, MasterKey, NONCE_LEN, VaultError, content_key, decrypt, encrypt, identifier};
+use super::{KEY_LEN, MasterKey, NONCE_LEN, VaultError, Wrapped, content_key, decrypt, encrypt, identifier};
 use crate::environment::{EntropyError, Environment};
 use crate::private_file::{self, PrivateFileError};
 
@@ -69,8 +69,8 @@ impl FileKey {
 }
 
 impl MasterKey for FileKey {
-    fn id(&self) -> &str {
-        &self.id
+    fn id(&self) -> String {
+        self.id.clone()
     }
 
     fn wrap(
@@ -78,11 +78,11 @@ impl MasterKey for FileKey {
         key: &[u8; KEY_LEN],
         context: &[u8],
         nonce: [u8; NONCE_LEN],
-    ) -> Result<Vec<u8>, VaultError> {
-        encrypt(&self.key, context, nonce, key)
+    ) -> Result<Wrapped, VaultError> {
+        Ok(Wrapped { key: encrypt(&self.key, context, nonce, key)?, by: self.id() })
     }
 
-    fn unwrap(&self, wrapped: &[u8], context: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
-        content_key(&decrypt(&self.key, context, wrapped)?)
+    fn unwrap(&self, wrapped: &Wrapped, context: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
+        content_key(&decrypt(&self.key, context, &wrapped.key)?)
     }
 }

@@ -5,6 +5,7 @@
 mod file;
 mod pkcs11;
 mod source;
+mod transit;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 pub use self::file::{FileKey, FileKeyError};
 pub use self::pkcs11::{KeyUri, KeyUriError, TokenKey, TokenKeyError};
 pub use self::source::{MasterKeyError, MasterKeySource};
+pub use self::transit::{TransitKey, TransitKeyError, TransitUri, TransitUriError};
 use crate::environment::{EntropyError, Environment};
 
 const KEY_LEN: usize = 32;
@@ -36,8 +38,8 @@ pub enum VaultError {
     /// Altered, or of something else.
     #[error("a sealed secret was altered, or belongs to something else")]
     Altered,
-    /// The master key's device does not do its work.
-    #[error("the device that holds the master key failed")]
+    /// The master key's device, or the server that has it, does not do its work.
+    #[error("the device or server that holds the master key failed")]
     Device(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -76,12 +78,27 @@ impl Sealed {
     }
 }
 
+/// The key of a secret, as a master key wrapped it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// What the master key made of it.
+    pub key: Vec<u8>,
+    /// The identifier that the master key had.
+    pub by: String,
+}
+
 /// A key that wraps other keys.
 pub trait MasterKey: Send + Sync {
-    /// Its identifier, which tells nothing of the key.
-    fn id(&self) -> &str;
+    /// Its identifier, which tells nothing of the key. It is another one when the key was renewed where it is kept.
+    fn id(&self) -> String;
 
-    /// Wraps `key` with AES-256-GCM; gives nonce, ciphertext and tag.
+    /// Whether it is worth a try to unwrap what was wrapped under this identifier.
+    fn may_open(&self, id: &str) -> bool {
+        self.id() == id
+    }
+
+    /// Wraps `key` with an authenticated cipher of 256 bits, here with AES-GCM: nonce, ciphertext and tag. A master key that
+    /// chooses its own nonces does not need `nonce`.
     ///
     /// # Errors
     /// [`VaultError::Device`].
@@ -90,13 +107,14 @@ pub trait MasterKey: Send + Sync {
         key: &[u8; KEY_LEN],
         context: &[u8],
         nonce: [u8; NONCE_LEN],
-    ) -> Result<Vec<u8>, VaultError>;
+    ) -> Result<Wrapped, VaultError>;
 
     /// Undoes [`MasterKey::wrap`].
     ///
     /// # Errors
-    /// [`VaultError::Altered`] unless `wrapped` was wrapped by this key for this context.
-    fn unwrap(&self, wrapped: &[u8], context: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError>;
+    /// [`VaultError::Altered`] unless `wrapped` was wrapped by this key for this context, [`VaultError::UnknownMasterKey`] if
+    /// it turns out to be another's.
+    fn unwrap(&self, wrapped: &Wrapped, context: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError>;
 }
 
 /// Seals and opens secrets.
@@ -116,7 +134,7 @@ impl Vault {
 
     /// The identifier of the current master key.
     #[must_use]
-    pub fn current_id(&self) -> &str {
+    pub fn current_id(&self) -> String {
         self.current.id()
     }
 
@@ -127,8 +145,8 @@ impl Vault {
     pub async fn seal(&self, context: &str, secret: &[u8]) -> Result<Sealed, VaultError> {
         let key = Zeroizing::new(self.environment.random::<KEY_LEN>()?);
         let content = encrypt(&key, context.as_bytes(), self.environment.random()?, secret)?;
-        let wrapped_key = self.wrap(context, key).await?;
-        Ok(Sealed { content, wrapped_key, master_key: self.current.id().to_owned() })
+        let Wrapped { key: wrapped_key, by: master_key } = self.wrap(context, key).await?;
+        Ok(Sealed { content, wrapped_key, master_key })
     }
 
     /// Opens a sealed secret.
@@ -146,23 +164,33 @@ impl Vault {
     /// As [`Vault::open`].
     pub async fn rewrap(&self, context: &str, sealed: &Sealed) -> Result<Sealed, VaultError> {
         let key = self.unwrap(context, sealed).await?;
-        let wrapped_key = self.wrap(context, key).await?;
-        Ok(Sealed { content: sealed.content.clone(), wrapped_key, master_key: self.current.id().to_owned() })
+        let Wrapped { key: wrapped_key, by: master_key } = self.wrap(context, key).await?;
+        Ok(Sealed { content: sealed.content.clone(), wrapped_key, master_key })
     }
 
-    async fn wrap(&self, context: &str, key: Zeroizing<[u8; KEY_LEN]>) -> Result<Vec<u8>, VaultError> {
+    async fn wrap(&self, context: &str, key: Zeroizing<[u8; KEY_LEN]>) -> Result<Wrapped, VaultError> {
         let (master, context, nonce) =
             (Arc::clone(&self.current), context.to_owned(), self.environment.random()?);
         blocking(move || master.wrap(&key, context.as_bytes(), nonce)).await
     }
 
     async fn unwrap(&self, context: &str, sealed: &Sealed) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
-        let mut keys = std::iter::once(&self.current).chain(&self.old);
-        let master = keys
-            .find(|key| key.id() == sealed.master_key)
-            .ok_or_else(|| VaultError::UnknownMasterKey(sealed.master_key.clone()))?;
-        let (master, context, wrapped) = (Arc::clone(master), context.to_owned(), sealed.wrapped_key.clone());
-        blocking(move || master.unwrap(&wrapped, context.as_bytes())).await
+        let keys: Vec<_> = std::iter::once(&self.current).chain(&self.old).map(Arc::clone).collect();
+        let context = context.to_owned();
+        let wrapped = Wrapped { key: sealed.wrapped_key.clone(), by: sealed.master_key.clone() };
+        blocking(move || {
+            let mut failed = None;
+            for key in keys.iter().filter(|key| key.may_open(&wrapped.by)) {
+                match key.unwrap(&wrapped, context.as_bytes()) {
+                    // Another one of the same kind may be meant. If none is, a device that fails is to blame before others.
+                    Err(error) if !matches!(failed, Some(VaultError::Device(_))) => failed = Some(error),
+                    Err(_) => {}
+                    opened => return opened,
+                }
+            }
+            Err(failed.unwrap_or(VaultError::UnknownMasterKey(wrapped.by)))
+        })
+        .await
     }
 }
 

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 pub use self::uri::{KeyUri, KeyUriError};
-use super::{KEY_LEN, MasterKey, NONCE_LEN, TAG_LEN, VaultError, content_key, identifier};
+use super::{KEY_LEN, MasterKey, NONCE_LEN, TAG_LEN, VaultError, Wrapped, content_key, identifier};
 use crate::private_file::{self, PrivateFileError};
 
 /// What the key's identifier is made from: its ciphertext of this.
@@ -163,8 +163,8 @@ impl TokenKey {
 }
 
 impl MasterKey for TokenKey {
-    fn id(&self) -> &str {
-        &self.id
+    fn id(&self) -> String {
+        self.id.clone()
     }
 
     fn wrap(
@@ -172,22 +172,22 @@ impl MasterKey for TokenKey {
         key: &[u8; KEY_LEN],
         context: &[u8],
         nonce: [u8; NONCE_LEN],
-    ) -> Result<Vec<u8>, VaultError> {
+    ) -> Result<Wrapped, VaultError> {
         let sealed = self.with(|login| login.encrypt(nonce, context, key))?;
         if sealed.len() != KEY_LEN + TAG_LEN {
             return Err(VaultError::device("its AES-GCM does not append a tag of 16 bytes"));
         }
-        Ok([&nonce[..], &sealed].concat())
+        Ok(Wrapped { key: [&nonce[..], &sealed].concat(), by: self.id() })
     }
 
-    fn unwrap(&self, wrapped: &[u8], context: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
-        let (nonce, sealed) = wrapped.split_first_chunk::<NONCE_LEN>().ok_or(VaultError::Altered)?;
+    fn unwrap(&self, wrapped: &Wrapped, context: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, VaultError> {
+        let (nonce, sealed) = wrapped.key.split_first_chunk::<NONCE_LEN>().ok_or(VaultError::Altered)?;
         if sealed.len() != KEY_LEN + TAG_LEN {
             return Err(VaultError::Altered);
         }
         // Tokens do not agree on what a wrong tag is called. One that still works has found one.
         let key = self.with(|login| match login.decrypt(*nonce, context, sealed) {
-            Err(_) if login.id().is_ok_and(|id| id.as_deref() == Some(self.id())) => Ok(None),
+            Err(_) if login.id().is_ok_and(|id| id.as_ref() == Some(&self.id)) => Ok(None),
             opened => opened.map(|key| Some(Zeroizing::new(key))),
         })?;
         content_key(&key.ok_or(VaultError::Altered)?)

@@ -16,6 +16,7 @@ pub mod initramfs;
 mod kernel_modules;
 mod libraries;
 pub mod nested_qemu;
+mod openbao;
 pub mod packages;
 pub mod prerequisites;
 pub mod progress;

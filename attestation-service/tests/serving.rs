@@ -16,6 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use support::process::{Running, certificate, exchange, request, stop};
 use support::{Database, Home};
+use test_openbao::OpenBao;
 use test_softhsm::SoftHsm;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -283,6 +284,58 @@ async fn a_rewrap_moves_every_secret_from_a_file_to_a_token_and_back() {
     std::fs::remove_file(&file).unwrap();
     let told = rewrap(file.to_str().unwrap(), &token);
     assert_eq!(told["rewrapped"], 2);
+    let running = running.restart();
+    let (answer, _) = running.send(request(Method::GET, "/.well-known/jwks.json", &[], &json!(null))).await;
+    assert_eq!(answer.status(), 200);
+}
+
+/// OpenBao. A new version of its key is not a new key, and `rewrap` is what lets old versions be retired.
+#[tokio::test]
+async fn a_rewrap_moves_every_secret_to_a_transit_engine_to_its_next_version_and_back() {
+    let bao = OpenBao::start(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    bao.add_key("master", &json!({})).unwrap();
+    let mut running = Running::start(Home::new());
+    let secret = json!({ "name": "acme/key", "content": "AAAA", "policies": ["oeas/affirming.rego"] });
+    let (added, text) = running.try_admin(request(Method::POST, "/resources", &[], &secret)).await.unwrap();
+    assert_eq!(added.status(), 201, "{text}");
+    stop(&mut running.child, &running.home, rustix::process::Signal::TERM);
+
+    let rewrap = |new: &str, old: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_attestation-service"));
+        command.args(["rewrap", "--database", &running.home.url, "--master-key", new]);
+        command.args(old.iter().flat_map(|old| ["--old-master-key", old])).output().unwrap()
+    };
+    let done = |new: &str, old: &[&str]| {
+        let output = rewrap(new, old);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+        (told["rewrapped"].as_u64().unwrap(), told["master_key"].as_str().unwrap().to_owned())
+    };
+    let (engine, path) = (bao.uri("master"), running.path("master.key"));
+    let file = path.to_str().unwrap();
+    let (count, first) = done(&engine, &[file]);
+    assert_eq!(count, 2, "the resource and the signing key");
+    assert!(first.starts_with("transit:"), "{first}");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(done(&engine, &[]), (0, first.clone()), "all are there already");
+
+    bao.rotate_key("master").unwrap();
+    let (count, second) = done(&engine, &[]);
+    assert_eq!(count, 2, "what the older version wrapped");
+    assert_ne!(second, first);
+    bao.configure_key("master", &json!({ "min_decryption_version": 2 })).unwrap();
+    bao.rotate_key("master").unwrap();
+    assert_eq!(done(&engine, &[]).0, 2);
+    // Without it, the server refuses what is left of the older versions, and this says which.
+    bao.rotate_key("master").unwrap();
+    bao.configure_key("master", &json!({ "min_decryption_version": 4 })).unwrap();
+    let refused = rewrap(&engine, &[]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("resource:acme/key#1"), "{said}");
+    assert!(said.contains("set min_decryption_version of the key to 3"), "{said}");
+    bao.configure_key("master", &json!({ "min_decryption_version": 3 })).unwrap();
+
+    assert_eq!(done(file, &[&engine]).0, 2);
     let running = running.restart();
     let (answer, _) = running.send(request(Method::GET, "/.well-known/jwks.json", &[], &json!(null))).await;
     assert_eq!(answer.status(), 200);

@@ -53,13 +53,14 @@ struct Database {
     /// sqlite:PATH, postgres://USER@HOST/DATABASE or mariadb://USER@HOST/DATABASE
     #[arg(long, env = "GTA_DATABASE", global = true, default_value = "sqlite:gta.db")]
     database: String,
-    /// The master key, which seals all others: a file, made if absent, or an AES-256 key that stays in a token, as an RFC 7512
-    /// URI with module-path and pin-source
+    /// The master key, which seals all others: a file, made if absent; an AES-256 key that stays in a token, as an RFC 7512
+    /// URI with module-path and pin-source; or a key that stays in the transit engine of OpenBao or Vault, as
+    /// transit+https://HOST/MOUNT/keys/NAME?token-file=FILE
     #[arg(
         long,
         env = "GTA_MASTER_KEY",
         global = true,
-        value_name = "FILE|pkcs11:URI",
+        value_name = "FILE|pkcs11:URI|transit+https:URI",
         default_value = "gta-master.key"
     )]
     master_key: MasterKeySource,

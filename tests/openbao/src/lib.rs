@@ -157,15 +157,11 @@ impl OpenBao {
         self.ask("DELETE", &format!("{MOUNT}/keys/{name}"), &json!({})).map(drop)
     }
 
-    /// A token with a policy of its own: paths below the engine, such as `keys/a`, and what may be done there.
+    /// A token with a policy of its own.
     ///
     /// # Errors
     /// As [`OpenBao::ask`].
-    pub fn token(&self, policy: &str, rules: &[(&str, &str)]) -> Result<String, Error> {
-        let rule = |(path, right): &(&str, &str)| {
-            format!("path \"{MOUNT}/{path}\" {{ capabilities = [\"{right}\"] }}\n")
-        };
-        let rules: String = rules.iter().map(rule).collect();
+    pub fn token(&self, policy: &str, rules: &str) -> Result<String, Error> {
         self.ask("PUT", &format!("sys/policies/acl/{policy}"), &json!({ "policy": rules }))?;
         let made = self.ask("POST", "auth/token/create", &json!({ "policies": [policy] }))?;
         Ok(made["auth"]["client_token"].as_str().unwrap_or_default().to_owned())

@@ -72,7 +72,8 @@ pub struct Client {
 impl Client {
     /// Asks nothing yet.
     pub fn new(uri: TransitUri) -> Result<Self, TransitKeyError> {
-        let trust = |source| TransitKeyError::Trust { path: uri.ca.clone(), source };
+        let ca = || uri.ca.as_ref().map_or_else(|| "of browsers".to_owned(), |ca| ca.display().to_string());
+        let trust = |source| TransitKeyError::Trust { ca: ca(), source };
         let tls = uri.tls.then(|| connector(uri.ca.as_deref())).transpose().map_err(trust)?;
         Ok(Self { uri, tls, idle: Mutex::new(Vec::new()), limit: WHOLE })
     }

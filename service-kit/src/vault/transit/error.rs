@@ -14,10 +14,10 @@ use crate::private_file::PrivateFileError;
 #[derive(Debug, thiserror::Error)]
 pub enum TransitKeyError {
     /// Whom to trust cannot be told.
-    #[error("ca {path:?}: {source}")]
+    #[error("ca {ca}: {source}")]
     Trust {
-        /// The file with the authorities; none for those that browsers know.
-        path: Option<PathBuf>,
+        /// The file with the authorities.
+        ca: String,
         /// Why.
         source: TrustError,
     },

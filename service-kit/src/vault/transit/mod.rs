@@ -47,6 +47,9 @@ struct Anchor {
     id: String,
 }
 
+/// What the key wrapped, for what, and what it was.
+type Opened<'a> = (&'a Ciphertext, &'a [u8], &'a [u8; KEY_LEN]);
+
 #[derive(Serialize)]
 struct Encrypt<'a> {
     plaintext: &'a str,
@@ -91,40 +94,40 @@ impl TransitKey {
 
     async fn wrap(&self, key: &[u8; KEY_LEN], context: &[u8]) -> Result<Wrapped, TransitKeyError> {
         let wrapped = encrypt(&self.client, key, context).await?;
-        let anchor = self.anchor();
-        let newer = if wrapped.version == anchor.ciphertext.version {
-            None
-        } else {
-            Some(Anchor::make(&self.client).await?)
-        };
-        let current = newer.as_ref().unwrap_or(&anchor);
-        let id = if wrapped.version == current.ciphertext.version {
-            current.id.clone()
+        let mut anchor = self.anchor();
+        if wrapped.version > anchor.ciphertext.version {
+            anchor = self.renew_anchor((&anchor.ciphertext, CHECKED_CONTEXT, CHECKED)).await?;
+        }
+        let id = if wrapped.version == anchor.ciphertext.version {
+            anchor.id
         } else {
             name(&self.client, wrapped.version).await?
         };
-        // Another key under the same name is not this one. And what does not open now would never be opened again.
-        let all = [
-            (&anchor.ciphertext, CHECKED_CONTEXT, CHECKED),
-            (&wrapped, context, key),
-            (&current.ciphertext, CHECKED_CONTEXT, CHECKED),
-        ];
-        match self.read_back(&all).await {
-            Ok(true) => {}
-            Ok(false) | Err(TransitKeyError::Refused { .. }) => return Err(self.is_another()),
-            Err(error) => return Err(error),
-        }
-        if let Some(newer) = newer {
-            *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = newer;
-        }
+        // What does not open now would never be opened again.
+        self.prove(&[(&anchor.ciphertext, CHECKED_CONTEXT, CHECKED), (&wrapped, context, key)]).await?;
         Ok(Wrapped { key: wrapped.as_str().as_bytes().to_vec(), by: id })
     }
 
+    /// An anchor of the newest version, because the server may soon open nothing any more that is as old as the one of before.
+    /// `known` is something that the right key opens.
+    async fn renew_anchor(&self, known: Opened<'_>) -> Result<Anchor, TransitKeyError> {
+        let newer = Anchor::make(&self.client).await?;
+        self.prove(&[known, (&newer.ciphertext, CHECKED_CONTEXT, CHECKED)]).await?;
+        self.anchor.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&newer);
+        Ok(newer)
+    }
+
+    /// Fails unless the key, at one moment, opens all of these. Another key under the same name does not.
+    async fn prove(&self, wrapped: &[Opened<'_>]) -> Result<(), TransitKeyError> {
+        match self.read_back(wrapped).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(TransitKeyError::Refused { .. }) => Err(self.is_another()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the key opens all of these, and finds in them what was wrapped.
-    async fn read_back(
-        &self,
-        wrapped: &[(&Ciphertext, &[u8], &[u8; KEY_LEN])],
-    ) -> Result<bool, TransitKeyError> {
+    async fn read_back(&self, wrapped: &[Opened<'_>]) -> Result<bool, TransitKeyError> {
         let items: Vec<Decrypt<'_>> =
             wrapped.iter().map(|(ciphertext, context, _)| Decrypt::new(ciphertext, context)).collect();
         let body = json(&DecryptAll { batch_input: &items });
@@ -143,7 +146,19 @@ impl TransitKey {
         let ciphertext = std::str::from_utf8(&wrapped.key).ok().and_then(Ciphertext::parse);
         let ciphertext = ciphertext.ok_or(VaultError::Altered)?;
         match decrypt(&self.client, &ciphertext, context).await {
-            Ok(key) => content_key(&key),
+            Ok(key) => {
+                let key = content_key(&key)?;
+                if ciphertext.version > self.anchor().ciphertext.version
+                    && let Err(error) = self.renew_anchor((&ciphertext, context, &key)).await
+                {
+                    // It has opened, which is what was asked for. Wrapping will say so again.
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a new version of the master key"
+                    );
+                }
+                Ok(key)
+            }
             Err(TransitKeyError::Refused { .. }) => Err(self.why_refused(&ciphertext, &wrapped.by).await),
             Err(error) => Err(VaultError::device(error)),
         }
@@ -176,7 +191,7 @@ impl TransitKey {
         unfit(
             &self.client,
             "it is not the key that it was before, or min_decryption_version was raised above the version that this program \
-             has used last; in the latter case start it anew",
+             has used last; in the latter case start it anew, or have it open a secret",
         )
     }
 }

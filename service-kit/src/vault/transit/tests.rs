@@ -29,9 +29,11 @@ struct Engine {
     address: SocketAddr,
     directory: TempDir,
     token: Mutex<String>,
-    wrapped: Mutex<Vec<(Value, Value)>>,
+    wrapped: Mutex<Vec<(u32, Value, Value)>>,
     /// What the HMACs of this key begin with.
     secret: Mutex<u8>,
+    /// The newest version of the key, and the oldest that opens.
+    versions: Mutex<(u32, u32)>,
     twist: Mutex<Option<Twist>>,
 }
 
@@ -46,6 +48,7 @@ impl Engine {
             token: Mutex::new(TOKEN.to_owned()),
             wrapped: Mutex::default(),
             secret: Mutex::new(1),
+            versions: Mutex::new((1, 1)),
             twist: Mutex::default(),
         });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&engine));
@@ -77,12 +80,13 @@ impl Engine {
         let data = match operation {
             "keys" => json!({
                 "type": "aes256-gcm96", "derived": false, "exportable": false, "allow_plaintext_backup": false,
-                "min_decryption_version": 1,
+                "min_decryption_version": self.versions.lock().unwrap().1,
             }),
             "encrypt" => {
                 let mut wrapped = self.wrapped.lock().unwrap();
-                wrapped.push((body["plaintext"].clone(), body["associated_data"].clone()));
-                json!({ "ciphertext": self.ciphertext(wrapped.len()) })
+                let version = self.versions.lock().unwrap().0;
+                wrapped.push((version, body["plaintext"].clone(), body["associated_data"].clone()));
+                json!({ "ciphertext": self.ciphertext(version, wrapped.len()) })
             }
             "decrypt" => match body["batch_input"].as_array() {
                 None => match self.decrypt(body) {
@@ -105,15 +109,17 @@ impl Engine {
     }
 
     /// No two engines make the same.
-    fn ciphertext(&self, number: usize) -> String {
-        format!("vault:v1:{}", STANDARD.encode(format!("{} {number}", self.address)))
+    fn ciphertext(&self, version: u32, number: usize) -> String {
+        format!("vault:v{version}:{}", STANDARD.encode(format!("{} {number}", self.address)))
     }
 
     fn decrypt(&self, item: &Value) -> Option<Value> {
         let wrapped = self.wrapped.lock().unwrap();
-        let number = (1..=wrapped.len()).find(|&number| item["ciphertext"] == *self.ciphertext(number))?;
-        let (plaintext, context) = &wrapped[number - 1];
-        (*context == item["associated_data"]).then(|| json!({ "plaintext": plaintext }))
+        let mut numbered = wrapped.iter().zip(1..);
+        let ((version, plaintext, context), _) = numbered
+            .find(|((version, ..), number)| item["ciphertext"] == *self.ciphertext(*version, *number))?;
+        let opens = *version >= self.versions.lock().unwrap().1 && *context == item["associated_data"];
+        opens.then(|| json!({ "plaintext": plaintext }))
     }
 }
 
@@ -228,7 +234,7 @@ async fn a_key_that_was_made_anew_does_not_wrap_for_the_one_before() {
     let vault = engine.vault().await;
     let sealed = vault.seal("a", b"secret").await.unwrap();
     *engine.secret.lock().unwrap() = 2;
-    engine.wrapped.lock().unwrap().iter_mut().for_each(|it| *it = (Value::Null, Value::Null));
+    engine.wrapped.lock().unwrap().iter_mut().for_each(|it| *it = (1, Value::Null, Value::Null));
     let error = said(&vault.seal("a", b"secret").await.unwrap_err());
     assert!(error.contains("not the key that it was before"), "{error}");
     let error = said(&vault.open("a", &sealed).await.unwrap_err());
@@ -236,6 +242,29 @@ async fn a_key_that_was_made_anew_does_not_wrap_for_the_one_before() {
     // Whoever starts anew is told, too.
     let error = engine.vault().await.open("a", &sealed).await.unwrap_err();
     assert!(matches!(&error, VaultError::UnknownMasterKey(id) if *id == sealed.master_key), "{error}");
+}
+
+/// Whoever only opens learns of new versions, too, and is not left with an anchor that the server does not open any more.
+#[tokio::test]
+async fn who_has_used_a_new_version_does_not_need_the_one_before() {
+    let engine = Engine::start().await;
+    let (opens, idle, rewraps) = (engine.vault().await, engine.vault().await, engine.vault().await);
+    let sealed = rewraps.seal("a", b"secret").await.unwrap();
+    engine.versions.lock().unwrap().0 = 2;
+    let newer = rewraps.rewrap("a", &sealed).await.unwrap();
+    assert_ne!(newer.master_key, sealed.master_key);
+    assert_eq!(rewraps.current_id(), newer.master_key);
+    opens.open("a", &newer).await.unwrap();
+    *engine.versions.lock().unwrap() = (2, 2);
+    assert_eq!(opens.seal("b", b"secret").await.unwrap().master_key, newer.master_key);
+    opens.open("a", &newer).await.unwrap();
+    let error = said(&opens.open("a", &sealed).await.unwrap_err());
+    assert!(error.contains("set min_decryption_version of the key to 1"), "{error}");
+    // What was wrapped before is a proof as good as its own.
+    let error = said(&idle.seal("b", b"secret").await.unwrap_err());
+    assert!(error.contains("or have it open a secret"), "{error}");
+    idle.open("a", &newer).await.unwrap();
+    idle.seal("b", b"secret").await.unwrap();
 }
 
 #[tokio::test]

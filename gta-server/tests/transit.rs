@@ -179,6 +179,10 @@ fn keys_that_could_leave_the_server_or_are_no_master_keys_are_refused() {
         let said = world.refused(&world.bao.uri(name));
         assert!(said.contains("cannot be a master key") && said.contains(reason), "{name}: {said}");
     }
+    let soft_deleted = format!("{MOUNT}/keys/master/soft-delete");
+    world.bao.ask("DELETE", &soft_deleted, &json!({})).unwrap();
+    let said = world.refused(&world.master());
+    assert!(said.contains("it is soft-deleted"), "{said}");
 }
 
 #[test]

@@ -233,7 +233,9 @@ impl Client {
     async fn connect(&self) -> Result<Sender, TransitKeyError> {
         let open = async {
             let connecting = |source| TransitKeyError::Connect { server: self.server(), source };
-            let stream = self.reach().await.map_err(connecting)?;
+            let stream =
+                TcpStream::connect((self.uri.host.as_str(), self.uri.port)).await.map_err(connecting)?;
+            stream.set_nodelay(true).map_err(connecting)?;
             let Some(tls) = &self.tls else {
                 return Ok::<Box<dyn Stream>, TransitKeyError>(Box::new(stream));
             };
@@ -256,15 +258,5 @@ impl Client {
             }
         });
         Ok(sender)
-    }
-
-    async fn reach(&self) -> io::Result<TcpStream> {
-        let addresses = tokio::net::lookup_host((self.uri.host.as_str(), self.uri.port)).await?;
-        // Whatever localhost is said to be: in clear it goes nowhere else.
-        let addresses: Vec<_> =
-            addresses.filter(|address| self.uri.tls || address.ip().is_loopback()).collect();
-        let stream = TcpStream::connect(addresses.as_slice()).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
     }
 }

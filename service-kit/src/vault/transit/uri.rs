@@ -38,7 +38,7 @@ pub struct TransitUri {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}; expected transit+https://HOST:PORT/MOUNT/keys/NAME?token-file=FILE, and ca=FILE and namespace=NAME where they are \
-     needed; http leads to this machine only"
+     needed; http leads to an address of this machine only, 127.0.0.1 or [::1]"
 )]
 pub struct TransitUriError(String);
 
@@ -156,8 +156,9 @@ impl FromStr for TransitUri {
     }
 }
 
+/// An address: whoever answers for names could lead localhost elsewhere.
 fn is_this_machine(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The engine's path and the key's name. Whatever a server could take for another path is refused.
@@ -208,7 +209,7 @@ mod tests {
 
         let plain: TransitUri = format!("TRANSIT+https://bao.example/transit/keys/a{QUERY}").parse().unwrap();
         assert_eq!((plain.port, plain.ca, plain.namespace), (443, None, None));
-        for host in ["127.0.0.1", "localhost", "[::1]"] {
+        for host in ["127.0.0.1", "127.1.2.3", "[::1]"] {
             let here: TransitUri =
                 format!("transit+http://{host}:8200/transit/keys/a{QUERY}").parse().unwrap();
             assert!(!here.tls);
@@ -231,6 +232,7 @@ mod tests {
             (format!("transit+http://bao/transit/keys/a{QUERY}"), "in clear"),
             (format!("transit+http://127.0.0.1.example/transit/keys/a{QUERY}"), "in clear"),
             (format!("transit+http://10.0.0.1/transit/keys/a{QUERY}"), "in clear"),
+            (format!("transit+http://localhost/transit/keys/a{QUERY}"), "in clear"),
             (format!("transit+https://bao/keys/a{QUERY}"), "MOUNT/keys/NAME"),
             (format!("transit+https://bao/v1/transit/keys/a{QUERY}"), "without /v1"),
             (format!("transit+https://bao/transit/encrypt/a{QUERY}"), "MOUNT/keys/NAME"),

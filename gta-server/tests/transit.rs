@@ -266,12 +266,15 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     fn start(world: &'a World) -> Self {
-        let master = world.master();
-        let output = world.run(&master, &["add-tenant", "acme"]);
+        Self::start_with(world, &world.master())
+    }
+
+    fn start_with(world: &'a World, master: &str) -> Self {
+        let output = world.run(master, &["add-tenant", "acme"]);
         let caller = serde_json::from_slice(&output.stdout).unwrap();
         let log = fs::File::create(world.directory.path().join("log")).unwrap();
         let server = Server::start(world.directory.path(), |command| {
-            command.args(["--master-key", &master]).stderr(log);
+            command.args(["--master-key", master]).stderr(log);
         });
         Self { world, server, caller }
     }
@@ -309,6 +312,35 @@ fn a_token_that_an_agent_renews_is_used_without_a_restart() {
     let new = world.bao.token("redoubt", &policy()).unwrap();
     world.bao.write_private("least", &new).unwrap();
     assert_eq!(running.nonce(), 200, "{}", running.log());
+}
+
+#[test]
+fn a_role_gets_tokens_for_itself() {
+    let world = World::new();
+    let (role, secret) = world.bao.approle("machines/approle", "redoubt").unwrap();
+    let file = world.bao.write_private("secret-id", &secret).unwrap();
+    let with = |role: &str, mount: &str| {
+        let token = format!("token-file={}", world.bao.path("least").display());
+        let login = format!("role-id={role}&secret-id-file={}&approle={mount}", file.display());
+        world.master().replace(&token, &login)
+    };
+    let master = with(&role, "machines/approle");
+    for (uri, expected) in [
+        (with("another", "machines/approle"), "does not accept the role-id"),
+        (with(&role, "nowhere"), "auth/nowhere"),
+    ] {
+        let said = world.refused(&uri);
+        assert!(said.contains(expected) && !said.contains(&secret), "{said}");
+    }
+    world.bao.write_private("secret-id", "314159265").unwrap();
+    let said = world.refused(&master);
+    assert!(said.contains("does not accept the role-id") && !said.contains("314159265"), "{said}");
+    world.bao.write_private("secret-id", &secret).unwrap();
+    let running = Running::start_with(&world, &master);
+    // Its first token is over.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(running.nonce(), 200, "{}", running.log());
+    assert!(!running.log().contains(&secret), "{}", running.log());
 }
 
 #[test]

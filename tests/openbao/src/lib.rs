@@ -167,6 +167,24 @@ impl OpenBao {
         Ok(made["auth"]["client_token"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// A role that gets tokens of a policy, for two seconds each; gives its identifier and its secret.
+    ///
+    /// # Errors
+    /// As [`OpenBao::ask`].
+    pub fn approle(&self, mount: &str, policy: &str) -> Result<(String, String), Error> {
+        self.ask("POST", &format!("sys/auth/{mount}"), &json!({ "type": "approle" }))?;
+        let role = format!("auth/{mount}/role/test");
+        self.ask(
+            "POST",
+            &role,
+            &json!({ "token_policies": [policy], "token_ttl": "2s", "token_max_ttl": "2s" }),
+        )?;
+        let id = self.ask("GET", &format!("{role}/role-id"), &json!({}))?;
+        let secret = self.ask("POST", &format!("{role}/secret-id"), &json!({}))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok((text(&id["data"]["role_id"]), text(&secret["data"]["secret_id"])))
+    }
+
     /// Seals the server.
     ///
     /// # Errors

@@ -17,10 +17,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use super::credentials::Logins;
 use super::error::TransitKeyError;
 use super::uri::TransitUri;
 use crate::outbound::{AGENT, MAX_HEAD, connector};
-use crate::private_file;
 
 /// Longest answer, in bytes. The description of a key has some 25 for each of its versions.
 pub const MAX_ANSWER: usize = 256 * 1024;
@@ -35,6 +35,17 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 type Sender = SendRequest<Full<Bytes>>;
+
+/// The status of an answer, and its body.
+pub type Answered = (StatusCode, Zeroizing<Vec<u8>>);
+
+/// What a server is asked for.
+pub struct Call {
+    /// Where, below `/v1/`.
+    pub path: String,
+    /// With what; nothing, if it is only to be told.
+    pub body: Option<Bytes>,
+}
 
 /// What is done with the key.
 #[derive(Clone, Copy)]
@@ -65,6 +76,8 @@ pub struct Client {
     uri: TransitUri,
     tls: Option<TlsConnector>,
     idle: Mutex<Vec<Sender>>,
+    /// What is remembered of tokens.
+    pub logins: Logins,
     /// How long a request may take, with the connection.
     pub limit: Duration,
 }
@@ -75,7 +88,7 @@ impl Client {
         let ca = || uri.ca.as_ref().map_or_else(|| "of browsers".to_owned(), |ca| ca.display().to_string());
         let trust = |source| TransitKeyError::Trust { ca: ca(), source };
         let tls = uri.tls.then(|| connector(uri.ca.as_deref())).transpose().map_err(trust)?;
-        Ok(Self { uri, tls, idle: Mutex::new(Vec::new()), limit: WHOLE })
+        Ok(Self { uri, tls, idle: Mutex::default(), logins: Logins::default(), limit: WHOLE })
     }
 
     /// Where the key is.
@@ -89,87 +102,73 @@ impl Client {
         operation: Operation,
         body: Option<Zeroizing<Vec<u8>>>,
     ) -> Result<T, TransitKeyError> {
-        let body = body.map(Bytes::from_owner).unwrap_or_default();
-        let limited = tokio::time::timeout(self.limit, self.exchange(operation, &body)).await;
+        let call = Call { path: self.path(operation), body: body.map(Bytes::from_owner) };
+        let limited = tokio::time::timeout(self.limit, self.exchange(&call)).await;
         let (status, answer) = limited
             .unwrap_or_else(|_| Err(TransitKeyError::Timeout { server: self.server(), limit: self.limit }))?;
         if status != StatusCode::OK {
-            return Err(self.failed(operation, status));
+            return Err(self.failed(call.path, status));
         }
-        serde_json::from_slice(&answer).map_err(|_| self.strange(operation))
+        serde_json::from_slice(&answer).map_err(|_| self.strange(call.path))
     }
 
-    /// What the server answered cannot be right.
-    pub fn strange(&self, operation: Operation) -> TransitKeyError {
-        TransitKeyError::Answer { server: self.server(), asked: self.path(operation) }
-    }
-
-    fn server(&self) -> String {
-        self.uri.server().to_owned()
-    }
-
-    fn path(&self, operation: Operation) -> String {
+    /// Where the server does an operation on the key.
+    pub fn path(&self, operation: Operation) -> String {
         format!("{}/{}/{}", self.uri.mount, operation.path(), self.uri.name)
     }
 
-    fn failed(&self, operation: Operation, status: StatusCode) -> TransitKeyError {
-        let (server, asked) = (self.server(), self.path(operation));
+    /// What the server answered cannot be right.
+    pub fn strange(&self, asked: String) -> TransitKeyError {
+        TransitKeyError::Answer { server: self.server(), asked }
+    }
+
+    /// The server answered with an error.
+    pub fn failed(&self, asked: String, status: StatusCode) -> TransitKeyError {
+        let server = self.server();
         let (mount, name) = (self.uri.mount.clone(), self.uri.name.clone());
         match status {
             StatusCode::BAD_REQUEST => TransitKeyError::Refused { server, asked },
-            StatusCode::FORBIDDEN => {
-                TransitKeyError::Denied { server, asked, file: self.uri.token.clone(), mount, name }
-            }
+            StatusCode::FORBIDDEN => TransitKeyError::Denied {
+                server,
+                asked,
+                whose: self.uri.credentials.to_string(),
+                mount,
+                name,
+            },
             StatusCode::NOT_FOUND => TransitKeyError::Absent { server, mount, name },
             StatusCode::SERVICE_UNAVAILABLE => TransitKeyError::Sealed { server },
             status => TransitKeyError::Status { server, asked, status },
         }
     }
 
-    /// An agent may put another token into the file at any moment: it is read for each request, and once more if the server
-    /// does not accept it.
-    async fn exchange(
-        &self,
-        operation: Operation,
-        body: &Bytes,
-    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), TransitKeyError> {
-        let token = self.token()?;
-        let answered = self.send(operation, body, &token).await?;
+    fn server(&self) -> String {
+        self.uri.server().to_owned()
+    }
+
+    /// A token may be over at any moment, and another be there.
+    async fn exchange(&self, call: &Call) -> Result<Answered, TransitKeyError> {
+        let token = self.token(None).await?;
+        let answered = self.send(call, Some(&token)).await?;
         if answered.0 == StatusCode::FORBIDDEN {
-            let newer = self.token()?;
+            let newer = self.token(Some(&token)).await?;
             if newer != token {
-                return self.send(operation, body, &newer).await;
+                return self.send(call, Some(&newer)).await;
             }
         }
         Ok(answered)
     }
 
-    fn token(&self) -> Result<HeaderValue, TransitKeyError> {
-        let text = private_file::read(&self.uri.token)?;
-        let token = text.trim();
-        let mut value = (!token.is_empty())
-            .then(|| HeaderValue::from_str(token).ok())
-            .flatten()
-            .ok_or_else(|| TransitKeyError::NoToken(self.uri.token.clone()))?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-
-    async fn send(
-        &self,
-        operation: Operation,
-        body: &Bytes,
-        token: &HeaderValue,
-    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), TransitKeyError> {
-        // The server may have closed a connection that was kept. Every operation can be asked for twice.
+    /// Asks for something, with a token or without. The caller bounds the time.
+    pub async fn send(&self, call: &Call, token: Option<&HeaderValue>) -> Result<Answered, TransitKeyError> {
+        // The server may have closed a connection that was kept. Everything can be asked for twice.
         if let Some(mut sender) = self.kept().await
-            && let Ok(response) = sender.send_request(self.request(operation, body, token)?).await
+            && let Ok(response) = sender.send_request(self.request(call, token)?).await
         {
             return self.read(sender, response).await;
         }
         let mut sender = self.connect().await?;
         let response = sender
-            .send_request(self.request(operation, body, token)?)
+            .send_request(self.request(call, token)?)
             .await
             .map_err(|source| TransitKeyError::Exchange { server: self.server(), source })?;
         self.read(sender, response).await
@@ -177,31 +176,31 @@ impl Client {
 
     fn request(
         &self,
-        operation: Operation,
-        body: &Bytes,
-        token: &HeaderValue,
+        call: &Call,
+        token: Option<&HeaderValue>,
     ) -> Result<Request<Full<Bytes>>, TransitKeyError> {
-        let method = if matches!(operation, Operation::Describe) { Method::GET } else { Method::POST };
         let mut request = Request::builder()
-            .method(method)
-            .uri(format!("/v1/{}", self.path(operation)))
+            .method(if call.body.is_some() { Method::POST } else { Method::GET })
+            .uri(format!("/v1/{}", call.path))
             .header(HOST, &self.uri.authority)
             .header(USER_AGENT, AGENT)
             .header(CONTENT_TYPE, "application/json")
             // Agents can be made to ask for it.
-            .header("X-Vault-Request", "true")
-            .header("X-Vault-Token", token);
+            .header("X-Vault-Request", "true");
+        if let Some(token) = token {
+            request = request.header("X-Vault-Token", token);
+        }
         if let Some(namespace) = &self.uri.namespace {
             request = request.header("X-Vault-Namespace", namespace);
         }
-        Ok(request.body(Full::new(body.clone()))?)
+        Ok(request.body(Full::new(call.body.clone().unwrap_or_default()))?)
     }
 
     async fn read(
         &self,
         sender: Sender,
         response: hyper::Response<Incoming>,
-    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), TransitKeyError> {
+    ) -> Result<Answered, TransitKeyError> {
         let status = response.status();
         let mut body = response.into_body();
         let mut whole = Zeroizing::new(Vec::with_capacity(4096));

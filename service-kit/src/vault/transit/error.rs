@@ -21,12 +21,24 @@ pub enum TransitKeyError {
         /// Why.
         source: TrustError,
     },
-    /// The token cannot be read.
-    #[error("token-file")]
-    TokenFile(#[from] PrivateFileError),
+    /// The token, or what is given for one, cannot be read.
+    #[error("token-file or secret-id-file")]
+    CredentialFile(#[from] PrivateFileError),
     /// There is none in the file.
-    #[error("token-file {0} holds no token: one line, as `bao token create -field=token` prints it")]
-    NoToken(PathBuf),
+    #[error("{0} holds no token or secret-id: one line, as `bao token create -field=token` prints it")]
+    Nothing(PathBuf),
+    /// The AppRole does not get a token.
+    #[error(
+        "{server} does not accept the role-id with the secret-id in {file} at auth/{mount}; it is not asked again with the same,          because it may lock the role out: write a new one to the file, of `bao write -f auth/{mount}/role/NAME/secret-id`"
+    )]
+    Login {
+        /// Who.
+        server: String,
+        /// The file.
+        file: PathBuf,
+        /// Path of the method.
+        mount: String,
+    },
     /// No connection.
     #[error("no connection to {server}: {source}; does the server run, and is this where it listens?")]
     Connect {
@@ -72,7 +84,7 @@ pub enum TransitKeyError {
     },
     /// The token does not give the right.
     #[error(
-        "{server} denies {asked} (403): the token in {file} must be valid, and its policies must allow update on \
+        "{server} denies {asked} (403): the token {whose} must be valid, and its policies must allow update on \
          {mount}/encrypt/{name}, {mount}/decrypt/{name} and {mount}/hmac/{name}, and read on {mount}/keys/{name}"
     )]
     Denied {
@@ -80,8 +92,8 @@ pub enum TransitKeyError {
         server: String,
         /// What was asked for.
         asked: String,
-        /// The file with the token.
-        file: PathBuf,
+        /// Whose token.
+        whose: String,
         /// The engine.
         mount: String,
         /// The key.

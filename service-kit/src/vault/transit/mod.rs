@@ -6,6 +6,7 @@
 
 mod answers;
 mod client;
+mod credentials;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -280,7 +281,7 @@ async fn name(client: &Client, version: u32) -> Result<String, TransitKeyError> 
     let body = json(&MakeMac { input: STANDARD.encode(NAMED), key_version: version });
     let Answer { data: Mac { hmac } } = client.ask(Operation::Hmac, Some(body)).await?;
     if hmac.version != version {
-        return Err(client.strange(Operation::Hmac));
+        return Err(client.strange(client.path(Operation::Hmac)));
     }
     Ok(identifier(KIND, &Sha256::digest(hmac.as_str())))
 }

@@ -1,155 +1,19 @@
 //! What a server does that is not OpenBao: it lies, breaks off, echoes, leads elsewhere.
 
+mod engine;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::State;
-use axum::http::Request;
-use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use self::engine::{Engine, SECRET_ID, TOKEN, plain, text, uri};
 use super::client::MAX_ANSWER;
 use super::*;
 use crate::environment::Environment;
 use crate::private_file;
 use crate::vault::{Sealed, Vault};
-
-const TOKEN: &str = "s.SECRETtoken";
-
-/// Makes another answer of an operation's honest one.
-type Twist = Box<dyn Fn(&str, &Value, (u16, Value)) -> Response + Send + Sync>;
-
-/// An engine with one key, which it lacks: it remembers what it was given.
-struct Engine {
-    address: SocketAddr,
-    directory: TempDir,
-    token: Mutex<String>,
-    wrapped: Mutex<Vec<(u32, Value, Value)>>,
-    /// What the HMACs of this key begin with.
-    secret: Mutex<u8>,
-    /// The newest version of the key, and the oldest that opens.
-    versions: Mutex<(u32, u32)>,
-    twist: Mutex<Option<Twist>>,
-}
-
-impl Engine {
-    async fn start() -> Arc<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        private_file::create(&directory.path().join("token"), TOKEN.as_bytes()).unwrap();
-        let engine = Arc::new(Self {
-            address: listener.local_addr().unwrap(),
-            directory,
-            token: Mutex::new(TOKEN.to_owned()),
-            wrapped: Mutex::default(),
-            secret: Mutex::new(1),
-            versions: Mutex::new((1, 1)),
-            twist: Mutex::default(),
-        });
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&engine));
-        tokio::spawn(async { axum::serve(listener, router).await });
-        engine
-    }
-
-    fn twist(&self, twist: impl Fn(&str, &Value, (u16, Value)) -> Response + Send + Sync + 'static) {
-        *self.twist.lock().unwrap() = Some(Box::new(twist));
-    }
-
-    fn token_file(&self) -> PathBuf {
-        self.directory.path().join("token")
-    }
-
-    fn uri(&self) -> TransitUri {
-        uri(self.address, &self.token_file())
-    }
-
-    async fn open(&self) -> Result<TransitKey, TransitKeyError> {
-        TransitKey::open(self.uri()).await
-    }
-
-    async fn vault(&self) -> Vault {
-        Vault::new(Arc::new(self.open().await.unwrap()), Vec::new(), Environment::system())
-    }
-
-    fn honest(&self, operation: &str, body: &Value) -> (u16, Value) {
-        let data = match operation {
-            "keys" => json!({
-                "type": "aes256-gcm96", "derived": false, "exportable": false, "allow_plaintext_backup": false,
-                "min_decryption_version": self.versions.lock().unwrap().1,
-            }),
-            "encrypt" => {
-                let mut wrapped = self.wrapped.lock().unwrap();
-                let version = self.versions.lock().unwrap().0;
-                wrapped.push((version, body["plaintext"].clone(), body["associated_data"].clone()));
-                json!({ "ciphertext": self.ciphertext(version, wrapped.len()) })
-            }
-            "decrypt" => match body["batch_input"].as_array() {
-                None => match self.decrypt(body) {
-                    Some(opened) => opened,
-                    None => return (400, json!({ "errors": ["cipher: message authentication failed"] })),
-                },
-                Some(items) => {
-                    let opened: Option<Vec<Value>> = items.iter().map(|item| self.decrypt(item)).collect();
-                    let Some(opened) = opened else { return (400, json!({ "errors": [] })) };
-                    json!({ "batch_results": opened })
-                }
-            },
-            "hmac" => {
-                let mac = STANDARD.encode([*self.secret.lock().unwrap(); 32]);
-                json!({ "hmac": format!("vault:v{}:{mac}", body["key_version"]) })
-            }
-            other => unreachable!("{other}"),
-        };
-        (200, json!({ "data": data }))
-    }
-
-    /// No two engines make the same.
-    fn ciphertext(&self, version: u32, number: usize) -> String {
-        format!("vault:v{version}:{}", STANDARD.encode(format!("{} {number}", self.address)))
-    }
-
-    fn decrypt(&self, item: &Value) -> Option<Value> {
-        let wrapped = self.wrapped.lock().unwrap();
-        let mut numbered = wrapped.iter().zip(1..);
-        let ((version, plaintext, context), _) = numbered
-            .find(|((version, ..), number)| item["ciphertext"] == *self.ciphertext(*version, *number))?;
-        let opens = *version >= self.versions.lock().unwrap().1 && *context == item["associated_data"];
-        opens.then(|| json!({ "plaintext": plaintext }))
-    }
-}
-
-fn uri(address: SocketAddr, token: &std::path::Path) -> TransitUri {
-    format!("transit+http://{address}/transit/keys/a?token-file={}", token.display()).parse().unwrap()
-}
-
-async fn answer(State(engine): State<Arc<Engine>>, request: Request<Body>) -> Response {
-    let (head, body) = request.into_parts();
-    let body = to_bytes(body, 1 << 20).await.unwrap();
-    let body = serde_json::from_slice(&body).unwrap_or_default();
-    let operation = head.uri.path().strip_prefix("/v1/transit/").unwrap().strip_suffix("/a").unwrap();
-    let honest = if head.headers["X-Vault-Token"] == **engine.token.lock().unwrap() {
-        engine.honest(operation, &body)
-    } else {
-        (403, json!({ "errors": ["permission denied"] }))
-    };
-    match &*engine.twist.lock().unwrap() {
-        Some(twist) => twist(operation, &body, honest),
-        None => plain(honest),
-    }
-}
-
-fn plain((status, body): (u16, Value)) -> Response {
-    text(status, body.to_string())
-}
-
-fn text(status: u16, body: impl Into<Body>) -> Response {
-    (axum::http::StatusCode::from_u16(status).unwrap(), body.into()).into_response()
-}
 
 /// All that an error says, to people and to programmers.
 fn said(error: &(dyn std::error::Error + 'static)) -> String {
@@ -336,16 +200,19 @@ async fn answers_of_another_kind_are_errors() {
 #[tokio::test]
 async fn a_key_of_another_length_is_none() {
     let engine = Engine::start().await;
-    let vault = engine.vault().await;
-    let sealed = vault.seal("a", b"secret").await.unwrap();
-    engine.twist(|operation, _, mut honest| {
-        if operation == "decrypt" {
-            honest.1["data"]["plaintext"] = json!(STANDARD.encode([0; 31]));
-        }
-        plain(honest)
-    });
-    let error = vault.open("a", &sealed).await.unwrap_err();
-    assert!(matches!(error, VaultError::Altered), "{error}");
+    let key = engine.open().await.unwrap();
+    let wrapped = TransitKey::wrap(&key, &[7; KEY_LEN], b"a").await.unwrap();
+    assert_eq!(*TransitKey::unwrap(&key, &wrapped, b"a").await.unwrap(), [7; KEY_LEN]);
+    for length in [0, 31, 33] {
+        engine.twist(move |operation, _, mut honest| {
+            if operation == "decrypt" {
+                honest.1["data"]["plaintext"] = json!(STANDARD.encode(vec![7; length]));
+            }
+            plain(honest)
+        });
+        let error = TransitKey::unwrap(&key, &wrapped, b"a").await.unwrap_err();
+        assert!(matches!(error, VaultError::Altered), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -423,6 +290,69 @@ async fn a_token_that_was_replaced_meanwhile_is_read_again() {
     vault.seal("a", b"secret").await.unwrap();
 }
 
+#[tokio::test]
+async fn a_role_logs_in_when_it_must_and_not_again_with_what_was_not_accepted() {
+    let engine = Engine::start().await;
+    let key = TransitKey::open(engine.role()).await.unwrap();
+    let vault = Vault::new(Arc::new(key), Vec::new(), Environment::system());
+    vault.seal("a", b"secret").await.unwrap();
+    let logins = || engine.logins.lock().unwrap().len();
+    assert_eq!(logins(), 1);
+    // The token is over.
+    *engine.token.lock().unwrap() = "s.next".to_owned();
+    vault.seal("a", b"secret").await.unwrap();
+    assert_eq!(logins(), 2);
+
+    let file = engine.directory.path().join("secret-id");
+    std::fs::write(&file, "SECRETwrong").unwrap();
+    *engine.token.lock().unwrap() = "s.last".to_owned();
+    for _ in 0..3 {
+        let error = said(&vault.seal("a", b"secret").await.unwrap_err());
+        assert!(error.contains("not asked again with the same") && !error.contains("SECRET"), "{error}");
+    }
+    assert_eq!(logins(), 3);
+    std::fs::write(&file, SECRET_ID).unwrap();
+    vault.seal("a", b"secret").await.unwrap();
+    assert_eq!(logins(), 4);
+}
+
+#[tokio::test]
+async fn a_login_that_gives_no_token_is_an_error() {
+    let engine = Engine::start().await;
+    let endless = " ".repeat(MAX_ANSWER + 1);
+    let token = json!({ "auth": { "client_token": TOKEN } }).to_string();
+    for (status, body, expected) in [
+        (200, "", "auth/approle/login"),
+        (200, "{}", "auth/approle/login"),
+        (200, r#"{"auth":null}"#, "auth/approle/login"),
+        (200, r#"{"auth":{"client_token":""}}"#, "auth/approle/login"),
+        (200, r#"{"auth":{"client_token":"a\nb"}}"#, "auth/approle/login"),
+        (200, r#"{"auth":{"client_token":7}}"#, "auth/approle/login"),
+        (200, &endless, "more than"),
+        (204, &token, "auth/approle/login"),
+        (307, &token, "307"),
+        (400, &token, "does not accept"),
+        (403, &token, "does not accept"),
+        (404, &token, "does not accept"),
+        (500, &token, "500"),
+        (503, &token, "sealed"),
+    ] {
+        let body = body.to_owned();
+        engine.twist(
+            move |operation, _, honest| {
+                if operation == "login" { text(status, body.clone()) } else { plain(honest) }
+            },
+        );
+        let error = said(&TransitKey::open(engine.role()).await.map(drop).unwrap_err());
+        assert!(error.contains(expected) && !error.contains("SECRET"), "{status}: {error}");
+    }
+    *engine.twist.lock().unwrap() = None;
+    let uri = engine.role();
+    std::fs::write(engine.directory.path().join("secret-id"), "\n").unwrap();
+    let error = TransitKey::open(uri).await.map(drop).unwrap_err();
+    assert!(matches!(error, TransitKeyError::Nothing(_)), "{error}");
+}
+
 /// A server of one answer, which need not be one, and then of `more`, as long as somebody reads.
 fn raw(head: &'static str, more: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -466,31 +396,30 @@ async fn a_server_that_hangs_is_not_waited_for() {
     assert!(matches!(error, TransitKeyError::Timeout { .. }), "{error}");
 }
 
-/// A connection that is kept is used, and one that the server has closed meanwhile is replaced.
+/// A connection that is kept is used, and one that the server closes meanwhile is replaced.
 #[tokio::test]
 async fn connections_are_kept_and_made_anew() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let engine = Engine::start().await;
     let served = std::thread::spawn(move || {
-        let mut requests = Vec::new();
-        // Two on the first connection, which is then closed; one on the next.
-        for count in [2, 1] {
+        // It closes the first connection when it has read a third request.
+        for (requests, answers) in [(3, 2), (1, 1)] {
             let (mut stream, _) = listener.accept().unwrap();
-            for _ in 0..count {
+            for number in 1..=requests {
                 assert_ne!(stream.read(&mut [0; 4096]).unwrap(), 0);
-                stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+                if number <= answers {
+                    stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+                }
             }
-            requests.push(count);
         }
-        requests
     });
     let client = Client::new(uri(address, &engine.token_file())).unwrap();
     for _ in 0..3 {
         let error = client.ask::<Answer<Description>>(Operation::Describe, None).await.map(drop).unwrap_err();
         assert!(matches!(error, TransitKeyError::Absent { .. }), "{error}");
     }
-    assert_eq!(served.join().unwrap(), [2, 1]);
+    served.join().unwrap();
 }
 
 #[tokio::test]

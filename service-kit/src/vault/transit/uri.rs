@@ -8,9 +8,12 @@ use std::str::FromStr;
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 
+use super::credentials::Credentials;
+
 const SCHEME: &str = "transit";
 
-/// Where a key is: `transit+https://HOST[:PORT]/MOUNT/keys/NAME?token-file=FILE[&ca=FILE][&namespace=NAME]`.
+/// Where a key is: `transit+https://HOST[:PORT]/MOUNT/keys/NAME?token-file=FILE[&ca=FILE][&namespace=NAME]`, or with
+/// `role-id=ID&secret-id-file=FILE[&approle=MOUNT]` in place of `token-file`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TransitUri {
     text: String,
@@ -26,8 +29,8 @@ pub struct TransitUri {
     pub mount: String,
     /// Name of the key.
     pub name: String,
-    /// File with the token that the server asks for.
-    pub token: PathBuf,
+    /// Where the token is from that the server asks for.
+    pub credentials: Credentials,
     /// Authorities that certify the server, in PEM.
     pub ca: Option<PathBuf>,
     /// Namespace of the engine.
@@ -37,8 +40,8 @@ pub struct TransitUri {
 /// Text that does not say where a key is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}; expected transit+https://HOST:PORT/MOUNT/keys/NAME?token-file=FILE, and ca=FILE and namespace=NAME where they are \
-     needed; http leads to an address of this machine only, 127.0.0.1 or [::1]"
+    "{0}; expected transit+https://HOST:PORT/MOUNT/keys/NAME?token-file=FILE, or ?role-id=ID&secret-id-file=FILE, and ca=FILE \
+     and namespace=NAME where they are needed; http leads to an address of this machine only, 127.0.0.1 or [::1]"
 )]
 pub struct TransitUriError(String);
 
@@ -61,6 +64,9 @@ impl TransitUri {
 #[derive(Default)]
 struct Attributes {
     token: Option<String>,
+    role: Option<String>,
+    secret: Option<String>,
+    approle: Option<String>,
     ca: Option<String>,
     namespace: Option<String>,
 }
@@ -76,12 +82,15 @@ impl Attributes {
                 percent_decode_str(value).decode_utf8().map_err(|_| error("an attribute is not UTF-8"))?;
             let slot = match name {
                 "token-file" => &mut attributes.token,
+                "role-id" => &mut attributes.role,
+                "secret-id-file" => &mut attributes.secret,
+                "approle" => &mut attributes.approle,
                 "ca" => &mut attributes.ca,
                 "namespace" => &mut attributes.namespace,
                 "token" | "secret-id" => {
                     return Err(error(
-                        "a credential in the URI would be shown to every user of the machine: write the token to a file with \
-                         mode 0600 and give token-file",
+                        "a credential in the URI would be shown to every user of the machine: write it to a file with \
+                         mode 0600 and give token-file or secret-id-file",
                     ));
                 }
                 _ => return Err(error("it has an attribute that is not supported here")),
@@ -92,6 +101,31 @@ impl Attributes {
         }
         Ok(attributes)
     }
+
+    fn credentials(&self) -> Result<Credentials, TransitUriError> {
+        let error = |reason: &str| TransitUriError(reason.to_owned());
+        match (&self.token, &self.role, &self.secret, &self.approle) {
+            (Some(token), None, None, None) => Ok(Credentials::TokenFile(absolute(token)?)),
+            (None, Some(role), Some(secret), mount) => {
+                let mount = mount.clone().unwrap_or_else(|| "approle".to_owned());
+                if !is_path(&mount) {
+                    return Err(error("approle is no path of letters, digits and . _ -"));
+                }
+                Ok(Credentials::AppRole { mount, role: role.clone(), secret: absolute(secret)? })
+            }
+            _ => {
+                Err(error("it has not either token-file, a file with a token, or role-id and secret-id-file"))
+            }
+        }
+    }
+}
+
+fn absolute(path: &str) -> Result<PathBuf, TransitUriError> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(TransitUriError("token-file, secret-id-file and ca must be absolute paths of files".to_owned()))
 }
 
 impl FromStr for TransitUri {
@@ -128,17 +162,14 @@ impl FromStr for TransitUri {
         let (mount, name) = path(uri.path()).ok_or_else(|| {
             error("its path is not MOUNT/keys/NAME, of letters, digits and . _ - (without /v1)")
         })?;
-        let Attributes { token, ca, namespace } = Attributes::parse(uri.query().unwrap_or_default())?;
-        let token =
-            PathBuf::from(token.ok_or_else(|| error("token-file, a file with the token, is missing"))?);
-        let ca = ca.map(PathBuf::from);
-        if !token.is_absolute() || ca.as_ref().is_some_and(|ca| !ca.is_absolute()) {
-            return Err(error("token-file and ca must be absolute paths of files"));
-        }
+        let attributes = Attributes::parse(uri.query().unwrap_or_default())?;
+        let credentials = attributes.credentials()?;
+        let Attributes { ca, namespace, .. } = attributes;
+        let ca = ca.map(|ca| absolute(&ca)).transpose()?;
         if ca.is_some() && !tls {
             return Err(error("ca is for https"));
         }
-        if namespace.as_ref().is_some_and(|namespace| !namespace.split('/').all(is_name)) {
+        if namespace.as_ref().is_some_and(|namespace| !is_path(namespace)) {
             return Err(error("namespace is not one: names of letters, digits and . _ - between slashes"));
         }
         Ok(Self {
@@ -149,7 +180,7 @@ impl FromStr for TransitUri {
             port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             mount,
             name,
-            token,
+            credentials,
             ca,
             namespace,
         })
@@ -172,6 +203,10 @@ fn path(path: &str) -> Option<(String, String)> {
         return None;
     }
     Some((mount.join("/"), (*name).to_owned()))
+}
+
+fn is_path(text: &str) -> bool {
+    text.split('/').all(is_name)
 }
 
 fn is_name(text: &str) -> bool {
@@ -204,11 +239,23 @@ mod tests {
         let uri: TransitUri = text.parse().unwrap();
         assert_eq!((uri.tls, uri.host.as_str(), uri.port), (true, "bao.example", 8200));
         assert_eq!((uri.mount.as_str(), uri.name.as_str()), ("team/a/transit", "redoubt"));
-        assert_eq!((uri.token, uri.ca), ("/run/to ken".into(), Some("/etc/ca.pem".into())));
+        assert!(matches!(uri.credentials, Credentials::TokenFile(file) if file == *"/run/to ken"));
+        assert_eq!(uri.ca, Some("/etc/ca.pem".into()));
         assert_eq!(uri.namespace.as_deref(), Some("eu/west"));
 
         let plain: TransitUri = format!("TRANSIT+https://bao.example/transit/keys/a{QUERY}").parse().unwrap();
         assert_eq!((plain.port, plain.ca, plain.namespace), (443, None, None));
+        let approle = "transit+https://bao/transit/keys/a?role-id=r&secret-id-file=/run/secret";
+        for (text, expected) in
+            [(approle.to_owned(), "approle"), (format!("{approle}&approle=team/a"), "team/a")]
+        {
+            let Credentials::AppRole { mount, role, secret } =
+                text.parse::<TransitUri>().unwrap().credentials
+            else {
+                unreachable!("{text}")
+            };
+            assert_eq!((mount.as_str(), role.as_str(), secret), (expected, "r", "/run/secret".into()));
+        }
         for host in ["127.0.0.1", "127.1.2.3", "[::1]"] {
             let here: TransitUri =
                 format!("transit+http://{host}:8200/transit/keys/a{QUERY}").parse().unwrap();
@@ -241,10 +288,21 @@ mod tests {
             (format!("transit+https://bao/transit/../sys/keys/a{QUERY}"), "MOUNT/keys/NAME"),
             (format!("transit+https://bao/transit/keys/%2e%2e{QUERY}"), "MOUNT/keys/NAME"),
             (format!("{long}#part"), "fragment"),
-            ("transit+https://bao/transit/keys/a".to_owned(), "token-file"),
+            ("transit+https://bao/transit/keys/a".to_owned(), "not either token-file"),
             (format!("{long}&token-file=/other"), "token-file is given twice"),
             (format!("{long}&ca=/a&ca=/b"), "ca is given twice"),
             (format!("{long}&namespace=a&namespace=b"), "namespace is given twice"),
+            (format!("{long}&role-id=a"), "not either"),
+            (format!("{long}&secret-id-file=/a"), "not either"),
+            (format!("{long}&approle=a"), "not either"),
+            ("transit+https://bao/transit/keys/a?role-id=a".to_owned(), "not either"),
+            ("transit+https://bao/transit/keys/a?secret-id-file=/a".to_owned(), "not either"),
+            ("transit+https://bao/transit/keys/a?role-id=a&secret-id-file=b".to_owned(), "absolute"),
+            (
+                "transit+https://bao/transit/keys/a?role-id=a&secret-id-file=/b&approle=../sys".to_owned(),
+                "approle is no path",
+            ),
+            (format!("{long}&secret-id=SECRET"), "shown to every user"),
             (format!("{long}&token=s.SECRET"), "shown to every user"),
             (format!("{long}&password=s.SECRET"), "not supported"),
             (format!("{long}&s.SECRET"), "no value"),

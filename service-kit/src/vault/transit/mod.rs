@@ -242,7 +242,7 @@ impl Anchor {
                 return Err(unfit(
                     client,
                     "the server leaves associated_data out, so that a secret could be passed off as another; use OpenBao, or \
-                     a version of Vault from 1.9 on",
+                     Vault 1.13 or newer",
                 ));
             }
         }

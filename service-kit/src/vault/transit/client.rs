@@ -137,6 +137,7 @@ impl Client {
             },
             StatusCode::NOT_FOUND => TransitKeyError::Absent { server, mount, name },
             StatusCode::SERVICE_UNAVAILABLE => TransitKeyError::Sealed { server },
+            status if status.is_redirection() => TransitKeyError::Redirect { server, asked, status },
             status => TransitKeyError::Status { server, asked, status },
         }
     }

@@ -128,11 +128,21 @@ pub enum TransitKeyError {
         /// What was asked for.
         asked: String,
     },
-    /// Another status.
+    /// It wants to be asked elsewhere.
     #[error(
-        "{server} answered {asked} with {status}; redirects are not followed: the URI must name the active server, or what \
+        "{server} answered {asked} with {status}, and redirects are not followed: the URI must name the active server, or what \
          forwards to it"
     )]
+    Redirect {
+        /// Who.
+        server: String,
+        /// What was asked for.
+        asked: String,
+        /// The answer.
+        status: StatusCode,
+    },
+    /// Another status.
+    #[error("{server} answered {asked} with {status}; the server's own log says why")]
     Status {
         /// Who.
         server: String,

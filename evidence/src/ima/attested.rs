@@ -1,6 +1,6 @@
 //! How much of a list the registers attest.
 
-use super::both_ends::both_ends;
+use super::in_order::in_order;
 use super::valid::{Marks, bit};
 use super::{Entry, ImaError, Log, Part, ValidLog};
 use crate::bank::{Bank, BankValue};
@@ -179,8 +179,7 @@ where
         entries.for_each(drop);
         Seen { extensions, registers: met, made, error }
     };
-    let work = |part: &Part<'l>, prepared: Option<Seen<P, E>>| {
-        let seen = prepared.unwrap_or_else(|| prepare(part));
+    let work = |part: &Part<'l>, seen: Seen<P, E>| {
         if let Some(error) = seen.error {
             return Err(error);
         }
@@ -207,7 +206,7 @@ where
         worked.made.push(seen.made);
         Ok(())
     };
-    both_ends(parts, prepare, work)?;
+    in_order(parts, prepare, work)?;
     Ok(worked)
 }
 

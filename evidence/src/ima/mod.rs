@@ -8,9 +8,9 @@
 
 mod ascii;
 mod attested;
-mod both_ends;
 mod entries;
 mod error;
+mod in_order;
 mod template;
 #[cfg(test)]
 mod tests;

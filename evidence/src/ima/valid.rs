@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use super::both_ends::both_ends;
+use super::in_order::in_order;
 use super::{Entries, Entry, ImaError, Log};
 
 /// Entries in a part. One is worked through in a tenth of a millisecond, so that nobody waits long for another's.
@@ -115,7 +115,7 @@ impl ValidLog<'_> {
     }
 
     /// Works through the first `len` entries with `work`, part after part in their order. It gets what `prepare` made of a
-    /// part if there was time: in a long list another thread prepares parts from the end on.
+    /// part: in a long list another thread prepares parts, too.
     ///
     /// # Errors
     /// The first of `work`.
@@ -123,10 +123,10 @@ impl ValidLog<'_> {
         &'l self,
         len: usize,
         prepare: impl Fn(&Part<'l>) -> P + Sync,
-        work: impl FnMut(&Part<'l>, Option<P>) -> Result<(), E>,
+        work: impl FnMut(&Part<'l>, P) -> Result<(), E>,
     ) -> Result<(), E> {
         let parts: Vec<Part<'l>> = self.parts(len).collect();
-        both_ends(&parts, prepare, work)
+        in_order(&parts, prepare, work)
     }
 
     /// The first `len` entries in parts: always the same, but that the last may be shorter.

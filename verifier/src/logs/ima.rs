@@ -195,10 +195,7 @@ impl Judge<'_> {
         list.log.in_parts(
             list.entries,
             |part| special(files, registers, &mut part.entries()),
-            |part, prepared| {
-                let special = prepared.unwrap_or_else(|| special(files, registers, &mut part.entries()));
-                self.part(part, &special, &mut report, &mut unknown)
-            },
+            |part, special| self.part(part, &special, &mut report, &mut unknown),
         )?;
         unknown.refuse(Code::ImaEntryUnknown)?;
         Ok(report)

@@ -63,12 +63,10 @@ pub enum Error {
         what: String,
     },
     /// No new enough QEMU can be had.
-    #[error(
-        "QEMU {found} is too old: {needed} or newer is needed, and {release} has no newer one; install it on PATH"
-    )]
+    #[error("QEMU {needed} or newer ({packages}) is needed, and {release} has none; install it on PATH")]
     Qemu {
-        /// Version found, or "none".
-        found: String,
+        /// The Debian packages that would bring it.
+        packages: String,
         /// Oldest usable major version.
         needed: u32,
         /// The operating system's release.

@@ -4,7 +4,7 @@
 //! stock Debian kernel in it. Either way [`Host::run_tests`] gives one report per test case.
 //!
 //! What it needs is installed ([`prerequisites`]) or fetched ([`packages`]) through apt, from the mirror with which the
-//! machine's own apt is configured, and kept under one directory of the caller's choice.
+//! machine's own apt is configured, and kept under one directory of the caller's choice. `tests/pc` fetches its parts alike.
 
 #![forbid(unsafe_code)]
 
@@ -13,15 +13,15 @@ mod error;
 mod host;
 pub mod image;
 pub mod initramfs;
-mod kernel_modules;
-mod libraries;
+pub mod kernel_modules;
+pub mod libraries;
 pub mod nested_qemu;
 mod openbao;
 pub mod packages;
 pub mod prerequisites;
 pub mod progress;
 pub mod qemu;
-mod selection;
+pub mod selection;
 pub mod suite;
 
 pub use error::{Error, Result};

@@ -14,10 +14,19 @@ use object::{
 
 use crate::{Error, Result};
 
-/// Where packages of Debian put libraries.
-const DIRECTORIES: [&str; 4] = ["usr/lib/aarch64-linux-gnu", "lib/aarch64-linux-gnu", "usr/lib", "lib"];
+/// Where distributions put libraries.
+const DIRECTORIES: [&str; 8] = [
+    "usr/lib/aarch64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    "usr/lib64",
+    "lib64",
+    "usr/lib",
+    "lib",
+];
 
-/// All libraries of `program`, the loader among them, by name; they are in a tree of unpacked packages.
+/// All libraries of `program`, the loader among them, by name; they are in a tree of unpacked packages, or of a system.
 pub fn of(program: &Path, root: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
     let mut left = vec![program.to_owned()];

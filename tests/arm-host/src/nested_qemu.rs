@@ -13,6 +13,7 @@ use crate::{
 const SELECTION: Selection = Selection {
     directory: "nested-qemu",
     title: "QEMU for the Arm host",
+    architecture: "arm64",
     groups: &[Group { wanted: &["qemu-system-arm"], kept: &["qemu-system-arm", "lib", "zlib1g"] }],
 };
 

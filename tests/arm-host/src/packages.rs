@@ -17,6 +17,7 @@ use crate::{
 const SELECTION: Selection = Selection {
     directory: "packages",
     title: "arm64 kernel and tools",
+    architecture: "arm64",
     groups: &[
         Group {
             wanted: &["linux-image-arm64/trixie-backports"],
@@ -54,27 +55,12 @@ impl Packages {
 
     /// The kernel.
     pub fn kernel(&self) -> Result<Kernel> {
-        let modules = self.root.join("usr/lib/modules");
-        let missing = |what: &str| Error::PackageContent { root: self.root.clone(), what: what.to_owned() };
-        let release = fs::read_dir(&modules)
-            .map_err(Error::file("read", &modules))?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .max()
-            .ok_or_else(|| missing("kernel"))?;
-        let candidates =
-            [modules.join(&release).join("vmlinuz"), self.root.join(format!("boot/vmlinuz-{release}"))];
-        let image = candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| missing("vmlinuz"))?;
-        Ok(Kernel { modules: KernelModules::index(&modules.join(&release))?, release, image })
+        Kernel::find(&self.root)
     }
 
     /// A static busybox.
     pub fn busybox(&self) -> Result<PathBuf> {
-        let path = self.root.join("usr/bin/busybox");
-        if path.is_file() {
-            Ok(path)
-        } else {
-            Err(Error::PackageContent { root: self.root.clone(), what: "busybox".into() })
-        }
+        unpacked(&self.root, "usr/bin/busybox")
     }
 
     /// The programs that tests use beside ours, and their libraries: paths in a system, and the files.
@@ -87,5 +73,32 @@ impl Packages {
             files.insert(format!("/{program}"), path);
         }
         Ok(files)
+    }
+}
+
+impl Kernel {
+    /// The kernel among the unpacked packages in `root`.
+    pub fn find(root: &Path) -> Result<Self> {
+        let modules = root.join("usr/lib/modules");
+        let missing = |what: &str| Error::PackageContent { root: root.to_owned(), what: what.to_owned() };
+        let release = fs::read_dir(&modules)
+            .map_err(Error::file("read", &modules))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .max()
+            .ok_or_else(|| missing("kernel"))?;
+        let candidates =
+            [modules.join(&release).join("vmlinuz"), root.join(format!("boot/vmlinuz-{release}"))];
+        let image = candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| missing("vmlinuz"))?;
+        Ok(Self { modules: KernelModules::index(&modules.join(&release))?, release, image })
+    }
+}
+
+/// A file of the unpacked packages in `root`.
+pub fn unpacked(root: &Path, path: &str) -> Result<PathBuf> {
+    let file = root.join(path);
+    if file.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::PackageContent { root: root.to_owned(), what: path.to_owned() })
     }
 }

@@ -47,11 +47,18 @@ const CROSS_COMPILER: Tool = Tool {
     packages: &["gcc", "libc6-dev"],
 };
 
-const QEMU: Tool = Tool {
-    name: "QEMU",
-    present: || qemu_version().is_some_and(|(major, _)| major >= OLDEST_QEMU),
-    packages: &["qemu-system-arm"],
-};
+const QEMU: Tool =
+    Tool { name: "QEMU", present: || new_enough("qemu-system-aarch64"), packages: &["qemu-system-arm"] };
+
+/// Emulates the PC of `tests/pc`, in the tests of `gta-server`, which runs programs of this machine.
+#[cfg(target_arch = "x86_64")]
+const PC_QEMU: &[Tool] = &[Tool {
+    name: "QEMU for PCs",
+    present: || new_enough("qemu-system-x86_64"),
+    packages: &["qemu-system-x86"],
+}];
+#[cfg(not(target_arch = "x86_64"))]
+const PC_QEMU: &[Tool] = &[];
 
 /// Says whether the disk images that we write are what QEMU understands.
 const QEMU_IMG: Tool = Tool { name: "qemu-img", present: || on_path("qemu-img"), packages: &["qemu-utils"] };
@@ -103,7 +110,7 @@ const CHROMIUM: Tool = Tool {
     packages: &["chromium", "chromium-driver"],
 };
 
-/// Makes the file systems that guests mount.
+/// Makes the file systems that guests mount, and the disk of the PC.
 const MKE2FS: Tool = Tool { name: "mke2fs", present: || mke2fs().is_some(), packages: &["e2fsprogs"] };
 
 /// Where `mke2fs` is; it is not on the path of users.
@@ -166,8 +173,9 @@ pub fn ensure_build(cache: &Path) -> Result<()> {
 
 /// Makes this machine ready for the tests of services. OpenBao is kept below `cache`.
 pub fn ensure_services(cache: &Path) -> Result<()> {
-    let tools = [POSTGRESQL, MARIADB, SOFTHSM, CURL, PYJWT, CHROMIUM];
+    let tools = [POSTGRESQL, MARIADB, SOFTHSM, CURL, PYJWT, CHROMIUM, MKE2FS];
     ensure_tools(&tools, |packages| install(packages, None, cache))?;
+    ensure_tools(PC_QEMU, |packages| install_qemu(packages, cache))?;
     ensure_openbao(cache)
 }
 
@@ -208,8 +216,8 @@ fn install_qemu(packages: &[&str], cache: &Path) -> Result<()> {
         Some("bookworm") => Some("bookworm-backports"),
         Some("trixie" | "forky" | "sid") => None,
         _ => {
-            let found = qemu_version().map_or_else(|| "none".into(), |(_, text)| text);
-            return Err(Error::Qemu { found, needed: OLDEST_QEMU, release });
+            let packages = packages.join(" ");
+            return Err(Error::Qemu { packages, needed: OLDEST_QEMU, release });
         }
     };
     install(packages, backports, cache)
@@ -296,14 +304,14 @@ fn on_path(program: &str) -> bool {
         .is_some_and(|path| env::split_paths(&path).any(|directory| directory.join(program).is_file()))
 }
 
-/// Major version and the whole version text.
-fn qemu_version() -> Option<(u32, String)> {
-    parse_qemu_version(&run(Command::new("qemu-system-aarch64").arg("--version")).ok()?)
+fn new_enough(qemu: &str) -> bool {
+    let version = run(Command::new(qemu).arg("--version"));
+    version.is_ok_and(|text| parse_qemu_version(&text).is_some_and(|major| major >= OLDEST_QEMU))
 }
 
-fn parse_qemu_version(text: &str) -> Option<(u32, String)> {
-    let version = text.strip_prefix("QEMU emulator version ")?.split_whitespace().next()?;
-    Some((version.split('.').next()?.parse().ok()?, version.to_owned()))
+/// The major version.
+fn parse_qemu_version(text: &str) -> Option<u32> {
+    text.strip_prefix("QEMU emulator version ")?.split('.').next()?.parse().ok()
 }
 
 /// Name for people, and code name, from os-release.
@@ -323,7 +331,7 @@ mod tests {
     #[test]
     fn reads_qemu_versions() {
         let text = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright";
-        assert_eq!(parse_qemu_version(text), Some((10, "10.0.2".into())));
+        assert_eq!(parse_qemu_version(text), Some(10));
         assert_eq!(parse_qemu_version("something else"), None);
     }
 

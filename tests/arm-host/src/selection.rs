@@ -1,4 +1,4 @@
-//! A choice of arm64 Debian packages: fetched once, verified by apt, unpacked, kept.
+//! A choice of Debian packages: fetched once, verified by apt, unpacked, kept.
 
 use std::{
     fs,
@@ -17,32 +17,34 @@ const SUITES: [&str; 2] = ["trixie", "trixie-backports"];
 
 /// Packages that serve one purpose.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Selection {
+pub struct Selection {
     /// Directory under the cache that takes their files.
-    pub(crate) directory: &'static str,
+    pub directory: &'static str,
     /// What they are, for the user who waits.
-    pub(crate) title: &'static str,
+    pub title: &'static str,
+    /// For which machines, as Debian names them.
+    pub architecture: &'static str,
     /// What they consist of.
-    pub(crate) groups: &'static [Group],
+    pub groups: &'static [Group],
 }
 
 /// What apt is asked for at once.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Group {
+pub struct Group {
     /// What apt is asked for.
-    pub(crate) wanted: &'static [&'static str],
+    pub wanted: &'static [&'static str],
     /// Of the resolution's result, the packages whose names begin like this are kept, and all of them where there is none:
     /// the rest serves a system that boots by itself.
-    pub(crate) kept: &'static [&'static str],
+    pub kept: &'static [&'static str],
 }
 
 impl Selection {
     /// Gives the directory that has the packages' files, fetching them only when they are not there.
-    pub(crate) fn fetch(&self, cache: &Path) -> Result<PathBuf> {
+    pub fn fetch(&self, cache: &Path) -> Result<PathBuf> {
         let root = cache.join(self.directory);
         // Names what the directory was made from, so that a changed list fetches anew.
         let stamp = cache.join(self.directory).with_extension("json");
-        let made_from = format!("{SUITES:?} {:?}", self.groups);
+        let made_from = format!("{SUITES:?} {} {:?}", self.architecture, self.groups);
         if let Ok(text) = fs::read_to_string(&stamp)
             && text.lines().next() == Some(&made_from)
             && root.is_dir()
@@ -61,7 +63,7 @@ impl Selection {
     fn fetch_into(&self, cache: &Path, root: &Path, step: &Step) -> Result<Vec<Planned>> {
         fs::create_dir_all(cache).map_err(Error::file("create", cache))?;
         let work = tempfile::tempdir_in(cache).map_err(Error::file("create a directory in", cache))?;
-        let apt = updated_apt(work.path(), step)?;
+        let apt = self.updated_apt(work.path(), step)?;
         let mut planned = Vec::new();
         for group in self.groups {
             let kept = |name: &str| {
@@ -88,21 +90,21 @@ impl Selection {
         fs::rename(&unpacked, root).map_err(Error::file("rename to", root))?;
         Ok(planned)
     }
-}
 
-/// Tries each Debian archive that the machine knows; the first whose signed lists can be had serves.
-fn updated_apt(work: &Path, step: &Step) -> Result<Apt> {
-    let mut uris: Vec<String> = apt::configured_sources()?.into_iter().map(|source| source.uri).collect();
-    uris.dedup();
-    let mut failure = Error::NoMirror;
-    for uri in uris {
-        step.now("package lists");
-        let sources = SUITES.map(|suite| Source { uri: uri.clone(), suite: suite.to_owned() });
-        let apt = Apt::for_architecture(&work.join("apt"), "arm64", &sources)?;
-        match apt.update() {
-            Ok(()) => return Ok(apt),
-            Err(error) => failure = error,
+    /// Tries each Debian archive that the machine knows; the first whose signed lists can be had serves.
+    fn updated_apt(&self, work: &Path, step: &Step) -> Result<Apt> {
+        let mut uris: Vec<String> = apt::configured_sources()?.into_iter().map(|source| source.uri).collect();
+        uris.dedup();
+        let mut failure = Error::NoMirror;
+        for uri in uris {
+            step.now("package lists");
+            let sources = SUITES.map(|suite| Source { uri: uri.clone(), suite: suite.to_owned() });
+            let apt = Apt::for_architecture(&work.join("apt"), self.architecture, &sources)?;
+            match apt.update() {
+                Ok(()) => return Ok(apt),
+                Err(error) => failure = error,
+            }
         }
+        Err(failure)
     }
-    Err(failure)
 }

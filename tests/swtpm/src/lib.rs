@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod chip;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -11,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+pub use chip::Chip;
 
 /// The programs' packages, for whoever lacks them.
 const INSTALL: &str = "`cargo xtask test` installs Debian's packages swtpm, swtpm-tools and tpm2-tools";
@@ -62,9 +66,8 @@ impl Swtpm {
     /// # Errors
     /// [`Error`] says what is missing or what failed.
     pub fn start() -> Result<Self, Error> {
-        let directory =
-            tempfile::Builder::new().prefix("swtpm-").tempdir().map_err(file(&std::env::temp_dir()))?;
-        let process = manufacture(directory.path()).and_then(|()| run_tpm(directory.path()))?;
+        let directory = manufacture()?;
+        let process = run_tpm(directory.path())?;
         let tpm = Self { directory, process };
         for _ in 0..START_TRIES {
             if tpm.socket().exists() && tpm.tool("tpm2_getcap", ["properties-fixed"]).is_ok() {
@@ -92,12 +95,7 @@ impl Swtpm {
     /// # Errors
     /// [`Error::File`].
     pub fn manufacturer(&self) -> Result<String, Error> {
-        let mut pem = String::new();
-        for name in ["swtpm-localca-rootca-cert.pem", "issuercert.pem"] {
-            let path = self.directory.path().join("ca").join(name);
-            pem += &fs::read_to_string(&path).map_err(file(&path))?;
-        }
-        Ok(pem)
+        manufacturer(self.directory.path())
     }
 
     /// Runs a program of tpm2-tools on this TPM, in [`Self::directory`], and gives what it printed.
@@ -160,7 +158,10 @@ impl Drop for Swtpm {
     }
 }
 
-fn manufacture(directory: &Path) -> Result<(), Error> {
+/// Makes a TPM that does not run yet, in a directory of its own.
+fn manufacture() -> Result<TempDir, Error> {
+    let owned = tempfile::Builder::new().prefix("swtpm-").tempdir().map_err(file(&std::env::temp_dir()))?;
+    let directory = owned.path();
     let (ca, state) = (directory.join("ca"), directory.join("state"));
     for path in [&ca, &state] {
         fs::create_dir(path).map_err(file(path))?;
@@ -198,16 +199,33 @@ fn manufacture(directory: &Path) -> Result<(), Error> {
         "sha1,sha256,sha384",
         "--tpmstate",
     ]);
-    run(setup.arg(&state).arg("--config").arg(directory.join("setup.conf"))).map(drop)
+    run(setup.arg(&state).arg("--config").arg(directory.join("setup.conf")))?;
+    Ok(owned)
+}
+
+fn manufacturer(directory: &Path) -> Result<String, Error> {
+    let mut pem = String::new();
+    for name in ["swtpm-localca-rootca-cert.pem", "issuercert.pem"] {
+        let path = directory.join("ca").join(name);
+        pem += &fs::read_to_string(&path).map_err(file(&path))?;
+    }
+    Ok(pem)
 }
 
 fn run_tpm(directory: &Path) -> Result<Child, Error> {
-    let channel = |name: &str| format!("type=unixio,path={}", directory.join(name).display());
-    let mut swtpm = Command::new("swtpm");
-    swtpm.args(["socket", "--tpm2", "--flags", "startup-clear", "--tpmstate"]);
-    swtpm.arg(format!("dir={}", directory.join("state").display()));
     // Clients look for the control channel beside the other, under this name.
-    swtpm.args(["--ctrl", &channel("socket.ctrl"), "--server", &channel("socket")]);
+    let (control, commands) = (channel(directory, "socket.ctrl"), channel(directory, "socket"));
+    start(directory, &["--flags", "startup-clear", "--ctrl", &control, "--server", &commands])
+}
+
+fn channel(directory: &Path, name: &str) -> String {
+    format!("type=unixio,path={}", directory.join(name).display())
+}
+
+fn start(directory: &Path, arguments: &[&str]) -> Result<Child, Error> {
+    let mut swtpm = Command::new("swtpm");
+    swtpm.args(["socket", "--tpm2", "--tpmstate"]);
+    swtpm.arg(format!("dir={}", directory.join("state").display())).args(arguments);
     swtpm.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     swtpm.spawn().map_err(|source| Error::Start { program: "swtpm".to_owned(), source })
 }

@@ -1,0 +1,115 @@
+//! A PC whose firmware and Linux measure into its TPM, attested by the agent's program.
+
+// The PC runs programs of this machine.
+#![cfg(target_arch = "x86_64")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test panics")]
+
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use evidence::bank::Bank;
+use serde_json::{Value, json};
+use stage::{NODE, Stage};
+use test_pc::Running;
+use verifier::tpm::boot_references;
+
+const DATABASE: support::Database = support::Database::Sqlite;
+const DATE: &str = "/usr/bin/date";
+
+/// One story, because a boot takes its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn linux_measures_into_a_tpm_and_the_agent_attests_it() {
+    let mut stage = Stage::set(&[DATE]).await;
+    let mut pc = stage.pc.power_on("").unwrap();
+
+    let (status, report) = stage.attest(&mut pc);
+    assert_eq!((status, &report["accepted"]), (0, &json!(true)), "{report:#}");
+    let node = stage.get(&format!("/node?ids={NODE}")).await;
+    assert_eq!(node["nodes"][0]["provenance"]["kind"], "activated");
+    let (first, system) = stage.received().pop().unwrap();
+    for path in ["boot_aggregate", "/sbin/init", "/usr/bin/attestation-agent", "/lib/libc.so.6"] {
+        assert!(system.iter().any(|entry| entry == path), "{path} is not in {system:?}");
+    }
+    let known = u64::try_from(system.len()).unwrap();
+    assert_eq!((first, &report["ima_next_entry"]), (0, &json!(known)));
+    let token = stage.token(&report).await;
+    let [boot, files] = ["tpm_boot", "tpm_ima"].map(|kind| &token[kind]["evidence"]["logs"][0]);
+    assert_eq!((&boot["log_status"], &boot["secure_boot"]), (&json!("replay_success"), &json!(false)));
+    assert_eq!(files["log_status"], "replay_success");
+    assert_eq!((&files["boot_aggregate_verified"], &files["proven_entries"]), (&json!(true), &json!(known)));
+
+    // The log says the same to another reader, and whoever vouches for it vouches for such boots only.
+    let log = boot_log(&mut pc);
+    let quoted = &token["tpm_boot"]["evidence"]["pcrs"]["pcr_values"];
+    let replayed = replayed(&log);
+    for (register, value) in &replayed {
+        assert!(quoted.as_array().unwrap().contains(&json!({ "pcr_index": register, "pcr_value": value })));
+    }
+    assert!(replayed.keys().copied().eq([0, 1, 2, 3, 4, 5, 6, 7, 9]), "{replayed:?}");
+    let boot = boot_references(&log, Bank::Sha256, "debian").unwrap();
+    stage.tenant.register("this boot", "tpm_boot", &json!({ "boot": boot })).await.ok();
+
+    // Only what is new is sent.
+    assert_eq!(pc.run(DATE).unwrap().status, 0);
+    let (status, report) = stage.attest(&mut pc);
+    assert_eq!((status, &report["accepted"]), (0, &json!(true)), "{report:#}");
+    assert_eq!(stage.received(), [(known, vec![DATE.to_owned()])]);
+    let token = stage.token(&report).await;
+    let matched = &token["tpm_boot"]["evidence"]["logs"][0]["matched"];
+    assert_eq!((&matched["ref_value"], &matched["kernel"]), (&json!("this boot"), &json!("debian")));
+
+    // Somebody changes a program and starts it again.
+    assert_eq!(pc.run(&format!("echo >> {DATE}; {DATE}")).unwrap().status, 0);
+    let changed = pc.run(&format!("sha256sum {DATE}")).unwrap().output;
+    let (status, report) = stage.attest(&mut pc);
+    assert_eq!((status, &report["accepted"]), (2, &json!(false)));
+    assert_eq!(stage.received(), [(known + 1, vec![DATE.to_owned()])]);
+    let (kind, code, detail) = reason(&report);
+    assert_eq!((kind, code), ("tpm_ima", "ima_entry_unknown"));
+    assert!(detail.contains(DATE) && detail.contains(&changed[..64]), "{detail}");
+
+    // Started anew by somebody who gives the kernel another command line. That program does not run.
+    pc.power_off().unwrap();
+    let mut pc = stage.pc.power_on("loglevel=3").unwrap();
+    let (status, report) = stage.attest(&mut pc);
+    assert_eq!(status, 2, "{report:#}");
+    let (kind, code, detail) = reason(&report);
+    assert_eq!((kind, code), ("tpm_boot", "boot_event_unknown"));
+    assert!(detail.contains("command_line"), "{detail}");
+    assert_eq!((stage.received(), &report["ima_next_entry"]), (vec![(0, system)], &json!(known)));
+    let every = json!({ "delete_type": "type", "attester_type": "tpm_boot" });
+    stage.tenant.world.admin.delete(&stage.tenant.world.instance, "/ref_value", &every).await.ok();
+    let (status, report) = stage.attest(&mut pc);
+    assert_eq!((status, stage.received()), (0, vec![(known, Vec::new())]), "{report:#}");
+}
+
+#[track_caller]
+fn reason(report: &Value) -> (&str, &str, &str) {
+    let reason = &report["reasons"][0];
+    let text = |name: &str| reason[name].as_str().unwrap_or_else(|| panic!("no reason: {report:#}"));
+    (text("attester_type"), text("code"), text("detail"))
+}
+
+fn boot_log(pc: &mut Running) -> Vec<u8> {
+    let log = "/sys/kernel/security/tpm0/binary_bios_measurements";
+    STANDARD.decode(pc.run(&format!("base64 -w 0 {log}; echo")).unwrap().output.trim()).unwrap()
+}
+
+/// The SHA-256 registers to which a log leads, as tpm2_eventlog sees it.
+fn replayed(log: &[u8]) -> BTreeMap<u32, String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(log).unwrap();
+    let output = Command::new("tpm2_eventlog").arg(file.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, registers) = text.split_once("\npcrs:\n").unwrap();
+    let (_, registers) = registers.split_once("  sha256:\n").unwrap();
+    let lines = registers.lines().map_while(|line| line.split_once(": 0x"));
+    lines.map(|(register, value)| (register.trim().parse().unwrap(), value.to_owned())).collect()
+}

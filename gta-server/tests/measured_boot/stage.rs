@@ -11,6 +11,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use evidence::bank::Bank;
 use evidence::ima::Log;
 use serde_json::{Value, json};
 use service_kit::serve;
@@ -22,6 +23,7 @@ use test_swtpm::Chip;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use verifier::testing::NOW;
+use verifier::tpm::boot_references;
 
 use crate::support::Tenant;
 
@@ -86,6 +88,12 @@ impl Stage {
 
     pub async fn get(&self, path: &str) -> Value {
         self.tenant.world.admin.get(&self.tenant.world.instance, path).await.ok()
+    }
+
+    /// Makes it known how a PC has booted that left this log.
+    pub async fn vouch(&self, name: &str, log: &[u8]) {
+        let boot = boot_references(log, Bank::Sha256, "debian").unwrap();
+        self.tenant.register(name, "tpm_boot", &json!({ "boot": boot })).await.ok();
     }
 
     /// What the report's token says.

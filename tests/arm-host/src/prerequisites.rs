@@ -50,15 +50,15 @@ const CROSS_COMPILER: Tool = Tool {
 const QEMU: Tool =
     Tool { name: "QEMU", present: || new_enough("qemu-system-aarch64"), packages: &["qemu-system-arm"] };
 
-/// Emulates the PC of `tests/pc`, in the tests of `gta-server`, which runs programs of this machine.
-#[cfg(target_arch = "x86_64")]
-const PC_QEMU: &[Tool] = &[Tool {
+/// Emulates the PC of `tests/pc`, in the tests of `gta-server`.
+const PC_QEMU: Tool = Tool {
     name: "QEMU for PCs",
     present: || new_enough("qemu-system-x86_64"),
     packages: &["qemu-system-x86"],
-}];
-#[cfg(not(target_arch = "x86_64"))]
-const PC_QEMU: &[Tool] = &[];
+};
+
+/// Signs the kernel that its Secure Boot starts.
+const SBSIGN: Tool = Tool { name: "sbsign", present: || on_path("sbsign"), packages: &["sbsigntool"] };
 
 /// Says whether the disk images that we write are what QEMU understands.
 const QEMU_IMG: Tool = Tool { name: "qemu-img", present: || on_path("qemu-img"), packages: &["qemu-utils"] };
@@ -175,7 +175,11 @@ pub fn ensure_build(cache: &Path) -> Result<()> {
 pub fn ensure_services(cache: &Path) -> Result<()> {
     let tools = [POSTGRESQL, MARIADB, SOFTHSM, CURL, PYJWT, CHROMIUM, MKE2FS];
     ensure_tools(&tools, |packages| install(packages, None, cache))?;
-    ensure_tools(PC_QEMU, |packages| install_qemu(packages, cache))?;
+    // The PC runs programs of this machine, so it is there only where this is one.
+    if cfg!(target_arch = "x86_64") {
+        ensure_tools(&[PC_QEMU], |packages| install_qemu(packages, cache))?;
+        ensure_tools(&[SBSIGN], |packages| install(packages, None, cache))?;
+    }
     ensure_openbao(cache)
 }
 

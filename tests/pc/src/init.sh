@@ -3,7 +3,6 @@ b=/bin/busybox
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
 $b mount -t securityfs security /sys/kernel/security
-$b mount -t efivarfs efivars /sys/firmware/efi/efivars
 $b mount -t tmpfs run /run
 $b mkdir /run/bin /run/tmp
 # Not on the disk: what is there stays as it was made.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -13,11 +13,12 @@ use tempfile::TempDir;
 use test_swtpm::Chip;
 
 use crate::error::file;
+use crate::signed::sign;
 use crate::{Disk, Error, Packages, Result};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 /// The drivers of its devices, as far as Debian's kernel has not built them in.
-const MODULES: [&str; 3] = ["virtio_blk", "virtio_net", "efivarfs"];
+const MODULES: [&str; 2] = ["virtio_blk", "virtio_net"];
 /// It takes about 10 s where nothing else runs.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
@@ -27,7 +28,6 @@ const TAIL_LINES: usize = 40;
 /// A PC that is off: a kernel, firmware with its variables, a disk and a TPM. What is written on the latter three stays.
 pub struct Pc {
     directory: TempDir,
-    kernel: PathBuf,
     firmware: PathBuf,
     chip: Chip,
 }
@@ -54,12 +54,13 @@ impl Pc {
         fs::copy(&variables, &to).map_err(file("copy", variables))?;
         disk.image(&directory.path().join("disk"))?;
         let kernel = packages.kernel()?;
+        sign(packages, &kernel.image, &directory.path().join("kernel"), directory.path())?;
         let mut initramfs = Initramfs::new();
         initramfs.copy("/bin/busybox", 0o755, packages.busybox()?).symlink("/bin/sh", "busybox");
         let modules = initramfs.modules(kernel.modules.resolve(&MODULES)?);
         initramfs.directory("/dev").directory("/disk").file("/init", 0o755, first_init(&modules));
         initramfs.write_to(&directory.path().join("initrd"))?;
-        Ok(Self { directory, kernel: kernel.image, firmware, chip })
+        Ok(Self { directory, firmware, chip })
     }
 
     /// Boots with these kernel parameters beside the usual ones.
@@ -74,27 +75,29 @@ impl Pc {
         // setpriv ends QEMU when the thread that started it ends, however it ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", PROGRAM, "-nodefaults", "-no-user-config", "-no-reboot"]);
-        command.args(["-display", "none", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.args(["-display", "none", "-M", "q35,smm=on", "-accel", "tcg,thread=multi", "-cpu", "max"]);
         command.args(["-smp", "2", "-m", "512"]);
-        command
-            .args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", self.firmware.display())]);
-        command.args(["-drive", &format!("if=pflash,format=raw,file={}", at("variables").display())]);
+        let flash =
+            |options: &str, path: &Path| format!("if=pflash,format=raw{options},file={}", path.display());
+        command.args([
+            "-drive",
+            &flash(",readonly=on", &self.firmware),
+            "-drive",
+            &flash("", &at("variables")),
+        ]);
         command.args(["-chardev", &format!("socket,id=tpm,path={}", tpm.display())]);
         command.args(["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm"]);
         command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
         command.args(["-drive", &format!("if=none,id=disk,format=raw,file={}", at("disk").display())]);
         command.args(["-device", "virtio-blk-pci,drive=disk"]);
-        command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(at("initrd"));
+        command.arg("-kernel").arg(at("kernel")).arg("-initrd").arg(at("initrd"));
         command.arg("-append");
         command.arg(format!("console=ttyS0 quiet panic=-1 ima_policy=tcb {parameters}").trim_end());
         command.args(["-serial", &format!("file:{}", at("console").display())]);
         command.args(["-chardev", "stdio,id=commands,signal=off", "-device", "isa-serial,chardev=commands"]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .map_err(|source| Error::Start { program: PROGRAM, package: "qemu-system-x86", source })?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn().map_err(
+            |source| Error::Start { program: PROGRAM.to_owned(), package: "qemu-system-x86", source },
+        )?;
         let (commands, output) = (child.stdin.take(), child.stdout.take());
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -154,7 +157,7 @@ impl Running {
     /// # Errors
     /// If it stays on.
     pub fn power_off(mut self) -> Result<()> {
-        self.run("sync; mount -o remount,ro /")?;
+        self.run("sync")?;
         self.send("poweroff -f")?;
         loop {
             match self.lines.recv_timeout(COMMAND_LIMIT) {

@@ -41,11 +41,19 @@ impl Packages {
         Ok(unpacked(&self.root, "usr/bin/busybox")?)
     }
 
-    /// Firmware without keys of Secure Boot, and its variables.
+    /// Firmware that keeps its variables to itself, and variables with Secure Boot by the key of [`Self::signer`].
     pub(crate) fn firmware(&self) -> Result<[PathBuf; 2]> {
         Ok([
-            unpacked(&self.root, "usr/share/OVMF/OVMF_CODE_4M.fd")?,
-            unpacked(&self.root, "usr/share/OVMF/OVMF_VARS_4M.fd")?,
+            unpacked(&self.root, "usr/share/OVMF/OVMF_CODE_4M.secboot.fd")?,
+            unpacked(&self.root, "usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd")?,
+        ])
+    }
+
+    /// A key of which everybody knows the password, and its certificate.
+    pub(crate) fn signer(&self) -> Result<[PathBuf; 2]> {
+        Ok([
+            unpacked(&self.root, "usr/share/ovmf/PkKek-1-snakeoil.key")?,
+            unpacked(&self.root, "usr/share/ovmf/PkKek-1-snakeoil.pem")?,
         ])
     }
 }

@@ -84,17 +84,28 @@ pub fn boot(
             "the boot log has several kernels: boot with one, as guests must, and take its logs",
         ));
     }
-    if !kernel.stored.is_empty() || !kernel.image.is_empty() {
+    if kernel.stored.len() + kernel.image.len() == 1 {
         boot.kernels.push(kernel);
+    } else if kernel != (KernelReference { name: name.to_owned(), ..KernelReference::default() }) {
+        return Err(refuse(
+            Code::BootSequence,
+            "the boot log says what Linux was given and not which kernel it is: it was started by what did not measure it, so \
+             nobody can vouch for it; with Secure Boot, is the kernel signed?",
+        ));
     }
     Ok(boot)
 }
 
-/// Where the kernel is that the firmware started: the last application before Linux says what it was given.
+/// Where the kernel is that the firmware started: the last application before Linux says what it was given, unless that is
+/// GRUB, which has started one without measuring it then.
 fn started_kernel(seen: &[Seen<'_>]) -> Option<usize> {
     let says =
         seen.iter().position(|event| matches!(event.part, Part::LoadOptions | Part::LoadedInitramfs))?;
-    seen.get(..says)?.iter().rposition(|event| matches!(event.part, Part::Application(_)))
+    let last = seen.get(..says)?.iter().enumerate().rev().find_map(|(at, event)| match &event.part {
+        Part::Application(file) => Some((at, file.as_deref().map(application))),
+        _ => None,
+    });
+    last.filter(|(_, kind)| !matches!(kind, Some(Application::Grub))).map(|(at, _)| at)
 }
 
 enum Application {

@@ -45,15 +45,20 @@ fn registers_of_sha512_are_held_against_the_sha512_digests_of_the_log() {
 }
 
 #[test]
-fn t8_a_ccel_without_a_kernel_is_refused_when_policy_demands_one() {
+fn t8_a_ccel_without_a_kernel_is_refused_when_policy_or_reference_has_one() {
     let mut guest = Guest::usual();
     for name in ["kernel", "command line", "initrd", "initramfs"] {
         guest.remove(name);
     }
-    let (code, detail) = guest.refused();
-    assert_eq!(code, Code::BootRoleMissing);
+    let (found, detail) = guest.refused();
+    assert_eq!(found, Code::BootRoleMissing);
     assert!(detail.contains("kernel") || detail.contains("initramfs"), "{detail}");
-    guest.appraise(&references(), &LogRules::default()).expect("no role is demanded");
+    let mut references = references();
+    let (found, detail) = code(guest.appraise(&references, &LogRules::default()));
+    assert_eq!(found, Code::BootRoleMissing);
+    assert!(detail.contains("did not measure it"), "{detail}");
+    references.boot.as_mut().unwrap().kernels.clear();
+    guest.appraise(&references, &LogRules::default()).expect("no kernel is known and no role demanded");
 }
 
 #[test]
@@ -224,6 +229,20 @@ fn a_kernel_started_as_an_application_is_appraised_alike() {
     let mut twice = started_as_application();
     twice.insert_before("kernel", application("first", b"kernel 2, as an application"));
     assert_eq!(twice.refused().0, Code::BootSequence);
+}
+
+/// As OVMF starts what Secure Boot does not let it load: what Linux says of its initial RAM disk is all that the log has.
+#[test]
+fn a_kernel_that_nobody_measured_does_not_pass_by_what_it_says_of_itself() {
+    let mut guest = started_as_application();
+    guest.remove("kernel");
+    assert_eq!(code(guest.appraise(&references(), &LogRules::default())).0, Code::BootRoleMissing);
+    // A kernel that is known otherwise, such as by the initial measurement.
+    let mut references = references();
+    for kernel in &mut references.boot.as_mut().unwrap().kernels {
+        (kernel.stored, kernel.unpacked, kernel.image) = Default::default();
+    }
+    guest.appraise(&references, &LogRules::default()).unwrap();
 }
 
 #[test]

@@ -83,6 +83,13 @@ pub fn judge<'a>(
         }
     }
     unknown.refuse(Code::BootEventUnknown)?;
+    // Firmware and loaders can start a kernel without measuring it, so that nothing unknown is in the log.
+    if boot.demands_a_kernel() && !roles.contains(&Role::Kernel) {
+        return Err(refuse(
+            Code::BootRoleMissing,
+            "the reference has kernels, and the boot log has none: Linux was started by what did not measure it",
+        ));
+    }
     let secure_boot = secure_boot(&seen);
     check_roles(&rules.roles, &roles, &components)?;
     if rules.secure_boot && secure_boot != Some(true) {

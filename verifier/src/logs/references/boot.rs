@@ -97,6 +97,11 @@ impl BootReferences {
         roles.iter().copied().find(|role| self.of(*role).is_some_and(|known| known.contains(digest)))
     }
 
+    /// Whether a boot without any kernel is not one of these: there are kernels, and all are known by a digest of their own.
+    pub(in crate::logs) fn demands_a_kernel(&self) -> bool {
+        !self.kernels.is_empty() && self.kernels.iter().all(KernelReference::has_kernel)
+    }
+
     /// A role in which `digest` is known, whichever: to say what a misplaced component really is.
     pub(in crate::logs) fn any_role(&self, digest: &Digest) -> Option<Role> {
         let kernel = |has: &dyn Fn(&KernelReference) -> bool| self.kernels.iter().any(has);
@@ -110,6 +115,11 @@ impl BootReferences {
 }
 
 impl KernelReference {
+    /// Whether it says which kernel it is, and not only what goes with one that is known otherwise.
+    fn has_kernel(&self) -> bool {
+        [&self.stored, &self.unpacked, &self.image].iter().any(|digests| !digests.is_empty())
+    }
+
     /// Whether `digest` is that of the kernel's file, in either form.
     pub(in crate::logs) fn has_file(&self, digest: &Digest) -> bool {
         self.stored.contains(digest) || self.unpacked.contains(digest)

@@ -78,13 +78,14 @@ pub fn boot(
         };
         known.insert(*digest);
     }
-    if kernel.stored.len() + kernel.image.len() > 1 {
+    // GRUB measures the file, and the firmware the image if it is what GRUB has start it.
+    if kernel.stored.len() > 1 || kernel.image.len() > 1 {
         return Err(refuse(
             Code::BootSequence,
             "the boot log has several kernels: boot with one, as guests must, and take its logs",
         ));
     }
-    if kernel.stored.len() + kernel.image.len() == 1 {
+    if !kernel.stored.is_empty() || !kernel.image.is_empty() {
         boot.kernels.push(kernel);
     } else if kernel != (KernelReference { name: name.to_owned(), ..KernelReference::default() }) {
         return Err(refuse(

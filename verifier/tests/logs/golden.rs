@@ -117,6 +117,23 @@ fn a_kernel_that_the_firmware_starts_is_told_by_what_it_measures() {
     assert_eq!(golden(&guest).unwrap_err().code, Code::BootSequence);
 }
 
+/// As GRUB 2.12 does on PCs: it measures the file, and the firmware the image.
+#[test]
+fn a_kernel_that_grub_has_the_firmware_start_is_one_kernel() {
+    let mut guest = usual();
+    guest.insert_before("command line", application("image", b"kernel as an application"));
+    let at = "Exit Boot Services Invocation";
+    guest.insert_before(at, tag("options", 0x8f3b_22ed, b"root=/dev/vda2"));
+    guest.insert_before(at, tag("given", 0x8f3b_22ec, b"initramfs"));
+    let references = golden(&guest).unwrap();
+    let [kernel] = &references.boot.as_ref().unwrap().kernels[..] else { panic!("{references:?}") };
+    assert_eq!(kernel.stored.len(), 1);
+    assert!(kernel.image.contains(&digest(b"kernel as an application")));
+    assert!(guest.appraise(&references, &strict()).is_ok());
+    guest.at("image").content.push(b'!');
+    assert_eq!(code(guest.appraise(&references, &strict())).0, Code::BootEventUnknown);
+}
+
 #[test]
 fn what_no_reference_can_say_is_an_error() {
     let refused = |change: &dyn Fn(&mut Guest)| {

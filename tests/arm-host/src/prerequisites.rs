@@ -57,9 +57,6 @@ const PC_QEMU: Tool = Tool {
     packages: &["qemu-system-x86"],
 };
 
-/// Signs the kernel that its Secure Boot starts.
-const SBSIGN: Tool = Tool { name: "sbsign", present: || on_path("sbsign"), packages: &["sbsigntool"] };
-
 /// Says whether the disk images that we write are what QEMU understands.
 const QEMU_IMG: Tool = Tool { name: "qemu-img", present: || on_path("qemu-img"), packages: &["qemu-utils"] };
 
@@ -178,7 +175,6 @@ pub fn ensure_services(cache: &Path) -> Result<()> {
     // The PC runs programs of this machine, so it is there only where this is one.
     if cfg!(target_arch = "x86_64") {
         ensure_tools(&[PC_QEMU], |packages| install_qemu(packages, cache))?;
-        ensure_tools(&[SBSIGN], |packages| install(packages, None, cache))?;
     }
     ensure_openbao(cache)
 }

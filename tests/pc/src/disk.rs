@@ -9,8 +9,7 @@ use arm_host::{libraries, prerequisites};
 use tempfile::TempDir;
 
 use crate::error::file;
-use crate::signed::run;
-use crate::{Packages, Result};
+use crate::{Error, Packages, Result};
 
 /// What programs find beside files: they are mounted by init.
 const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "run"];
@@ -104,9 +103,16 @@ impl Disk {
             size += fs::metadata(&path).map_err(file("look at", path))?.len();
         }
         let mke2fs = prerequisites::mke2fs().unwrap_or_else(|| "mke2fs".into());
-        let mut make = Command::new(mke2fs);
-        make.args(["-q", "-t", "ext4", "-d"]).args([self.tree.path(), to]);
-        run("e2fsprogs", make.arg(format!("{}K", size.div_ceil(1024))))
+        let output = Command::new(mke2fs)
+            .args(["-q", "-t", "ext4", "-d"])
+            .args([self.tree.path(), to])
+            .arg(format!("{}K", size.div_ceil(1024)))
+            .output()
+            .map_err(|source| Error::Start { program: "mke2fs", package: "e2fsprogs", source })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Error::Disk(String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
     fn copy(&self, path: &str, from: &Path) -> Result<()> {

@@ -27,20 +27,15 @@ pub enum Error {
     #[error("cannot start {program}: {source}; `cargo xtask test` installs Debian's package {package}")]
     Start {
         /// Its name.
-        program: String,
+        program: &'static str,
         /// What brings it.
         package: &'static str,
         /// Why.
         source: io::Error,
     },
-    /// A program fails.
-    #[error("{program} failed: {output}")]
-    Program {
-        /// Its name.
-        program: String,
-        /// What it said.
-        output: String,
-    },
+    /// The disk cannot be made.
+    #[error("mke2fs failed: {0}")]
+    Disk(String),
     /// The PC did not do what it should in the time that it had.
     #[error("{what}; the end of its console:\n{tail}")]
     Machine {

@@ -1,4 +1,4 @@
-//! A PC for tests: UEFI firmware with Secure Boot and Debian's kernel, which measure what they start into a TPM.
+//! A PC for tests: UEFI firmware with Secure Boot, and Debian's shim, GRUB and kernel, which measure into a TPM.
 //!
 //! QEMU emulates it, also its processor, so that it needs no rights on this machine. The kernel measures files by IMA's policy
 //! `tcb`, which leaves out file systems in memory: so the system is on a disk ([`Disk`]), whose programs are this machine's.
@@ -9,7 +9,6 @@ mod disk;
 mod error;
 mod machine;
 mod packages;
-mod signed;
 
 pub use disk::Disk;
 pub use error::{Error, Result};

@@ -13,10 +13,11 @@ use tempfile::TempDir;
 use test_swtpm::Chip;
 
 use crate::error::file;
-use crate::signed::sign;
 use crate::{Disk, Error, Packages, Result};
 
 const PROGRAM: &str = "qemu-system-x86_64";
+/// Where firmware looks for a boot loader, and shim for GRUB, and that for its configuration.
+const LOADERS: &str = "boot/EFI/BOOT";
 /// The drivers of its devices, as far as Debian's kernel has not built them in.
 const MODULES: [&str; 2] = ["virtio_blk", "virtio_net"];
 /// It takes about 10 s where nothing else runs.
@@ -25,7 +26,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// Lines of the console that an error shows.
 const TAIL_LINES: usize = 40;
 
-/// A PC that is off: a kernel, firmware with its variables, a disk and a TPM. What is written on the latter three stays.
+/// A PC that is off: firmware with its variables, a partition to boot from, a disk and a TPM.
 pub struct Pc {
     directory: TempDir,
     firmware: PathBuf,
@@ -49,17 +50,25 @@ impl Pc {
     pub fn new(packages: &Packages, chip: Chip, disk: &Disk) -> Result<Self> {
         let directory =
             TempDir::with_prefix("pc-").map_err(file("create a directory in", std::env::temp_dir()))?;
+        let copy = |from: &Path, name: &str| {
+            let to = directory.path().join(name);
+            fs::copy(from, to).map(drop).map_err(file("copy", from))
+        };
         let [firmware, variables] = packages.firmware()?;
-        let to = directory.path().join("variables");
-        fs::copy(&variables, &to).map_err(file("copy", variables))?;
+        copy(&variables, "variables")?;
         disk.image(&directory.path().join("disk"))?;
+        let loaders = directory.path().join(LOADERS);
+        fs::create_dir_all(&loaders).map_err(file("create", loaders))?;
+        let [shim, grub] = packages.shim_and_grub()?;
+        copy(&shim, &format!("{LOADERS}/BOOTX64.EFI"))?;
+        copy(&grub, &format!("{LOADERS}/grubx64.efi"))?;
         let kernel = packages.kernel()?;
-        sign(packages, &kernel.image, &directory.path().join("kernel"), directory.path())?;
+        copy(&kernel.image, "boot/vmlinuz")?;
         let mut initramfs = Initramfs::new();
         initramfs.copy("/bin/busybox", 0o755, packages.busybox()?).symlink("/bin/sh", "busybox");
         let modules = initramfs.modules(kernel.modules.resolve(&MODULES)?);
         initramfs.directory("/dev").directory("/disk").file("/init", 0o755, first_init(&modules));
-        initramfs.write_to(&directory.path().join("initrd"))?;
+        initramfs.write_to(&directory.path().join("boot/initrd.img"))?;
         Ok(Self { directory, firmware, chip })
     }
 
@@ -70,6 +79,10 @@ impl Pc {
     pub fn power_on(&mut self, parameters: &str) -> Result<Running> {
         let tpm = self.chip.power_on()?;
         let at = |name: &str| self.directory.path().join(name);
+        let menu = at(LOADERS).join("grub.cfg");
+        let line = format!("console=ttyS0 quiet panic=-1 ima_policy=tcb {parameters}");
+        let text = format!("linux /vmlinuz {}\ninitrd /initrd.img\nboot\n", line.trim_end());
+        fs::write(&menu, text).map_err(file("write", menu))?;
         let log = at("qemu.log");
         let stderr = File::create(&log).map_err(file("create", &log))?;
         // setpriv ends QEMU when the thread that started it ends, however it ends.
@@ -90,14 +103,17 @@ impl Pc {
         command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
         command.args(["-drive", &format!("if=none,id=disk,format=raw,file={}", at("disk").display())]);
         command.args(["-device", "virtio-blk-pci,drive=disk"]);
-        command.arg("-kernel").arg(at("kernel")).arg("-initrd").arg(at("initrd"));
-        command.arg("-append");
-        command.arg(format!("console=ttyS0 quiet panic=-1 ima_policy=tcb {parameters}").trim_end());
+        // QEMU makes a FAT file system of the directory.
+        let boot = format!("if=none,id=boot,format=raw,readonly=on,file=fat:{}", at("boot").display());
+        command.args(["-drive", &boot, "-device", "virtio-blk-pci,drive=boot,bootindex=0"]);
         command.args(["-serial", &format!("file:{}", at("console").display())]);
         command.args(["-chardev", "stdio,id=commands,signal=off", "-device", "isa-serial,chardev=commands"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn().map_err(
-            |source| Error::Start { program: PROGRAM.to_owned(), package: "qemu-system-x86", source },
-        )?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .map_err(|source| Error::Start { program: PROGRAM, package: "qemu-system-x86", source })?;
         let (commands, output) = (child.stdin.take(), child.stdout.take());
         let (sender, lines) = channel();
         thread::spawn(move || {

@@ -10,11 +10,14 @@ use crate::Result;
 /// The kernel for clouds has the TPM's driver built in, so that IMA finds it.
 const SELECTION: Selection = Selection {
     directory: "packages",
-    title: "PC kernel and firmware",
+    title: "PC kernel, boot loader and firmware",
     architecture: "amd64",
     groups: &[
         Group { wanted: &["linux-image-cloud-amd64"], kept: &["linux-image-"] },
-        Group { wanted: &["busybox-static", "ovmf"], kept: &["busybox-static", "ovmf"] },
+        Group {
+            wanted: &["busybox-static", "ovmf", "shim-signed", "grub-efi-amd64-signed"],
+            kept: &["busybox-static", "ovmf", "shim-signed", "grub-efi-amd64-signed"],
+        },
     ],
 };
 
@@ -41,19 +44,19 @@ impl Packages {
         Ok(unpacked(&self.root, "usr/bin/busybox")?)
     }
 
-    /// Firmware that keeps its variables to itself, and variables with Secure Boot by the key of [`Self::signer`].
+    /// Firmware that keeps its variables to itself, and variables with Secure Boot by Microsoft's keys.
     pub(crate) fn firmware(&self) -> Result<[PathBuf; 2]> {
         Ok([
             unpacked(&self.root, "usr/share/OVMF/OVMF_CODE_4M.secboot.fd")?,
-            unpacked(&self.root, "usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd")?,
+            unpacked(&self.root, "usr/share/OVMF/OVMF_VARS_4M.ms.fd")?,
         ])
     }
 
-    /// A key of which everybody knows the password, and its certificate.
-    pub(crate) fn signer(&self) -> Result<[PathBuf; 2]> {
+    /// What the firmware starts, and what that starts.
+    pub(crate) fn shim_and_grub(&self) -> Result<[PathBuf; 2]> {
         Ok([
-            unpacked(&self.root, "usr/share/ovmf/PkKek-1-snakeoil.key")?,
-            unpacked(&self.root, "usr/share/ovmf/PkKek-1-snakeoil.pem")?,
+            unpacked(&self.root, "usr/lib/shim/shimx64.efi.signed")?,
+            unpacked(&self.root, "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")?,
         ])
     }
 }

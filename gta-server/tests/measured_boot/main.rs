@@ -47,7 +47,8 @@ async fn linux_measures_into_a_tpm_and_the_agent_attests_it() {
     let log = boot_log(&mut pc);
     assert_eq!(replayed(&log), measured(&token["tpm_boot"]["evidence"]["pcrs"]["pcr_values"]));
     stage.vouch("first boot", &log).await;
-    let demanded = json!({ "required": true, "secure_boot": true, "roles": ["shim", "grub", "kernel", "initramfs", "command_line"] });
+    let roles = ["shim", "grub", "kernel", "initramfs", "command_line"];
+    let demanded = json!({ "required": true, "secure_boot": true, "roles": roles });
     stage.tenant.demand("secure boot", "tpm_boot", json!({ "logs": { "boot": demanded } })).await;
 
     // Only what is new is sent.

@@ -11,7 +11,8 @@ use verifier::rego::Document;
 use verifier::{Code, Refusal, Step, Subject};
 
 pub use policies::{
-    Applied, BUILT_IN, NoVerdict, applicable, built_in, evaluate, log_rules, without_requested,
+    Applied, BUILT_IN, NoVerdict, applicable, built_in, evaluate, log_rules, looks_at_entries,
+    without_requested,
 };
 pub use request::{AttestRequest, EvidenceItem, Measurement, TokenFormat, qualifying_data};
 

@@ -81,6 +81,27 @@ async fn a_runtime_policy_of_keylime_says_which_files_keys_and_buffers_are_known
 }
 
 #[tokio::test]
+async fn policies_of_the_tenant_see_the_entries_of_the_list() {
+    let mut fleet = Fleet::new().await;
+    fleet.register("fleet", &json!({ "runtimePolicy": keylime() })).await.ok();
+    let rego = format!(
+        "package verification\ndefault result := {{\"policy_matched\": false}}\n\
+         result := {{\"policy_matched\": true}} if {{\n\
+         some entry in input.evidence.logs[0].log_data\n\
+         entry.file_path == \"/var/log/wanted\"\nentry.file_hash == \"sha256:{}\"\n\
+         entry.pcr_index == 10\nentry.template_name == \"ima-ng\"\n}}",
+        "44".repeat(32)
+    );
+    let policy = json!({ "name": "wanted", "attester_type": ["tpm_ima"], "content_type": "text", "is_default": true,
+        "content": STANDARD.encode(rego) });
+    let tenant = &fleet.tenant;
+    tenant.world.admin.post(&tenant.world.instance, "/policy", &policy).await.ok();
+    assert_eq!(fleet.attest().await.0, "fail");
+    fleet.machine.measure("/var/log/wanted", &[0x44; 32]);
+    assert_eq!(fleet.attest().await.0, "pass");
+}
+
+#[tokio::test]
 async fn a_runtime_policy_that_would_mean_something_else_is_refused() {
     let fleet = Fleet::new().await;
     for (pointer, value, complaint) in [

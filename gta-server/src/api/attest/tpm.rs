@@ -14,7 +14,7 @@ use crate::api::refusal::refused;
 use crate::api::result::Outcome;
 use crate::api::{enrol, ref_values};
 use crate::appraise::tpm::{Expected, TpmEvidence, TpmState, appraise};
-use crate::appraise::{evaluate, log_rules, without_requested};
+use crate::appraise::{evaluate, log_rules, looks_at_entries, without_requested};
 use crate::health::Reason;
 use crate::model::{AttesterType, CertType, Policy};
 use crate::service::{Service, Shared};
@@ -51,6 +51,7 @@ pub async fn attest(
                 files: files.as_ref().as_ref(),
                 boots: &boots,
                 rules: &rules,
+                shows_entries: looks_at_entries(policies),
             };
             let appraised = appraise(kind, &evidence, &expected).map_err(refused)?;
             let applied = evaluate(&shared.rego, kind, policies, &appraised.judged)

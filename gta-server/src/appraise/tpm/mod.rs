@@ -42,6 +42,8 @@ pub struct Expected<'a> {
     pub boots: &'a [KnownBoot],
     /// What the tenant's policies demand of logs.
     pub rules: &'a LogRules,
+    /// Whether policies may look at the entries of an IMA log.
+    pub shows_entries: bool,
 }
 
 /// Evidence whose quote is believed.
@@ -157,6 +159,6 @@ fn files(part: ImaPart<'_>, quote: &Quote, expected: &Expected<'_>, appraised: &
         Status::Unmatched(refusal) => appraised.judged.subjects.clone_from(&refusal.subjects),
         Status::Matched(_) | Status::Ignore => appraised.ima = Some(proof.state),
     }
-    appraised.judged.log_data = Some(document::ima_entries(&proof));
+    appraised.judged.log_data = expected.shows_entries.then(|| document::ima_entries(&proof));
     document::ima(&proof, linked, &status)
 }

@@ -141,13 +141,14 @@ struct Seen<P, E> {
 /// What came of all parts.
 struct Worked<P> {
     replayed: Vec<Replayed>,
-    registers: u32,
+    marks: Marks,
     made: Vec<P>,
 }
 
 /// Replays parts whose entries are got by `read`, once each, and hands them to `beside`.
 fn replay<'l, I, E, P>(
-    parts: &[Part<'l>],
+    parts: impl Iterator<Item = Part<'l>> + Send,
+    long: bool,
     registers: &[Register],
     rule: ExtendRule,
     read: impl Fn(&Part<'l>) -> I + Sync,
@@ -165,7 +166,7 @@ where
         until: None,
     };
     let replayed = registers.iter().map(start).collect();
-    let mut worked = Worked { replayed, registers: 0, made: Vec::with_capacity(parts.len()) };
+    let mut worked = Worked { replayed, marks: Marks::default(), made: Vec::new() };
     // One register's values need each other, the hashes that it is extended with do not.
     let prepare = |part: &Part<'l>| {
         let (mut extensions, mut met, mut error) = (Extensions::default(), 0, None);
@@ -202,11 +203,11 @@ where
                 }
             }
         }
-        worked.registers |= seen.registers;
+        worked.marks.note(part, seen.registers);
         worked.made.push(seen.made);
         Ok(())
     };
-    in_order(parts, prepare, work)?;
+    in_order(parts, long, prepare, work)?;
     Ok(worked)
 }
 
@@ -222,10 +223,8 @@ impl<'a> Log<'a> {
         rule: ExtendRule,
         beside: impl Fn(&mut dyn Iterator<Item = Entry<'_>>) -> P + Sync,
     ) -> Result<(ValidLog<'a>, Replay, Vec<P>), ImaError> {
-        let parts = self.parts();
-        let worked = replay(&parts, registers, rule, Part::read, beside)?;
-        let marks = Marks::of(&parts);
-        let log = marks.valid(self, worked.registers);
+        let worked = replay(self.parts(), self.is_long(), registers, rule, Part::read, beside)?;
+        let log = self.marked(worked.marks);
         let replay = Replay { entries: log.len(), registers: worked.replayed };
         Ok((log, replay, worked.made))
     }
@@ -235,8 +234,8 @@ impl ValidLog<'_> {
     /// Extends `registers` with the entries that are for them.
     #[must_use]
     pub fn replay(&self, registers: &[Register], rule: ExtendRule) -> Replay {
-        let parts: Vec<Part<'_>> = self.parts(self.len()).collect();
-        let Ok(Worked { replayed, .. }) = replay(&parts, registers, rule, Part::valid, |_| ());
+        let (parts, long) = (self.parts(self.len()), self.is_long());
+        let Ok(Worked { replayed, .. }) = replay(parts, long, registers, rule, Part::valid, |_| ());
         Replay { entries: self.len(), registers: replayed }
     }
 

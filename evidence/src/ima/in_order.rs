@@ -1,61 +1,107 @@
 //! Work in order, with preparations that need no order.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
-/// Fewer parts are not worth a thread.
-const WORTH: usize = 16;
-
-/// Hands each of `parts` to `work` in their order, with what `prepare` makes of it. A second thread, if there are many parts
-/// and a second processor, prepares part after part. This one works through what is prepared; where that is not yet so, it
+/// Hands each of `parts` to `work` in their order, with what `prepare` makes of it. If they are `many`, and there is a second
+/// processor, a second thread prepares part after part. This one works through what is prepared; where that is not yet so, it
 /// prepares what nobody has begun. So neither waits, and a machine that has no time for the second thread has the work done
 /// all the same.
 ///
 /// # Errors
 /// The first of `work`, after which nothing more is done.
-pub(super) fn in_order<T: Sync, P: Send, E>(
-    parts: &[T],
+pub(super) fn in_order<T: Clone + Send, P: Send, E>(
+    mut parts: impl Iterator<Item = T> + Send,
+    many: bool,
     prepare: impl Fn(&T) -> P + Sync,
     mut work: impl FnMut(&T, P) -> Result<(), E>,
 ) -> Result<(), E> {
-    if parts.len() < WORTH || processors() < 2 {
-        return parts.iter().try_for_each(|part| work(part, prepare(part)));
+    if !many || processors() < 2 {
+        return parts.try_for_each(|part| work(&part, prepare(&part)));
     }
-    let prepared: Vec<Mutex<Option<P>>> = parts.iter().map(|_| Mutex::default()).collect();
-    // Parts that a thread has begun to prepare, or has prepared.
-    let begun = AtomicUsize::new(0);
-    // Prepares one of these, and gives its position.
+    let queue = Mutex::new(Queue { parts: Some(parts), begun: VecDeque::new(), first: 0 });
+    // Prepares what comes next, if anything does.
     let prepare_next = || {
-        let index = begun.fetch_add(1, Ordering::Relaxed);
-        let (part, slot) = parts.get(index).zip(prepared.get(index))?;
-        let made = prepare(part);
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-        Some(index)
+        let (index, part) = lock(&queue).begin()?;
+        let made = prepare(&part);
+        lock(&queue).finish(index, made);
+        Some(())
     };
     thread::scope(|scope| {
         // Without a thread everything is left to do.
         let second = || while prepare_next().is_some() {};
         let _ = thread::Builder::new().name("ima".to_owned()).spawn_scoped(scope, second);
         let mut all = || {
-            for (part, slot) in parts.iter().zip(&prepared) {
-                let made = loop {
-                    if let Some(made) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                        break made;
+            loop {
+                let first = lock(&queue).take();
+                let (part, made) = match first {
+                    Some(Begun { part, made: Some(made) }) => (part, made),
+                    _ if prepare_next().is_some() => continue,
+                    // The other thread is still about it, and may have no processor.
+                    Some(Begun { part, made: None }) => {
+                        let made = prepare(&part);
+                        lock(&queue).leave();
+                        (part, made)
                     }
-                    if prepare_next().is_none() {
-                        // The other thread is still about it, and may have no processor.
-                        break prepare(part);
-                    }
+                    None => return Ok(()),
                 };
-                work(part, made)?;
+                work(&part, made)?;
             }
-            Ok(())
         };
         let result = all();
-        begun.store(parts.len(), Ordering::Relaxed);
+        lock(&queue).parts = None;
         result
     })
+}
+
+/// A part that a thread has begun to prepare.
+struct Begun<T, P> {
+    part: T,
+    made: Option<P>,
+}
+
+struct Queue<I: Iterator, P> {
+    /// What nobody has begun; nothing after an error.
+    parts: Option<I>,
+    begun: VecDeque<Begun<I::Item, P>>,
+    /// The position of the first that is begun.
+    first: usize,
+}
+
+impl<I: Iterator<Item: Clone>, P> Queue<I, P> {
+    /// The next part, and its position.
+    fn begin(&mut self) -> Option<(usize, I::Item)> {
+        let part = self.parts.as_mut()?.next()?;
+        self.begun.push_back(Begun { part: part.clone(), made: None });
+        Some((self.first + self.begun.len() - 1, part))
+    }
+
+    fn finish(&mut self, index: usize, made: P) {
+        let slot = index.checked_sub(self.first).and_then(|at| self.begun.get_mut(at));
+        if let Some(slot) = slot {
+            slot.made = Some(made);
+        }
+    }
+
+    /// The first part; it stays until it is prepared.
+    fn take(&mut self) -> Option<Begun<I::Item, P>> {
+        let first = self.begun.front_mut()?;
+        let taken = Begun { part: first.part.clone(), made: first.made.take() };
+        if taken.made.is_some() {
+            self.leave();
+        }
+        Some(taken)
+    }
+
+    /// The first part is needed no more.
+    fn leave(&mut self) {
+        self.first += usize::from(self.begun.pop_front().is_some());
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn processors() -> usize {
@@ -76,10 +122,10 @@ mod tests {
         fails_at: Option<usize>,
         before: impl Fn(usize) + Sync,
     ) -> (Vec<usize>, Result<(), usize>) {
-        let parts: Vec<usize> = (0..parts).collect();
         let mut seen = Vec::new();
         let result = in_order(
-            &parts,
+            0..parts,
+            parts > 10,
             |part| {
                 before(*part);
                 part * 2
@@ -95,7 +141,7 @@ mod tests {
 
     #[test]
     fn everything_is_worked_through_once_in_its_order() {
-        for parts in [0, 1, WORTH - 1, WORTH, 1000] {
+        for parts in [0, 1, 10, 11, 1000] {
             assert_eq!(run(parts, None, |_| ()), ((0..parts).collect(), Ok(())));
             assert_eq!(run(parts, None, |_| thread::yield_now()), ((0..parts).collect(), Ok(())));
         }
@@ -103,7 +149,7 @@ mod tests {
 
     #[test]
     fn nothing_follows_an_error() {
-        for parts in [WORTH - 1, 1000] {
+        for parts in [10, 1000] {
             assert_eq!(run(parts, Some(3), |_| ()), ((0..=3).collect(), Err(3)));
         }
     }

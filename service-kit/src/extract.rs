@@ -102,7 +102,11 @@ pub fn body_problem(rejection: BytesRejection) -> Problem {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+/// Reads a body, or a part of one.
+///
+/// # Errors
+/// What is not JSON, or not such a value.
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         // The message quotes the body, which may be long.
         let reason: String = error.to_string().chars().take(MAX_REASON).collect();

@@ -14,7 +14,7 @@ pub use policies::{
     Applied, BUILT_IN, NoVerdict, applicable, built_in, evaluate, log_rules, looks_at_entries,
     without_requested,
 };
-pub use request::{AttestRequest, EvidenceItem, Measurement, TokenFormat, qualifying_data};
+pub use request::{AttestRequest, Evidence, EvidenceItem, Measurement, TokenFormat, qualifying_data};
 
 /// Evidence that is authentic, whether or not it is of anything good.
 pub struct Judged {

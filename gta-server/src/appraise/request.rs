@@ -1,14 +1,19 @@
 //! `POST /attest` as it is sent.
 
+use std::fmt;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use verifier::Refusal;
 
 use super::malformed;
+use super::tpm::TpmEvidence;
+use crate::model::AttesterType;
 use crate::nonce::NonceType;
 
 /// `POST /attest`.
@@ -60,23 +65,89 @@ impl<'de> Deserialize<'de> for TokenFormat {
         match text.to_ascii_lowercase().as_str() {
             "eat" => Ok(Self::Eat),
             "ear" => Ok(Self::Ear),
-            _ => Err(serde::de::Error::custom("token_fmt is eat or ear")),
+            _ => Err(D::Error::custom("token_fmt is eat or ear")),
         }
     }
 }
 
 /// Evidence of one type.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 pub struct EvidenceItem<'a> {
     /// The type.
     pub attester_type: String,
-    /// The evidence: an object of the type's own, read when the type is known.
+    /// The evidence: an object of the type's own.
     #[schema(value_type = Object)]
-    #[serde(borrow)]
-    pub evidence: &'a RawValue,
+    pub evidence: Evidence<'a>,
     /// Policies that must accept it beside those that apply anyway.
-    #[serde(default)]
+    #[schema(required = false)]
     pub policy_ids: Vec<String>,
+}
+
+/// Evidence as far as it was read.
+#[derive(Debug)]
+pub enum Evidence<'a> {
+    /// Of a TPM: the list of a machine's files has millions of characters, which are looked at once if the type comes first.
+    Tpm(TpmEvidence),
+    /// Of another type, or of one that was told later.
+    Unread(&'a RawValue),
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Member {
+    AttesterType,
+    Evidence,
+    PolicyIds,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for EvidenceItem<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ItemVisitor)
+    }
+}
+
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = EvidenceItem<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with attester_type and evidence")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<EvidenceItem<'de>, A::Error> {
+        let (mut attester_type, mut evidence, mut policy_ids): (Option<String>, _, _) = (None, None, None);
+        while let Some(member) = members.next_key()? {
+            match member {
+                Member::AttesterType => once("attester_type", &mut attester_type, members.next_value()?)?,
+                Member::Evidence => {
+                    let kind = attester_type.as_deref().and_then(AttesterType::parse);
+                    let read = match kind.filter(|kind| kind.is_of_tpm()) {
+                        Some(_) => Evidence::Tpm(members.next_value()?),
+                        None => Evidence::Unread(members.next_value()?),
+                    };
+                    once("evidence", &mut evidence, read)?;
+                }
+                Member::PolicyIds => once("policy_ids", &mut policy_ids, members.next_value()?)?,
+                Member::Other => drop(members.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(EvidenceItem {
+            attester_type: attester_type.ok_or_else(|| A::Error::missing_field("attester_type"))?,
+            evidence: evidence.ok_or_else(|| A::Error::missing_field("evidence"))?,
+            policy_ids: policy_ids.unwrap_or_default(),
+        })
+    }
+}
+
+/// Whoever says something twice could be understood in two ways.
+fn once<T, E: Error>(name: &'static str, slot: &mut Option<T>, value: T) -> Result<(), E> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(E::duplicate_field(name)),
+    }
 }
 
 /// What evidence is bound to, and so what a quote is asked to contain: SHA-256 of the nonce's bytes, and of `attester_data` as compact JSON with its members in

@@ -372,3 +372,50 @@ async fn what_is_no_quote_is_told_so() {
     measurement["evidences"][0]["evidence"]["quote"]["quote_data"] = json!("AAAA");
     assert_eq!(world.attest(measurement).await.problem(), (400, "evidence_malformed"));
 }
+
+/// A list of files is read as it goes by, if its type comes first.
+#[tokio::test]
+async fn evidence_means_the_same_before_its_type_and_behind_it() {
+    let world = World::new().await;
+    let machine = world.machine("node-1").await;
+    for kind in ["tpm_boot", "tpm_ima"] {
+        let mut answers = Vec::new();
+        for type_first in [true, false] {
+            for (member, value, expected) in [
+                ("", json!(null), (200, "")),
+                ("quote", json!(null), (422, "body_invalid")),
+                ("logs", json!(5), (422, "body_invalid")),
+                ("logs", json!([{ "log_type": "ImaLog", "log_data": 5 }]), (422, "body_invalid")),
+                ("logs", json!([{ "log_type": "Other", "log_data": "" }]), (400, "log_type_wrong")),
+            ] {
+                let mut measurement = machine.good(&world, kind).await;
+                let item = measurement["evidences"][0].take();
+                let mut evidence = item["evidence"].clone();
+                if !member.is_empty() {
+                    evidence[member] = value;
+                }
+                let text = |again: &str| {
+                    let members =
+                        [format!(r#""attester_type":"{kind}""#), format!(r#""evidence":{evidence}"#)];
+                    let ordered =
+                        if type_first { members.join(",") } else { [&*members[1], &members[0]].join(",") };
+                    let mut measurement = measurement.clone();
+                    measurement["evidences"] = json!(["HERE"]);
+                    let item = format!("{{{ordered},\"other\":[1]{again}}}");
+                    json!({ "measurements": [measurement] }).to_string().replace("\"HERE\"", &item)
+                };
+                let post = async |text: String| world.agent.post_text(&world.instance, "/attest", text).await;
+                // Nothing is said twice.
+                for again in [format!(r#","attester_type":"{kind}""#), format!(r#","evidence":{evidence}"#)] {
+                    assert_eq!(post(text(&again)).await.problem().0, 422, "{kind} {member} {again}");
+                }
+                let answer = post(text("")).await;
+                match expected {
+                    (200, _) => answers.push(answer.ok()["tokens"][0]["attestation_status"].clone()),
+                    refused => assert_eq!(answer.problem(), refused, "{kind} {member} {type_first}"),
+                }
+            }
+        }
+        assert!(answers.len() == 2 && answers[0] == answers[1] && answers[0].is_string(), "{answers:?}");
+    }
+}

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use service_kit::extract::JsonText;
 use service_kit::problem::Problem;
@@ -16,7 +15,9 @@ use verifier::tpm::AttestationKey;
 use super::refusal::refused;
 use super::result;
 use super::{SERVICE_VERSION, name, policies};
-use crate::appraise::{AttestRequest, EvidenceItem, Measurement, NoVerdict, applicable, qualifying_data};
+use crate::appraise::{
+    AttestRequest, Evidence, EvidenceItem, Measurement, NoVerdict, applicable, qualifying_data,
+};
 use crate::auth::Caller;
 use crate::health::{Health, INTERVALS, Reason, Report, Verdict};
 use crate::json::with;
@@ -67,7 +68,7 @@ struct Submission<'a> {
     /// The node, if it is enrolled.
     node: Option<&'a Document<Node>>,
     kind: AttesterType,
-    evidence: &'a RawValue,
+    evidence: Evidence<'a>,
     /// The tenant's policies that apply to it.
     policies: Vec<Document<Policy>>,
     /// What it must be bound to.

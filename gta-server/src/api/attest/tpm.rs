@@ -16,7 +16,7 @@ use crate::api::{enrol, ref_values};
 use crate::appraise::tpm::{Expected, TpmEvidence, TpmState, appraise};
 use crate::appraise::{evaluate, log_rules, looks_at_entries, without_requested};
 use crate::health::Reason;
-use crate::model::{AttesterType, CertType, Policy};
+use crate::model::{AttesterType, CertType, Node, Policy};
 use crate::service::{Service, Shared};
 use crate::store::{Document, Stored};
 
@@ -25,9 +25,9 @@ pub async fn attest(
     service: &Shared,
     submission: Submission<'_>,
 ) -> Result<(Outcome, Option<Reason>, AttestationKey), Rejected> {
-    let (kind, tenant) = (submission.kind, submission.tenant);
-    let evidence = TpmEvidence::read(kind, submission.evidence)?;
-    let signed_by = attestation_key(service, &submission, &evidence).await?;
+    let Submission { tenant, node, kind, evidence, policies, qualifying } = submission;
+    let evidence = TpmEvidence::read(kind, evidence)?;
+    let signed_by = attestation_key(service, tenant, kind, node, &evidence).await?;
     let ak = signed_by.fingerprint();
     let before = service.store.state(tenant, &ak).await.map_err(Problem::from)?;
     let files = match kind {
@@ -38,9 +38,9 @@ pub async fn attest(
         AttesterType::TpmBoot => ref_values::boots(service, tenant).await?,
         _ => Arc::default(),
     };
-    let (key, qualifying) = (signed_by.clone(), submission.qualifying.to_vec());
+    let (key, qualifying) = (signed_by.clone(), qualifying.to_vec());
     let known = before.as_ref().map(|stored: &Stored<TpmState>| stored.state.clone());
-    let (shared, policies) = (Shared::clone(service), submission.policies);
+    let shared = Shared::clone(service);
     let (mut outcome, reason, proven) = at_leisure(move || {
         let judge = |policies: &[Document<Policy>]| {
             let rules = log_rules(policies);
@@ -83,7 +83,9 @@ pub async fn attest(
 /// The key that must have signed: the node's, if it is enrolled; otherwise one that the tenant's authorities have certified.
 async fn attestation_key(
     service: &Service,
-    submission: &Submission<'_>,
+    tenant: &str,
+    kind: AttesterType,
+    node: Option<&Document<Node>>,
     evidence: &TpmEvidence,
 ) -> Result<AttestationKey, Problem> {
     let mut certified = None;
@@ -95,11 +97,11 @@ async fn attestation_key(
                  /enroll/certified",
             ));
         }
-        let kind = match submission.kind {
+        let kind = match kind {
             AttesterType::TpmIma => CertType::TpmIma,
             _ => CertType::TpmBoot,
         };
-        let bundle = authorities(service, submission.tenant, kind).await?;
+        let bundle = authorities(service, tenant, kind).await?;
         let certificate = enrol::certificate("cert_data", &sent.cert_data)?;
         let device =
             bundle.certified(&certificate, Purpose::Attestation, service.now()).map_err(|error| {
@@ -110,7 +112,7 @@ async fn attestation_key(
             })?;
         certified = Some(device);
     }
-    match (submission.node, certified) {
+    match (node, certified) {
         (Some(node), certified) => {
             let public = enrol::public("the node's key", &node.body.attestation_key)?;
             let key = AttestationKey::from_public(&public).map_err(refused)?;

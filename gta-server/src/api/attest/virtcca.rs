@@ -11,7 +11,7 @@ use crate::api::ref_values;
 use crate::api::refusal::refused;
 use crate::api::result::Outcome;
 use crate::appraise::virtcca::{Expected, appraise, rules};
-use crate::appraise::{evaluate, without_requested};
+use crate::appraise::{Evidence, evaluate, without_requested};
 use crate::health::Reason;
 use crate::model::{CertType, Policy};
 use crate::service::Shared;
@@ -24,8 +24,12 @@ pub async fn attest(
     submission: Submission<'_>,
 ) -> Result<(Outcome, Option<Reason>, Option<String>), Rejected> {
     let (kind, tenant, now) = (submission.kind, submission.tenant, service.now());
-    let evidence = VirtccaEvidence::from_gta_json(submission.evidence.get().as_bytes())
-        .map_err(|error| Problem::bad_request(Code::EvidenceMalformed.as_str(), error.to_string()))?;
+    let malformed = |reason: String| Problem::bad_request(Code::EvidenceMalformed.as_str(), reason);
+    let Evidence::Unread(json) = submission.evidence else {
+        return Err(malformed("this is evidence of a TPM".to_owned()).into());
+    };
+    let evidence = VirtccaEvidence::from_gta_json(json.get().as_bytes())
+        .map_err(|error| malformed(error.to_string()))?;
     // Tokens have 64 bytes of challenge. Were the rest of them left alone, another protocol's tokens could answer ours.
     let mut challenge = [0; 64];
     for (byte, bound) in challenge.iter_mut().zip(submission.qualifying) {

@@ -10,11 +10,11 @@ use evidence::bank::Bank;
 use evidence::tpm::PcrValues;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use service_kit::extract::parse;
 use service_kit::problem::Problem;
-use verifier::{Code, Refusal};
+use verifier::Refusal;
 
-use crate::appraise::malformed;
+use crate::appraise::{Evidence, malformed};
 use crate::model::AttesterType;
 
 /// Characters of base64; less is decoded sooner than a thread is made.
@@ -97,14 +97,15 @@ pub const fn log_type(kind: AttesterType) -> &'static str {
 }
 
 impl TpmEvidence {
-    /// Reads evidence of the type `kind`.
+    /// Evidence of the type `kind`.
     ///
     /// # Errors
-    /// 400 if it does not have the members, or the log is another one than this type has.
-    pub fn read(kind: AttesterType, json: &RawValue) -> Result<Self, Problem> {
-        let evidence: Self = serde_json::from_str(json.get()).map_err(|error| {
-            Problem::bad_request(Code::EvidenceMalformed.as_str(), format!("evidence of {kind}: {error}"))
-        })?;
+    /// 422 if it does not have the members; 400 if the log is another one than this type has.
+    pub fn read(kind: AttesterType, evidence: Evidence<'_>) -> Result<Self, Problem> {
+        let evidence = match evidence {
+            Evidence::Tpm(evidence) => evidence,
+            Evidence::Unread(json) => parse(json.get().as_bytes())?,
+        };
         let expected = log_type(kind);
         if evidence.logs.iter().any(|log| log.log_type != expected) {
             return Err(Problem::bad_request("log_type_wrong", format!("the log of {kind} is a {expected}")));

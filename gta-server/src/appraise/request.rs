@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use service_kit::extract::parse;
+use service_kit::problem::Problem;
 use utoipa::ToSchema;
 use verifier::Refusal;
 
@@ -90,6 +92,19 @@ pub enum Evidence<'a> {
     Tpm(TpmEvidence),
     /// Of another type, or of one that was told later.
     Unread(&'a RawValue),
+}
+
+impl Evidence<'_> {
+    /// The evidence as that of the type `kind`, which is one of a TPM's.
+    ///
+    /// # Errors
+    /// 422 if it does not have the members; 400 if the log is another one than this type has.
+    pub fn tpm(self, kind: AttesterType) -> Result<TpmEvidence, Problem> {
+        match self {
+            Self::Tpm(evidence) => evidence.of(kind),
+            Self::Unread(json) => parse::<TpmEvidence>(json.get().as_bytes())?.of(kind),
+        }
+    }
 }
 
 #[derive(Deserialize)]

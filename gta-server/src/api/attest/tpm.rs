@@ -26,7 +26,7 @@ pub async fn attest(
     submission: Submission<'_>,
 ) -> Result<(Outcome, Option<Reason>, AttestationKey), Rejected> {
     let Submission { tenant, node, kind, evidence, policies, qualifying } = submission;
-    let evidence = TpmEvidence::read(kind, evidence)?;
+    let evidence = evidence.tpm(kind)?;
     let signed_by = attestation_key(service, tenant, kind, node, &evidence).await?;
     let ak = signed_by.fingerprint();
     let before = service.store.state(tenant, &ak).await.map_err(Problem::from)?;

@@ -10,11 +10,10 @@ use evidence::bank::Bank;
 use evidence::tpm::PcrValues;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
-use service_kit::extract::parse;
 use service_kit::problem::Problem;
 use verifier::Refusal;
 
-use crate::appraise::{Evidence, malformed};
+use crate::appraise::malformed;
 use crate::model::AttesterType;
 
 /// Characters of base64; less is decoded sooner than a thread is made.
@@ -97,20 +96,16 @@ pub const fn log_type(kind: AttesterType) -> &'static str {
 }
 
 impl TpmEvidence {
-    /// Evidence of the type `kind`.
+    /// Takes it as evidence of the type `kind`.
     ///
     /// # Errors
-    /// 422 if it does not have the members; 400 if the log is another one than this type has.
-    pub fn read(kind: AttesterType, evidence: Evidence<'_>) -> Result<Self, Problem> {
-        let evidence = match evidence {
-            Evidence::Tpm(evidence) => evidence,
-            Evidence::Unread(json) => parse(json.get().as_bytes())?,
-        };
+    /// 400 if the log is another one than this type has.
+    pub fn of(self, kind: AttesterType) -> Result<Self, Problem> {
         let expected = log_type(kind);
-        if evidence.logs.iter().any(|log| log.log_type != expected) {
+        if self.logs.iter().any(|log| log.log_type != expected) {
             return Err(Problem::bad_request("log_type_wrong", format!("the log of {kind} is a {expected}")));
         }
-        Ok(evidence)
+        Ok(self)
     }
 
     /// What was decoded.

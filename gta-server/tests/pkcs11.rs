@@ -5,13 +5,10 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
 use test_softhsm::{CONFIGURATION, PIN, SoftHsm};
 
-use crate::process::{BINARY, Server, home};
+use crate::process::master_key::Home;
 
 mod process;
 
@@ -19,41 +16,15 @@ const FIT: [&str; 3] = ["--key-type", "AES:32", "--sensitive"];
 
 struct World {
     hsm: SoftHsm,
-    directory: TempDir,
+    home: Home,
 }
 
 impl World {
     fn new() -> Self {
         let hsm = SoftHsm::new().unwrap();
         hsm.add_key("master", "01", &FIT).unwrap();
-        Self { hsm, directory: home() }
-    }
-
-    fn run(&self, master: &str, arguments: &[&str]) -> Output {
-        Command::new(BINARY)
-            .current_dir(self.directory.path())
-            .env(CONFIGURATION, self.hsm.configuration())
-            .args(["--master-key", master])
-            .args(arguments)
-            .output()
-            .unwrap()
-    }
-
-    #[track_caller]
-    fn done(&self, master: &str, arguments: &[&str]) {
-        let output = self.run(master, arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    /// What the program says about a key that it refuses. It never says the PIN, and leaves no database behind.
-    #[track_caller]
-    fn refused(&self, master: &str) -> String {
-        let output = self.run(master, &["add-tenant", "acme"]);
-        assert!(!output.status.success(), "{master} was accepted");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!said.contains(PIN), "{said}");
-        assert!(!self.directory.path().join("gta.db").exists());
-        said
+        let home = Home::new(Some((CONFIGURATION, hsm.configuration().into())), PIN);
+        Self { hsm, home }
     }
 }
 
@@ -61,15 +32,15 @@ impl World {
 fn what_a_key_in_a_token_seals_it_opens_and_no_other_key_does() {
     let world = World::new();
     let master = world.hsm.uri("master");
-    world.done(&master, &["add-tenant", "acme"]);
-    world.done(&master, &["add-key", "acme", "admin"]);
-    world.done(&master, &["rotate", "row"]);
-    world.done(&master, &["fsck"]);
+    world.home.done(&master, &["add-tenant", "acme"]);
+    world.home.done(&master, &["add-key", "acme", "admin"]);
+    world.home.done(&master, &["rotate", "row"]);
+    world.home.done(&master, &["fsck"]);
     // The same key by its identifier.
-    world.done(&master.replace("object=master", "id=%01"), &["fsck"]);
+    world.home.done(&master.replace("object=master", "id=%01"), &["fsck"]);
 
     world.hsm.add_key("other", "02", &FIT).unwrap();
-    let other = world.run(&world.hsm.uri("other"), &["fsck"]);
+    let other = world.home.run(&world.hsm.uri("other"), &["fsck"]);
     assert!(!other.status.success());
     let said = String::from_utf8_lossy(&other.stderr);
     assert!(said.contains("sealed under master key pkcs11:"), "{said}");
@@ -80,10 +51,10 @@ async fn what_was_altered_or_belongs_to_something_else_is_not_opened() {
     use sqlx::Connection as _;
     let world = World::new();
     let master = world.hsm.uri("master");
-    world.done(&master, &["add-tenant", "acme"]);
-    world.done(&master, &["rotate", "row"]);
-    world.done(&master, &["fsck"]);
-    let database = world.directory.path().join("gta.db");
+    world.home.done(&master, &["add-tenant", "acme"]);
+    world.home.done(&master, &["rotate", "row"]);
+    world.home.done(&master, &["fsck"]);
+    let database = world.home.path().join("gta.db");
     let whole = fs::read(&database).unwrap();
     for statement in [
         "UPDATE keys SET wrapped_key = CAST(substr(wrapped_key, 1, 59) || x'00' AS BLOB)",
@@ -96,14 +67,14 @@ async fn what_was_altered_or_belongs_to_something_else_is_not_opened() {
             sqlx::SqliteConnection::connect(&format!("sqlite:{}", database.display())).await.unwrap();
         assert!(sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected() > 0);
         connection.close().await.unwrap();
-        let output = world.run(&master, &["fsck"]);
+        let output = world.home.run(&master, &["fsck"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("altered"), "{statement}: {said}");
         fs::write(&database, &whole).unwrap();
         for journal in ["gta.db-wal", "gta.db-shm"] {
-            let _ = fs::remove_file(world.directory.path().join(journal));
+            let _ = fs::remove_file(world.home.path().join(journal));
         }
-        world.done(&master, &["fsck"]);
+        world.home.done(&master, &["fsck"]);
     }
 }
 
@@ -118,7 +89,7 @@ fn keys_that_could_leave_the_token_or_are_no_master_keys_are_refused() {
     ];
     for (number, (label, options, reason)) in keys.into_iter().enumerate() {
         world.hsm.add_key(label, &format!("1{number}"), options).unwrap();
-        let said = world.refused(&world.hsm.uri(label));
+        let said = world.home.refused(&world.hsm.uri(label));
         assert!(said.contains(reason), "{label}: {said}");
     }
 }
@@ -127,35 +98,35 @@ fn keys_that_could_leave_the_token_or_are_no_master_keys_are_refused() {
 fn a_key_that_cannot_be_told_from_others_or_is_not_there_is_refused() {
     let world = World::new();
     let uri = world.hsm.uri("master");
-    let said = world.refused(&world.hsm.uri("absent"));
+    let said = world.home.refused(&world.hsm.uri("absent"));
     assert!(said.contains("0 secret keys") && said.contains("AES-256"), "{said}");
     world.hsm.add_key("master", "02", &FIT).unwrap();
-    let said = world.refused(&uri);
+    let said = world.home.refused(&uri);
     assert!(said.contains("2 secret keys"), "{said}");
-    world.done(&uri.replace("object=master", "object=master;id=%02"), &["add-tenant", "acme"]);
+    world.home.done(&uri.replace("object=master", "object=master;id=%02"), &["add-tenant", "acme"]);
 }
 
 #[test]
 fn a_token_that_is_not_there_and_a_pin_that_is_not_its_own_are_refused() {
     let world = World::new();
     let uri = world.hsm.uri("master");
-    let said = world.refused(&uri.replace("token=redoubt", "token=another"));
+    let said = world.home.refused(&uri.replace("token=redoubt", "token=another"));
     assert!(said.contains("0 tokens") && said.contains("\"redoubt test\""), "{said}");
-    let said = world.refused(&uri.replace("object", "serial=0;object"));
+    let said = world.home.refused(&uri.replace("object", "serial=0;object"));
     assert!(said.contains("0 tokens"), "{said}");
-    let said = world.refused(&uri.replace("libsofthsm2.so", "absent.so"));
+    let said = world.home.refused(&uri.replace("libsofthsm2.so", "absent.so"));
     assert!(said.contains("cannot load") && said.contains("absent.so"), "{said}");
 
     let wrong = world.hsm.write_pin("wrong", "314159265").unwrap();
     let said =
-        world.refused(&uri.replace(&*world.hsm.path("pin").to_string_lossy(), wrong.to_str().unwrap()));
+        world.home.refused(&uri.replace(&*world.hsm.path("pin").to_string_lossy(), wrong.to_str().unwrap()));
     assert!(said.contains("does not accept the PIN") && !said.contains("314159265"), "{said}");
-    let said = world.refused(&format!("{uri}-absent"));
+    let said = world.home.refused(&format!("{uri}-absent"));
     assert!(said.contains("pin-source") && said.contains("pin-absent"), "{said}");
     fs::set_permissions(world.hsm.path("pin"), Permissions::from_mode(0o640)).unwrap();
-    let said = world.refused(&uri);
+    let said = world.home.refused(&uri);
     assert!(said.contains("chmod 600"), "{said}");
-    let said = world.refused(&format!("pkcs11:token=a;object=b?pin-value={PIN}"));
+    let said = world.home.refused(&format!("pkcs11:token=a;object=b?pin-value={PIN}"));
     assert!(said.contains("pin-value would show"), "{said}");
 }
 
@@ -190,40 +161,10 @@ impl World {
     }
 }
 
-/// A running server whose keys are still to be made: each is sealed by the token when it is first needed.
-struct Running<'a> {
-    world: &'a World,
-    server: Server,
-    caller: Value,
-}
-
-impl<'a> Running<'a> {
-    fn start(world: &'a World) -> Self {
-        let master = world.hsm.uri("master");
-        let output = world.run(&master, &["add-tenant", "acme"]);
-        let caller = serde_json::from_slice(&output.stdout).unwrap();
-        let log = fs::File::create(world.directory.path().join("log")).unwrap();
-        let server = Server::start(world.directory.path(), |command| {
-            command.env(CONFIGURATION, world.hsm.configuration()).args(["--master-key", &master]).stderr(log);
-        });
-        Self { world, server, caller }
-    }
-
-    /// Asks for a nonce, of which the first needs a new key; gives the status.
-    fn nonce(&self) -> u16 {
-        let wanted = json!({ "attester_type": ["tpm_boot"] });
-        self.server.post(self.world.directory.path(), &self.caller, "/challenge", &wanted).0
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.world.directory.path().join("log")).unwrap()
-    }
-}
-
 #[test]
 fn a_token_that_comes_back_is_logged_in_to_anew() {
     let world = World::new();
-    let running = Running::start(&world);
+    let running = world.home.serve(&world.hsm.uri("master"));
     let key = world.take_key_file();
     assert_eq!([running.nonce(), running.nonce()], [503; 2], "{}", running.log());
     key.put_back();
@@ -234,7 +175,7 @@ fn a_token_that_comes_back_is_logged_in_to_anew() {
 #[test]
 fn another_key_under_the_same_name_is_not_taken_for_the_one_before() {
     let world = World::new();
-    let running = Running::start(&world);
+    let running = world.home.serve(&world.hsm.uri("master"));
     world.hsm.remove_key("master").unwrap();
     world.hsm.add_key("master", "09", &FIT).unwrap();
     for _ in 0..4 {
@@ -247,7 +188,7 @@ fn another_key_under_the_same_name_is_not_taken_for_the_one_before() {
 #[test]
 fn a_pin_that_is_not_accepted_any_more_is_not_tried_again_and_again() {
     let world = World::new();
-    let running = Running::start(&world);
+    let running = world.home.serve(&world.hsm.uri("master"));
     let key = world.take_key_file();
     assert_eq!(running.nonce(), 503);
     key.put_back();

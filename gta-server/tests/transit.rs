@@ -5,13 +5,11 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use test_openbao::{MOUNT, OpenBao};
 
-use crate::process::{BINARY, Server, home};
+use crate::process::master_key::Home;
 
 mod process;
 
@@ -23,7 +21,7 @@ fn policy() -> String {
 
 struct World {
     bao: OpenBao,
-    directory: TempDir,
+    home: Home,
 }
 
 impl World {
@@ -33,7 +31,8 @@ impl World {
         bao.add_key("master", &json!({ "type": "aes256-gcm96" })).unwrap();
         let token = bao.token("redoubt", &policy()).unwrap();
         bao.write_private("least", &token).unwrap();
-        Self { bao, directory: home() }
+        let home = Home::new(None, bao.root());
+        Self { bao, home }
     }
 
     /// The URI of the key, with the token that may do no more than it must.
@@ -45,64 +44,32 @@ impl World {
         let all = self.bao.path("token");
         self.bao.uri(key).replace(all.to_str().unwrap(), token.to_str().unwrap())
     }
-
-    fn run(&self, master: &str, arguments: &[&str]) -> Output {
-        Command::new(BINARY)
-            .current_dir(self.directory.path())
-            .args(["--master-key", master])
-            .args(arguments)
-            .output()
-            .unwrap()
-    }
-
-    #[track_caller]
-    fn done(&self, master: &str, arguments: &[&str]) {
-        let output = self.run(master, arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    #[track_caller]
-    fn fails(&self, master: &str, arguments: &[&str]) -> String {
-        let output = self.run(master, arguments);
-        assert!(!output.status.success(), "{master} was accepted");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!said.contains(self.bao.root()), "{said}");
-        said
-    }
-
-    /// What the program says about a key that it refuses. It never says the token, and leaves no database behind.
-    #[track_caller]
-    fn refused(&self, master: &str) -> String {
-        let said = self.fails(master, &["add-tenant", "acme"]);
-        assert!(!self.directory.path().join("gta.db").exists());
-        said
-    }
 }
 
 #[test]
 fn what_the_key_seals_it_opens_whatever_its_newest_version_and_no_other_key_does() {
     let world = World::new();
     let master = world.master();
-    world.done(&master, &["add-tenant", "acme"]);
-    world.done(&master, &["add-key", "acme", "admin"]);
+    world.home.done(&master, &["add-tenant", "acme"]);
+    world.home.done(&master, &["add-key", "acme", "admin"]);
     world.bao.rotate_key("master").unwrap();
-    world.done(&master, &["rotate", "row"]);
+    world.home.done(&master, &["rotate", "row"]);
     world.bao.rotate_key("master").unwrap();
     // What older versions wrapped is opened, even if nothing new may be wrapped by them.
     world.bao.configure_key("master", &json!({ "min_encryption_version": 3 })).unwrap();
-    world.done(&master, &["rotate", "nonce"]);
-    world.done(&master, &["fsck"]);
+    world.home.done(&master, &["rotate", "nonce"]);
+    world.home.done(&master, &["fsck"]);
 
     world.bao.add_key("other", &json!({})).unwrap();
-    let said = world.fails(&world.bao.uri("other"), &["fsck"]);
+    let said = world.home.fails(&world.bao.uri("other"), &["fsck"]);
     assert!(said.contains("sealed under master key transit:"), "{said}");
 
     // Until the server does not open it any more.
     world.bao.configure_key("master", &json!({ "min_decryption_version": 2 })).unwrap();
-    let said = world.fails(&master, &["fsck"]);
+    let said = world.home.fails(&master, &["fsck"]);
     assert!(said.contains("version 1 of the key") && said.contains("min_decryption_version"), "{said}");
     world.bao.configure_key("master", &json!({ "min_decryption_version": 1 })).unwrap();
-    world.done(&master, &["fsck"]);
+    world.home.done(&master, &["fsck"]);
 }
 
 #[test]
@@ -111,9 +78,9 @@ fn every_type_that_authenticates_what_a_secret_is_for_will_do() {
     for kind in ["chacha20-poly1305", "xchacha20-poly1305"] {
         world.bao.add_key(kind, &json!({ "type": kind })).unwrap();
         let master = world.bao.uri(kind);
-        world.done(&master, &["add-tenant", "acme"]);
-        world.done(&master, &["fsck"]);
-        fs::remove_file(world.directory.path().join("gta.db")).unwrap();
+        world.home.done(&master, &["add-tenant", "acme"]);
+        world.home.done(&master, &["fsck"]);
+        fs::remove_file(world.home.path().join("gta.db")).unwrap();
     }
 }
 
@@ -122,10 +89,10 @@ async fn what_was_altered_or_belongs_to_something_else_is_not_opened() {
     use sqlx::Connection as _;
     let world = World::new();
     let master = world.master();
-    world.done(&master, &["add-tenant", "acme"]);
-    world.done(&master, &["rotate", "row"]);
-    world.done(&master, &["fsck"]);
-    let database = world.directory.path().join("gta.db");
+    world.home.done(&master, &["add-tenant", "acme"]);
+    world.home.done(&master, &["rotate", "row"]);
+    world.home.done(&master, &["fsck"]);
+    let database = world.home.path().join("gta.db");
     let whole = fs::read(&database).unwrap();
     for (statement, reason) in [
         (
@@ -151,14 +118,14 @@ async fn what_was_altered_or_belongs_to_something_else_is_not_opened() {
             sqlx::SqliteConnection::connect(&format!("sqlite:{}", database.display())).await.unwrap();
         assert!(sqlx::query(statement).execute(&mut connection).await.unwrap().rows_affected() > 0);
         connection.close().await.unwrap();
-        let output = world.run(&master, &["fsck"]);
+        let output = world.home.run(&master, &["fsck"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(reason), "{statement}: {said}");
         fs::write(&database, &whole).unwrap();
         for journal in ["gta.db-wal", "gta.db-shm"] {
-            let _ = fs::remove_file(world.directory.path().join(journal));
+            let _ = fs::remove_file(world.home.path().join(journal));
         }
-        world.done(&master, &["fsck"]);
+        world.home.done(&master, &["fsck"]);
     }
 }
 
@@ -176,21 +143,21 @@ fn keys_that_could_leave_the_server_or_are_no_master_keys_are_refused() {
     ];
     for (name, options, reason) in keys {
         world.bao.add_key(name, &options).unwrap();
-        let said = world.refused(&world.bao.uri(name));
+        let said = world.home.refused(&world.bao.uri(name));
         assert!(said.contains("cannot be a master key") && said.contains(reason), "{name}: {said}");
     }
     let soft_deleted = format!("{MOUNT}/keys/master/soft-delete");
     world.bao.ask("DELETE", &soft_deleted, &json!({})).unwrap();
-    let said = world.refused(&world.master());
+    let said = world.home.refused(&world.master());
     assert!(said.contains("it is soft-deleted"), "{said}");
 }
 
 #[test]
 fn a_key_that_is_not_there_is_not_made() {
     let world = World::new();
-    let said = world.refused(&world.bao.uri("absent"));
+    let said = world.home.refused(&world.bao.uri("absent"));
     assert!(said.contains("has no key absent") && said.contains("bao write -f"), "{said}");
-    let said = world.refused(&world.bao.uri("master").replace(MOUNT, "elsewhere"));
+    let said = world.home.refused(&world.bao.uri("master").replace(MOUNT, "elsewhere"));
     assert!(said.contains("transit engine at elsewhere"), "{said}");
     world.bao.ask("GET", &format!("{MOUNT}/keys/absent"), &json!({})).unwrap_err();
 }
@@ -204,23 +171,23 @@ fn a_token_that_may_not_or_is_none_is_refused() {
         let rules = policy().replace(&rule, "path \"elsewhere\"");
         let token = world.bao.token(&format!("without-{missing}"), &rules).unwrap();
         let file = world.bao.write_private("partial", &token).unwrap();
-        let said = world.refused(&world.with_token("master", &file));
+        let said = world.home.refused(&world.with_token("master", &file));
         let denied = format!("denies {MOUNT}/{missing}/master");
         assert!(said.contains(&denied) && said.contains("policies must allow"), "{missing:?}: {said}");
         assert!(!said.contains(&token), "{said}");
     }
     let wrong = world.bao.write_private("wrong", "s.314159265").unwrap();
-    let said = world.refused(&world.with_token("master", &wrong));
+    let said = world.home.refused(&world.with_token("master", &wrong));
     assert!(said.contains("must be valid") && !said.contains("314159265"), "{said}");
     for nothing in ["", "a\u{7}b"] {
         let file = world.bao.write_private("nothing", nothing).unwrap();
-        let said = world.refused(&world.with_token("master", &file));
+        let said = world.home.refused(&world.with_token("master", &file));
         assert!(said.contains("holds no token"), "{said}");
     }
-    let said = world.refused(&world.with_token("master", &world.bao.path("absent")));
+    let said = world.home.refused(&world.with_token("master", &world.bao.path("absent")));
     assert!(said.contains("token-file") && said.contains("absent"), "{said}");
     fs::set_permissions(world.bao.path("least"), Permissions::from_mode(0o640)).unwrap();
-    let said = world.refused(&world.master());
+    let said = world.home.refused(&world.master());
     assert!(said.contains("chmod 600"), "{said}");
 }
 
@@ -231,69 +198,37 @@ fn a_server_that_is_not_the_trusted_one_or_does_not_serve_is_refused() {
     let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let stranger = world.bao.write_private("stranger.pem", &own.cert.pem()).unwrap();
     let ca = world.bao.ca().display().to_string();
-    let said = world.refused(&master.replace(&ca, stranger.to_str().unwrap()));
+    let said = world.home.refused(&master.replace(&ca, stranger.to_str().unwrap()));
     assert!(said.contains("no trusted TLS connection"), "{said}");
     // The authorities that browsers know do not certify it either.
-    let said = world.refused(&master.replace(&format!("&ca={ca}"), ""));
+    let said = world.home.refused(&master.replace(&format!("&ca={ca}"), ""));
     assert!(said.contains("no trusted TLS connection"), "{said}");
     // Another name of this machine, which the certificate does not have.
-    let said = world.refused(&master.replace("127.0.0.1", "127.0.0.2"));
+    let said = world.home.refused(&master.replace("127.0.0.1", "127.0.0.2"));
     assert!(said.contains("no connection") || said.contains("no trusted"), "{said}");
-    let said = world.refused(&master.replace(&ca, "/etc/hostname"));
+    let said = world.home.refused(&master.replace(&ca, "/etc/hostname"));
     assert!(said.contains("expected certificates of authorities"), "{said}");
-    let said = world.refused(&format!("{master}&namespace=nowhere"));
+    let said = world.home.refused(&format!("{master}&namespace=nowhere"));
     assert!(said.contains("(403)") || said.contains("(404)"), "{said}");
     let port = world.bao.address().port().to_string();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let said = world.refused(&master.replace(&port, &closed));
+    let said = world.home.refused(&master.replace(&port, &closed));
     assert!(said.contains("no connection to 127.0.0.1") && said.contains("does the server run"), "{said}");
-    let said =
-        world.refused(&master.replace("transit+https", "transit+http").replace(&format!("&ca={ca}"), ""));
+    let said = world
+        .home
+        .refused(&master.replace("transit+https", "transit+http").replace(&format!("&ca={ca}"), ""));
     assert!(said.contains("400"), "{said}");
     world.bao.seal().unwrap();
-    let said = world.refused(&master);
+    let said = world.home.refused(&master);
     assert!(said.contains("is sealed"), "{said}");
     world.bao.unseal().unwrap();
-    world.done(&master, &["add-tenant", "acme"]);
-}
-
-/// A running server whose keys are still to be made: each is sealed by the engine when it is first needed.
-struct Running<'a> {
-    world: &'a World,
-    server: Server,
-    caller: Value,
-}
-
-impl<'a> Running<'a> {
-    fn start(world: &'a World) -> Self {
-        Self::start_with(world, &world.master())
-    }
-
-    fn start_with(world: &'a World, master: &str) -> Self {
-        let output = world.run(master, &["add-tenant", "acme"]);
-        let caller = serde_json::from_slice(&output.stdout).unwrap();
-        let log = fs::File::create(world.directory.path().join("log")).unwrap();
-        let server = Server::start(world.directory.path(), |command| {
-            command.args(["--master-key", master]).stderr(log);
-        });
-        Self { world, server, caller }
-    }
-
-    /// Asks for a nonce, of which the first needs a new key; gives the status.
-    fn nonce(&self) -> u16 {
-        let wanted = json!({ "attester_type": ["tpm_boot"] });
-        self.server.post(self.world.directory.path(), &self.caller, "/challenge", &wanted).0
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.world.directory.path().join("log")).unwrap()
-    }
+    world.home.done(&master, &["add-tenant", "acme"]);
 }
 
 #[test]
 fn a_server_that_was_sealed_is_used_again_when_it_is_not() {
     let world = World::new();
-    let running = Running::start(&world);
+    let running = world.home.serve(&world.master());
     world.bao.seal().unwrap();
     assert_eq!([running.nonce(), running.nonce()], [503; 2], "{}", running.log());
     assert!(running.log().contains("is sealed"), "{}", running.log());
@@ -304,7 +239,7 @@ fn a_server_that_was_sealed_is_used_again_when_it_is_not() {
 #[test]
 fn a_token_that_an_agent_renews_is_used_without_a_restart() {
     let world = World::new();
-    let running = Running::start(&world);
+    let running = world.home.serve(&world.master());
     let old = fs::read_to_string(world.bao.path("least")).unwrap();
     world.bao.ask("POST", "auth/token/revoke", &json!({ "token": old.trim() })).unwrap();
     assert_eq!(running.nonce(), 503, "{}", running.log());
@@ -329,14 +264,14 @@ fn a_role_gets_tokens_for_itself() {
         (with("another", "machines/approle"), "does not accept the role-id"),
         (with(&role, "nowhere"), "auth/nowhere"),
     ] {
-        let said = world.refused(&uri);
+        let said = world.home.refused(&uri);
         assert!(said.contains(expected) && !said.contains(&secret), "{said}");
     }
     world.bao.write_private("secret-id", "314159265").unwrap();
-    let said = world.refused(&master);
+    let said = world.home.refused(&master);
     assert!(said.contains("does not accept the role-id") && !said.contains("314159265"), "{said}");
     world.bao.write_private("secret-id", &secret).unwrap();
-    let running = Running::start_with(&world, &master);
+    let running = world.home.serve(&master);
     // Its first token is over.
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(running.nonce(), 200, "{}", running.log());
@@ -346,21 +281,21 @@ fn a_role_gets_tokens_for_itself() {
 #[test]
 fn a_key_that_was_rotated_is_still_the_key_for_who_is_running() {
     let world = World::new();
-    let running = Running::start(&world);
+    let running = world.home.serve(&world.master());
     for version in [2, 3] {
         world.bao.rotate_key("master").unwrap();
         world.bao.configure_key("master", &json!({ "min_encryption_version": version })).unwrap();
     }
     assert_eq!(running.nonce(), 200, "{}", running.log());
     drop(running);
-    world.done(&world.master(), &["fsck"]);
+    world.home.done(&world.master(), &["fsck"]);
 }
 
 /// What was wrapped before cannot be opened by it, and the operator would not notice before a restart.
 #[test]
 fn another_key_under_the_same_name_is_not_taken_for_the_one_before() {
     let world = World::new();
-    let running = Running::start(&world);
+    let running = world.home.serve(&world.master());
     world.bao.remove_key("master").unwrap();
     assert_eq!(running.nonce(), 503, "{}", running.log());
     world.bao.add_key("master", &json!({})).unwrap();
@@ -369,6 +304,6 @@ fn another_key_under_the_same_name_is_not_taken_for_the_one_before() {
     }
     assert!(running.log().contains("it is not the key that it was before"), "{}", running.log());
     drop(running);
-    let said = world.fails(&world.master(), &["fsck"]);
+    let said = world.home.fails(&world.master(), &["fsck"]);
     assert!(said.contains("sealed under master key transit:"), "{said}");
 }

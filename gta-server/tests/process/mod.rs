@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod connection;
+pub mod master_key;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;

@@ -166,6 +166,39 @@ fn an_entry_for_a_register_that_nothing_attests_is_refused() {
     assert_eq!(code(appraise(&guest)).0, Code::ImaEntryUnattested);
 }
 
+/// Known files are not looked at one by one where their paths are not reported any more.
+#[test]
+fn behind_a_thousand_known_files_nothing_passes_for_one_more() {
+    const FILES: usize = 2000;
+    let one = digest(b"/usr/bin/one");
+    let measure = |log: &mut LogWriter, pcr: u32, path: &str| {
+        log.measure(pcr, Template::ImaNg, sha256(one.as_bytes()), path.as_bytes(), &[]);
+    };
+    let guest = |pcr: u32, path: &str| {
+        let mut log = LogWriter::default();
+        (0..FILES).for_each(|_| measure(&mut log, 4, "/usr/bin/one"));
+        measure(&mut log, pcr, path);
+        let mut guest = Guest::usual();
+        guest.set_ima(log);
+        guest
+    };
+    let mut references = references_with_ima();
+    let known = format!("sha256:{one}").parse().unwrap();
+    references.ima.as_mut().unwrap().files.insert("boot_aggregate", &known);
+    let judge = |guest: &Guest| guest.appraise(&references, &strict_ima());
+    assert_eq!(judge(&guest(4, "/usr/bin/one")).unwrap().ima.unwrap().files, FILES + 1);
+    assert_eq!(code(judge(&guest(10, "/usr/bin/one"))).0, Code::ImaEntryUnattested);
+    assert_eq!(code(judge(&guest(4, "boot_aggregate"))).0, Code::ImaEntryUnknown);
+    assert_eq!(code(judge(&guest(4, "/usr/bin/two"))).0, Code::ImaEntryUnknown);
+    // A violation extends with ones, whatever its data says.
+    let mut violated = guest(4, "/usr/bin/one");
+    let list = violated.ima.as_mut().unwrap();
+    let last = list.len() / (FILES + 1) * FILES;
+    list[last + 4..last + 24].fill(0);
+    *violated.ima_extensions.last_mut().unwrap() = vec![0xff; 32];
+    assert_eq!(code(judge(&violated)).0, Code::ImaViolation);
+}
+
 #[test]
 fn entries_that_follow_the_attested_ones_are_not_counted() {
     let mut guest = Guest::with_ima();

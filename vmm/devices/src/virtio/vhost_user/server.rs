@@ -18,6 +18,7 @@ use vm_memory::{
     GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
     MemoryRegionAddress,
 };
+use vmm_sys_util::eventfd::EventFd;
 
 use super::Service;
 use super::guard::{Guard, Watched};
@@ -134,8 +135,8 @@ struct Link {
     /// The same socket, to see the server go.
     watch: UnixStream,
     features: u64,
-    /// Rings that the server runs.
-    running: Vec<usize>,
+    /// Rings that the server runs, and their doorbells.
+    running: Vec<(usize, Arc<EventFd>)>,
 }
 
 /// What a server says of itself.
@@ -261,7 +262,7 @@ impl Server {
         rings: &[(&ServedQueue, VringConfigData)],
     ) -> Result<(), ServerError> {
         // A ring that still runs belongs to an earlier guest.
-        for ring in std::mem::take(&mut link.running) {
+        for (ring, _) in std::mem::take(&mut link.running) {
             link.frontend.get_vring_base(ring).map_err(self.failed("stop a queue"))?;
         }
         let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
@@ -277,10 +278,22 @@ impl Server {
             frontend.set_vring_base(ring, served.base).map_err(self.failed("take a queue's position"))?;
             frontend.set_vring_call(ring, &served.call).map_err(self.failed("take a queue's interrupt"))?;
             frontend.set_vring_kick(ring, &served.kick).map_err(self.failed("take a queue's doorbell"))?;
-            link.running.push(ring);
+            link.running.push((ring, Arc::clone(&served.kick)));
             if features & protocol != 0 {
                 frontend.set_vring_enable(ring, ring < at_first).map_err(self.failed("enable a queue"))?;
             }
+        }
+        self.knock(link)
+    }
+
+    /// Rings every doorbell once more. A server may have heard the guest's ring while the queue was not enabled, and
+    /// have forgotten it (vhost-user-backend did before 0.22, and virtiofsd with it); a ring for nothing harms none.
+    fn knock(&self, link: &Link) -> Result<(), ServerError> {
+        // Without acknowledgements, an answer tells that the server has enabled what it was asked to before.
+        link.frontend.get_features().map_err(self.failed("enable its queues"))?;
+        for (_, kick) in &link.running {
+            // It fails only when the server has rings to hear already.
+            let _ = kick.write(1);
         }
         Ok(())
     }
@@ -293,7 +306,7 @@ impl Server {
         let line = line.map_err(|source| ServerError::Connect { socket: self.socket().into(), source })?;
         let _watched = self.guard.over(line, PATIENCE);
         let mut bases = Vec::new();
-        for ring in std::mem::take(&mut link.running) {
+        for (ring, _) in std::mem::take(&mut link.running) {
             match link.frontend.get_vring_base(ring) {
                 Ok(base) => bases.push((ring, u16::try_from(base & 0xffff).unwrap_or(0))),
                 Err(source) => {
@@ -312,10 +325,10 @@ impl Server {
             return Err(ServerError::Gone { socket: self.socket().into() });
         };
         let _watched = watched(&self.guard, &link.watch, self.socket())?;
-        for &ring in &link.running {
+        for &(ring, _) in &link.running {
             link.frontend.set_vring_enable(ring, ring < count).map_err(self.failed("enable a queue"))?;
         }
-        Ok(())
+        self.knock(link)
     }
 
     fn socket(&self) -> &Path {

@@ -1,3 +1,5 @@
+mod forgetful;
+
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -215,6 +217,15 @@ fn ask(driver: &mut Driver, queue: usize) -> Vec<u8> {
     driver.content(answer)[..5].to_vec()
 }
 
+/// Has an interface with two pairs use the first `pairs`.
+fn set_pairs(driver: &mut Driver, pairs: u32) {
+    let command = [VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, pairs, 0];
+    let command = driver.buffer(&command.map(|byte| u8::try_from(byte).unwrap()));
+    let status = driver.room(1);
+    driver.request(4, &[command, status]);
+    assert_eq!(driver.content(status), [0]);
+}
+
 #[test]
 fn server_answers_the_requests_of_the_guest_and_interrupts_it() {
     let (_directory, socket) = place();
@@ -383,11 +394,7 @@ fn second_pair_of_an_interface_runs_when_the_guest_asks_for_it() {
     let head = driver.submit(3, &[question, answer]);
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert_eq!(driver.take_used(3), None, "the second pair is not enabled yet");
-    let command = [VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 2, 0];
-    let command = driver.buffer(&command.map(|byte| u8::try_from(byte).unwrap()));
-    let status = driver.room(1);
-    driver.request(4, &[command, status]);
-    assert_eq!(driver.content(status), [0]);
+    set_pairs(&mut driver, 2);
     assert_eq!(driver.wait_used(3), (head, 5));
     let acked = running.acked.load(Ordering::Relaxed);
     assert_eq!(acked & 0xff_ffff, NET, "what is ours is not the server's to know");

@@ -52,8 +52,15 @@ pub struct Report {
     pub heads: Vec<Head>,
 }
 
+/// The documents of a kind, their journal and its head.
+struct Contents {
+    journal: Vec<RawEntry>,
+    head: Option<(i64, Vec<u8>)>,
+    rows: Vec<RawRow>,
+}
+
 impl Store {
-    /// Looks at every row. `remembered` are heads that an earlier run has printed.
+    /// Looks at every row, while the service may go on. `remembered` are heads that an earlier run has printed.
     ///
     /// # Errors
     /// [`StoreError`] if the database cannot be read.
@@ -61,26 +68,38 @@ impl Store {
         let mut report = Report::default();
         for kind in Kind::ALL {
             let kind = kind.name();
-            let journal = self.journal(kind).await?;
-            self.check_journal(kind, &journal, remembered, &mut report).await?;
-            self.check_rows(kind, &journal, &mut report).await?;
+            let Contents { journal, head, rows } = self.contents(kind).await?;
+            self.check_journal(kind, &journal, head, remembered, &mut report).await?;
+            self.check_rows(kind, &journal, &rows, &mut report).await?;
         }
         self.check_states(&mut report).await?;
         Ok(report)
     }
 
-    async fn journal(&self, kind: &str) -> Result<Vec<RawEntry>, StoreError> {
-        const ALL: &str =
+    /// What there is of a kind at one moment: the service may go on meanwhile.
+    async fn contents(&self, kind: &str) -> Result<Contents, StoreError> {
+        const JOURNAL: &str =
             "SELECT seq, tenant, id, version, gone, tag, actor, at, prev, key_id, mac FROM journal
             WHERE kind = $1 ORDER BY seq";
-        let rows = self.db.fetch_all(ALL, params![kind]).await?;
-        Ok(rows.iter().map(RawEntry::read).collect::<Result<_, _>>()?)
+        const HEAD: &str = "SELECT seq, mac FROM heads WHERE kind = $1";
+        const ROWS: &str =
+            "SELECT tenant, id, name, version, body, key_id, tag FROM documents WHERE kind = $1";
+        let mut now = self.db.snapshot().await?;
+        let journal = now.fetch_all(JOURNAL, params![kind]).await?;
+        let head = now.fetch_optional(HEAD, params![kind]).await?;
+        let rows = now.fetch_all(ROWS, params![kind]).await?;
+        Ok(Contents {
+            journal: journal.iter().map(RawEntry::read).collect::<Result<_, _>>()?,
+            head: head.map(|row| Ok::<_, sqlx::Error>((row.get("seq")?, row.get("mac")?))).transpose()?,
+            rows: rows.iter().map(RawRow::read).collect::<Result<_, _>>()?,
+        })
     }
 
     async fn check_journal(
         &self,
         kind: &'static str,
         journal: &[RawEntry],
+        head: Option<(i64, Vec<u8>)>,
         remembered: &[Head],
         report: &mut Report,
     ) -> Result<(), StoreError> {
@@ -100,10 +119,6 @@ impl Store {
             }
             prev = &entry.mac;
         }
-        let head =
-            self.db.fetch_optional("SELECT seq, mac FROM heads WHERE kind = $1", params![kind]).await?;
-        let head: Option<(i64, Vec<u8>)> =
-            head.map(|row| Ok::<_, sqlx::Error>((row.get("seq")?, row.get("mac")?))).transpose()?;
         let end = journal.last().map(|entry| (entry.seq, entry.mac.clone()));
         if head != end {
             broken(head.as_ref().map_or(0, |(seq, _)| *seq), "the journal does not end with this entry");
@@ -123,10 +138,9 @@ impl Store {
         &self,
         kind: &'static str,
         journal: &[RawEntry],
+        rows: &[RawRow],
         report: &mut Report,
     ) -> Result<(), StoreError> {
-        const ALL: &str =
-            "SELECT tenant, id, name, version, body, key_id, tag FROM documents WHERE kind = $1";
         let mut latest: BTreeMap<(String, String), &RawEntry> = BTreeMap::new();
         for entry in journal {
             latest.insert((entry.tenant.clone(), entry.id.clone()), entry);
@@ -134,8 +148,7 @@ impl Store {
         let mut broken = |tenant: &str, id: &str, reason| {
             report.broken.push(Broken { table: kind.to_owned(), row: format!("{tenant}/{id}"), reason });
         };
-        for row in self.db.fetch_all(ALL, params![kind]).await? {
-            let row = RawRow::read(&row)?;
+        for row in rows {
             report.checked += 1;
             let entry = latest.remove(&(row.tenant.clone(), row.id.clone()));
             let reason = match entry {

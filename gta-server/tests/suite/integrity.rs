@@ -245,6 +245,24 @@ async fn many_writers_at_two_instances_keep_one_journal() {
     assert!(matches!(again, Err(StoreError::Exists("tenant"))), "{again:?}");
 }
 
+#[tokio::test]
+async fn what_is_written_while_fsck_looks_is_not_taken_for_broken() {
+    let world = World::new().await;
+    let service = std::sync::Arc::clone(&world.instance.service);
+    let writer = tokio::spawn(async move {
+        for number in 0..60 {
+            service.add_tenant(&format!("t{number}"), "test").await.unwrap();
+        }
+    });
+    let mut looks = 0;
+    while !writer.is_finished() {
+        assert_eq!(broken(&world, &[]).await, [""; 0]);
+        looks += 1;
+    }
+    writer.await.unwrap();
+    assert!(looks > 1, "it was not looked while there was a writer");
+}
+
 /// What is kept in memory follows the database, and is not used beside one that was changed.
 #[tokio::test]
 async fn reference_values_that_are_kept_follow_the_database() {

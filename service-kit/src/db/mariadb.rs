@@ -11,6 +11,12 @@ use super::{Param, bind};
 
 /// `ER_LOCK_WAIT_TIMEOUT`, `ER_LOCK_DEADLOCK` and `ER_CHECKREAD`: another transaction was in the way.
 const CONTENTION: [u16; 3] = [1205, 1213, 1020];
+/// Begins a transaction that only reads, in one statement: connections have another isolation level, and a snapshot needs
+/// this one.
+pub(super) const BEGIN_SNAPSHOT: &str = "BEGIN NOT ATOMIC \
+    SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+    START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY; \
+    END";
 /// How often a statement that is a transaction of its own is run before its caller hears of another that is in its way.
 const TRIES: u32 = 4;
 

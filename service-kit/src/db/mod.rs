@@ -264,6 +264,21 @@ impl Db {
         })
     }
 
+    /// Begins to read: what others commit meanwhile is not seen.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn snapshot(&self) -> Result<Snapshot, sqlx::Error> {
+        trace("BEGIN");
+        Ok(Snapshot(match self {
+            Self::Sqlite { readers, .. } => Tx::Sqlite(readers.begin().await?),
+            Self::Postgres(pool) => {
+                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+            Self::Mariadb(pool) => Tx::Mariadb(pool.begin_with(mariadb::BEGIN_SNAPSHOT).await?),
+        }))
+    }
+
     /// Closes the connections. Who still waits for a statement to be run is told that it was not.
     pub async fn close(&self) {
         match self {
@@ -312,6 +327,22 @@ impl Tx {
         })
     }
 
+    /// The rows of a query.
+    async fn fetch_all(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, sqlx::Error> {
+        trace(sql);
+        Ok(match self {
+            Self::Sqlite(tx) => {
+                bind(sql, params).fetch_all(&mut **tx).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Self::Postgres(tx) => {
+                bind(sql, params).fetch_all(&mut **tx).await?.into_iter().map(Row::Postgres).collect()
+            }
+            Self::Mariadb(tx) => {
+                mariadb::fetch_all(&mut **tx, sql, params).await?.into_iter().map(Row::Mariadb).collect()
+            }
+        })
+    }
+
     /// Makes the change durable.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         trace("COMMIT");
@@ -320,6 +351,35 @@ impl Tx {
             Self::Postgres(transaction) => transaction.commit().await,
             Self::Mariadb(transaction) => transaction.commit().await,
         }
+    }
+}
+
+/// The database as it was at the first query; it ends when it is dropped.
+pub struct Snapshot(Tx);
+
+impl Snapshot {
+    /// The row of a query that gives at most one.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Option<Row>, sqlx::Error> {
+        self.0.fetch_optional(sql, params).await
+    }
+
+    /// The rows of a query.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn fetch_all(
+        &mut self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        self.0.fetch_all(sql, params).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rego, within limits: a module is compiled once and evaluated on a fresh engine each time.
 //!
-//! Time is bounded by the interpreter's own timer, text by [`LENGTH`] and [`text`], what rules ask of each other by
+//! Time is bounded by the interpreter's own timer and [`time`], text by [`LENGTH`] and [`text`], what rules ask of each other by
 //! [`shape`], results by [`MAX_OUTPUT`], and the built-in functions whose results have nothing to do with the size of their
 //! arguments are bounded in [`builtins`]. The interpreter is recursive, and a stack that runs over ends the process: so it
 //! has a stack of its own, which is larger than what these bounds allow. What remains is what a chain of ordinary functions
@@ -12,6 +12,7 @@ mod cache;
 mod document;
 mod shape;
 mod text;
+mod time;
 mod why;
 
 pub use cache::RegoCache;
@@ -24,7 +25,9 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use regorus::utils::limits::ExecutionTimerConfig;
-use regorus::{Engine, PolicyLengthConfig, Value};
+use regorus::{Engine, LimitError, PolicyLengthConfig, Value};
+
+use time::Failure;
 
 /// Where an appraisal policy puts its result; secGear's entry point.
 pub const APPRAISAL: &str = "data.attestation.output";
@@ -110,7 +113,7 @@ impl Rego {
     /// # Errors
     /// A sentence for the operator: a run-time error, a limit, or an undefined result.
     pub fn evaluate(&self, input: &Document) -> Result<serde_json::Value, String> {
-        with_stack(|| self.run(self.0.engine.clone(), input))
+        with_stack(|| self.run(|| Ok(self.0.engine.clone()), input))
     }
 
     /// Evaluates the entry point for `input` and the `data` document `data`, an object.
@@ -118,17 +121,31 @@ impl Rego {
     /// # Errors
     /// As [`Rego::evaluate`], and if `data` collides with the module's package.
     pub fn evaluate_with(&self, input: &Document, data: &Document) -> Result<serde_json::Value, String> {
-        with_stack(|| {
+        let engine = || {
             let mut engine = self.0.engine.clone();
             engine.add_data(data.0.clone()).map_err(|error| format!("{error:#}"))?;
-            self.run(engine, input)
-        })
+            Ok(engine)
+        };
+        with_stack(|| self.run(engine, input))
     }
 
-    fn run(&self, mut engine: Engine, input: &Document) -> Result<serde_json::Value, String> {
+    fn run(
+        &self,
+        engine: impl Fn() -> Result<Engine, String>,
+        input: &Document,
+    ) -> Result<serde_json::Value, String> {
         let entry_point = &self.0.entry_point;
-        engine.set_input(input.0.clone());
-        let output = engine.eval_rule(entry_point.clone()).map_err(|error| format!("{error:#}"))?;
+        let output = time::with_its_share(|| {
+            let mut engine = engine().map_err(Failure::Final)?;
+            engine.set_input(input.0.clone());
+            engine.eval_rule(entry_point.clone()).map_err(|error| {
+                let reason = format!("{error:#}");
+                match error.downcast_ref() {
+                    Some(LimitError::TimeLimitExceeded { .. }) => Failure::Stopped(reason),
+                    _ => Failure::Final(reason),
+                }
+            })
+        })?;
         if output == Value::Undefined {
             return Err(format!("{entry_point} is undefined for this input"));
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed test panics")]
 
 mod bounds;
+mod starved;
 
 use serde_json::{Value, json};
 use verifier::rego::{Document, Rego};

@@ -90,8 +90,8 @@ pub fn is_built_in(applicable: &[Document<Policy>]) -> bool {
     !applicable.iter().any(|policy| policy.body.is_default)
 }
 
-/// Whether any of the policies that are [`applicable`] may look at the entries of an IMA log: the built-in one does not, and
-/// ten thousand of them take as long as their hashes.
+/// Whether any of the policies that are [`applicable`] may look at the entries of a TPM's logs: the built-in ones do not, and
+/// it takes as long to lay them out as to appraise them.
 #[must_use]
 pub fn looks_at_entries(applicable: &[Document<Policy>]) -> bool {
     !applicable.is_empty()
@@ -166,24 +166,32 @@ mod tests {
 
     use super::*;
 
-    /// Otherwise they would have to be shown to it.
+    /// Otherwise they would have to be shown to them.
     #[test]
-    fn the_built_in_policy_does_not_look_at_entries() {
+    fn built_in_policies_do_not_look_at_entries() {
         assert!(!looks_at_entries(&[]));
-        let rego = built_in(AttesterType::TpmIma);
-        assert!(!rego.contains("log_data") && !rego.contains("walk") && !rego.contains("object."), "{rego}");
         let cache = RegoCache::default();
-        let compiled = cache.get(BUILT_IN, ENTRY_POINT, rego).unwrap();
-        for status in ["matched", "unmatched"] {
-            let log = json!({
-                "log_type": "ImaLog", "log_status": "replay_success", "ref_value_match_status": status,
-            });
-            let without = json!({ "evidence": { "logs": [log] } });
-            let mut with = Input::from(&without);
-            with.put(["evidence", "logs", "0"], "log_data", Input::from(json!([{ "file_path": "/a" }])));
-            let judged = [Input::from(&without), with].map(|input| compiled.evaluate(&input).unwrap());
-            assert_eq!(judged[0], judged[1]);
-            assert_eq!(judged[0]["policy_matched"], json!(status == "matched"));
+        let registers: Vec<Value> = (0..8).map(|register| json!({ "pcr_index": register })).collect();
+        for (kind, log_type) in [(AttesterType::TpmIma, "ImaLog"), (AttesterType::TpmBoot, "TcgEventLog")] {
+            let rego = built_in(kind);
+            assert!(
+                !rego.contains("log_data") && !rego.contains("walk") && !rego.contains("object."),
+                "{rego}"
+            );
+            let compiled = cache.get(BUILT_IN, ENTRY_POINT, rego).unwrap();
+            for status in ["matched", "unmatched"] {
+                let log = json!({
+                    "log_type": log_type, "log_status": "replay_success", "ref_value_match_status": status,
+                    "secure_boot": true,
+                });
+                let pcrs = json!({ "pcr_values": registers });
+                let without = json!({ "evidence": { "logs": [log], "pcrs": pcrs } });
+                let mut with = Input::from(&without);
+                with.put(["evidence", "logs", "0"], "log_data", Input::from(json!([{ "file_path": "/a" }])));
+                let judged = [Input::from(&without), with].map(|input| compiled.evaluate(&input).unwrap());
+                assert_eq!(judged[0], judged[1], "{kind}");
+                assert_eq!(judged[0]["policy_matched"], json!(status == "matched"), "{kind}");
+            }
         }
     }
 }

@@ -55,6 +55,25 @@ async fn a_machine_boots_as_one_of_the_known_boots_says_or_fails() {
 }
 
 #[tokio::test]
+async fn policies_of_the_tenant_see_the_events_of_the_boot() {
+    let tenant = Tenant::new().await;
+    let machine = machine(&tenant, "node-1", b"one").await;
+    for (variable, expected) in [("SecureBoot", "pass"), ("SetupMode", "fail")] {
+        let rego = format!(
+            "package verification\ndefault result := {{\"policy_matched\": false}}\n\
+             result := {{\"policy_matched\": true}} if {{\n\
+             some event in input.evidence.logs[0].log_data\n\
+             event.event.unicode_name == \"{variable}\"\nevent.event.variable_data.enabled == \"Yes\"\n\
+             event.pcr_index == 7\nevent.digest_verified\n}}"
+        );
+        let policy = json!({ "name": variable, "attester_type": ["tpm_boot"], "content_type": "text",
+            "is_default": true, "content": STANDARD.encode(rego) });
+        tenant.world.admin.post(&tenant.world.instance, "/policy", &policy).await.ok();
+        assert_eq!(tenant.judge(&machine, "tpm_boot").await.0, expected);
+    }
+}
+
+#[tokio::test]
 async fn what_policies_demand_of_the_boot_is_demanded() {
     let tenant = Tenant::new().await;
     let machine = machine(&tenant, "node-1", b"one").await;

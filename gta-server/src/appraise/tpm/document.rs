@@ -7,7 +7,7 @@ use std::thread;
 use evidence::bank::Bank;
 use evidence::tcg::{Covers, EventData};
 use evidence::tpm::PcrValues;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use verifier::Refusal;
 use verifier::logs::{BootReport, ImaReport};
 use verifier::rego::Document;
@@ -71,15 +71,14 @@ impl<R> Status<R> {
     }
 }
 
-/// A log of measured boot.
-pub fn boot(events: &BootEvents<'_>, bank: Bank, status: &Status<(String, BootReport)>) -> Value {
+/// A log of measured boot, without its [`boot_events`].
+pub fn boot(events: &BootEvents<'_>, status: &Status<(String, BootReport)>) -> Value {
     let log = json!({
         "log_type": "TcgEventLog",
         "log_status": "replay_success",
         "ref_value_match_status": status.name(),
         "secure_boot": events.secure_boot,
         "unproven_events": events.unproven,
-        "log_data": events.events.iter().map(|event| boot_event(event, bank)).collect::<Vec<_>>(),
     });
     match status {
         Status::Matched((set, report)) => {
@@ -92,12 +91,27 @@ pub fn boot(events: &BootEvents<'_>, bank: Bank, status: &Status<(String, BootRe
     }
 }
 
-fn boot_event(proven: &ProvenEvent<'_>, bank: Bank) -> Value {
-    let event = &proven.event;
-    let digest = event.digest(bank).map(hex::encode).unwrap_or_default();
-    let mut digests = Map::new();
-    digests.insert(bank.name().to_owned(), Value::from(digest));
-    let content = match (proven.covers, event.decode_data()) {
+/// The events of a log of measured boot.
+pub fn boot_events(events: &BootEvents<'_>, bank: Bank) -> Document {
+    let rows = events.events.iter().map(|proven| {
+        let event = &proven.event;
+        let digest = event.digest(bank).map(hex::encode).unwrap_or_default();
+        [
+            Document::from(json!(proven.number)),
+            Document::from(event.register),
+            Document::from(event.kind.to_string().as_str()),
+            Document::from_iter([(bank.name(), Document::from(digest.as_str()))]),
+            Document::from(json!(proven.covers != Covers::Other)),
+            Document::from(content(proven)),
+        ]
+    });
+    let names = ["event_number", "pcr_index", "event_type", "digest", "digest_verified", "event"];
+    Document::table(names, rows)
+}
+
+/// What an event says, as far as its digest covers it.
+fn content(proven: &ProvenEvent<'_>) -> Value {
+    match (proven.covers, proven.event.decode_data()) {
         (Covers::Data, EventData::Variable(variable)) => {
             let mut data = json!({ "value": hex::encode(variable.value) });
             if variable.name == "SecureBoot" {
@@ -110,15 +124,7 @@ fn boot_event(proven: &ProvenEvent<'_>, bank: Bank) -> Value {
         }
         (Covers::Data, EventData::Text(text)) => json!({ "text": text }),
         _ => Value::Null,
-    };
-    json!({
-        "event_number": proven.number,
-        "pcr_index": event.register,
-        "event_type": event.kind.to_string(),
-        "digest": digests,
-        "digest_verified": proven.covers != Covers::Other,
-        "event": content,
-    })
+    }
 }
 
 /// The entries of a log of IMA. Not as JSON, which takes longer to make of ten thousand than they take to appraise.
@@ -182,10 +188,56 @@ pub fn ima(proof: &ImaProof<'_>, boot_aggregate: Option<bool>, status: &Status<I
 
 #[cfg(test)]
 mod tests {
+    use evidence::bank::BankValue;
     use evidence::ima::{ExtendRule, FileDigest, Log, LogWriter, Template};
-    use verifier::tpm::{ImaPart, replay_ima};
+    use evidence::tcg::{EventLog, EventType, Variable};
+    use verifier::tpm::{ImaPart, replay_boot, replay_ima};
 
     use super::*;
+
+    #[test]
+    fn policies_see_what_events_say_if_their_digests_cover_it() {
+        let variable = |name: &str, value: &'static [u8]| {
+            Variable { vendor: [1; 16], name: name.to_owned(), value }.encode()
+        };
+        let (enabled, keys) = (variable("SecureBoot", &[1]), variable("PK", &[7, 8]));
+        let mut log = EventLog::crypto_agile(0, &[Bank::Sha256]);
+        log.measure(7, EventType::EFI_VARIABLE_DRIVER_CONFIG, &enabled, enabled.clone());
+        log.measure(7, EventType::EFI_VARIABLE_DRIVER_CONFIG, &keys, keys.clone());
+        log.measure(8, EventType::IPL, b"boot", &b"grub_cmd: boot\0"[..]);
+        log.measure(9, EventType::IPL, b"the kernel", &b"/vmlinuz\0"[..]);
+        let mut registers = [7, 8, 9].map(|register| (register, BankValue::zero(Bank::Sha256)));
+        for event in &log.events {
+            for (_, value) in registers.iter_mut().filter(|(register, _)| *register == event.register) {
+                value.extend(event.digest(Bank::Sha256).unwrap());
+            }
+        }
+        let values = registers.iter().map(|(register, value)| (*register, value.as_bytes()));
+        let pcrs = PcrValues::new(Bank::Sha256, values).unwrap();
+        let bytes = log.encode();
+        let seen = boot_events(&replay_boot(&bytes, &pcrs).unwrap(), Bank::Sha256);
+        let row = |number: usize, covered: bool, event: Value| {
+            let of = &log.events[number];
+            json!({
+                "event_number": number,
+                "pcr_index": of.register,
+                "event_type": of.kind.to_string(),
+                "digest": { "sha256": hex::encode(of.digest(Bank::Sha256).unwrap()) },
+                "digest_verified": covered,
+                "event": event,
+            })
+        };
+        let named = |name: &str, data: Value| json!({ "unicode_name": name, "vendor": "01".repeat(16), "variable_data": data });
+        assert_eq!(
+            serde_json::to_value(seen).unwrap(),
+            json!([
+                row(0, true, named("SecureBoot", json!({ "value": "01", "enabled": "Yes" }))),
+                row(1, true, named("PK", json!({ "value": "0708" }))),
+                row(2, true, json!({ "text": "boot" })),
+                row(3, false, Value::Null),
+            ])
+        );
+    }
 
     /// What policies see of a list of so many entries.
     fn seen(count: usize) -> Value {
@@ -199,7 +251,7 @@ mod tests {
             }
         }
         let bytes = log.finish();
-        let mut value = evidence::bank::BankValue::zero(Bank::Sha256);
+        let mut value = BankValue::zero(Bank::Sha256);
         for entry in Log::new(&bytes).unwrap().entries() {
             value.extend(entry.unwrap().extension(Bank::Sha256, ExtendRule::PerBank).as_bytes());
         }

@@ -42,7 +42,7 @@ pub struct Expected<'a> {
     pub boots: &'a [KnownBoot],
     /// What the tenant's policies demand of logs.
     pub rules: &'a LogRules,
-    /// Whether policies may look at the entries of an IMA log.
+    /// Whether policies may look at the entries of logs.
     pub shows_entries: bool,
 }
 
@@ -105,7 +105,8 @@ fn boot(log: &[u8], quote: &Quote, expected: &Expected<'_>, judged: &mut Judged)
         judged.trust.executables = Trust::BAD;
         judged.subjects.clone_from(&refusal.subjects);
     }
-    document::boot(&events, quote.pcrs.bank(), &status)
+    judged.log_data = expected.shows_entries.then(|| document::boot_events(&events, quote.pcrs.bank()));
+    document::boot(&events, &status)
 }
 
 /// Whether the machine booted as one of the known boots says.

@@ -107,6 +107,22 @@ async fn a_snapshot_does_not_see_what_is_committed_later() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_server_has_ended_is_replaced() {
+    const END_OTHERS: &str = "SELECT COUNT(pg_terminate_backend(pid)) AS ended FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let state = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let url = test_databases::postgres(state).unwrap();
+    let db = Db::open(&url, &SCHEMA).await.unwrap();
+    db.execute(ADD, params!["a", 1_i64]).await.unwrap();
+    let other = Db::open(&url, &SCHEMA).await.unwrap();
+    let row = other.fetch_optional(END_OTHERS, params![]).await.unwrap().unwrap();
+    assert!(row.get::<i64>("ended").unwrap() > 0);
+    // A connection that was used a moment ago is not looked at.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(number(&db, "a").await, Some(1));
+}
+
+#[tokio::test]
 async fn rows_count_as_changed_if_they_were_so_already() {
     let (_directory, all) = all().await;
     for db in all {

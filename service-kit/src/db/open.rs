@@ -4,6 +4,7 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{
@@ -20,6 +21,9 @@ const SQLITE_READERS: u32 = 8;
 const SERVER_CONNECTIONS: u32 = 16;
 /// How long a request may wait for a connection or for another writer; less than the time that a request may take.
 const WAIT: Duration = Duration::from_secs(20);
+/// A connection that was idle for longer is looked at before it is used. It is looked at after each use in any case, and a
+/// look takes as long as a small statement.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How long PostgreSQL may work on a statement, in milliseconds; without it a stuck one would hold its connection.
 const STATEMENT_TIMEOUT: &str = "10000";
 /// Makes MariaDB understand what the others do, refuse what it would cut or round, and see what others have committed;
@@ -99,6 +103,8 @@ async fn sqlite_pool(options: SqliteConnectOptions, connections: u32) -> Result<
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(WAIT)
+        // Nobody hangs up.
+        .test_before_acquire(false)
         .connect_with(options)
         .await
         .map_err(OpenError::Database)
@@ -118,6 +124,14 @@ async fn migrate_sqlite(writer: &SqlitePool, schema: &Schema) -> Result<(), Open
     }
 }
 
+/// Whether the server is still there.
+async fn is_usable(connection: &mut impl Connection, idle_for: Duration) -> Result<bool, sqlx::Error> {
+    if idle_for > TRUSTED_FOR {
+        connection.ping().await?;
+    }
+    Ok(true)
+}
+
 async fn open_postgres(url: &str, schema: &Schema) -> Result<Db, OpenError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| OpenError::PostgresUrl)?
@@ -126,6 +140,8 @@ async fn open_postgres(url: &str, schema: &Schema) -> Result<Db, OpenError> {
     let pool = PgPoolOptions::new()
         .max_connections(SERVER_CONNECTIONS)
         .acquire_timeout(WAIT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, state| Box::pin(is_usable(connection, state.idle_for)))
         .connect_with(options)
         .await
         .map_err(OpenError::Database)?;
@@ -142,6 +158,8 @@ async fn open_mariadb(url: &str, schema: &Schema) -> Result<Db, OpenError> {
     let pool = MySqlPoolOptions::new()
         .max_connections(SERVER_CONNECTIONS)
         .acquire_timeout(WAIT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, state| Box::pin(is_usable(connection, state.idle_for)))
         .after_connect(|connection, _| {
             Box::pin(async move { sqlx::raw_sql(MARIADB_SESSION).execute(connection).await.map(drop) })
         })

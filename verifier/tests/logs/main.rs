@@ -11,3 +11,4 @@ mod import;
 mod mutations;
 mod signed;
 mod truth;
+mod verity;

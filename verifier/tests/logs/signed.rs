@@ -29,14 +29,15 @@ fn sign(kind: &[&str], hash: &str, content: &[u8]) -> (FileSigner, Vec<u8>) {
     (signer, std::fs::read(home.path().join("file.sig")).unwrap())
 }
 
-struct Signed<'a> {
-    template: Template,
-    digest: FileDigest<'a>,
-    signature: &'a [u8],
+/// A file with a signature in the list.
+pub struct Signed<'a> {
+    pub template: Template,
+    pub digest: FileDigest<'a>,
+    pub signature: &'a [u8],
 }
 
 /// How many files passed by their signature.
-fn appraise(file: &Signed<'_>, signers: &[FileSigner]) -> Result<usize, Refusal> {
+pub fn appraise(file: &Signed<'_>, signers: &[FileSigner]) -> Result<usize, Refusal> {
     let mut log = LogWriter::default();
     let more: &[&[u8]] = if file.template == Template::ImaNg { &[] } else { &[file.signature] };
     log.measure(4, file.template, file.digest, b"/opt/anywhere", more);

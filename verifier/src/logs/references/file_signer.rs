@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{self, Digest};
+use aws_lc_rs::digest::{self, Context, Digest};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P256_SHA512_ASN1, ECDSA_P384_SHA256_ASN1,
     ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA512_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1,
@@ -19,10 +19,10 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// `EVM_IMA_XATTR_DIGSIG`: a signature of the file's digest.
-const DIGSIG: u8 = 3;
-/// Version of `signature_v2_hdr`.
-const VERSION: u8 = 2;
+/// `EVM_IMA_XATTR_DIGSIG`, with the version of its `signature_v2_hdr`: a signature of the digest of the file's content.
+const DIGSIG: [u8; 2] = [3, 2];
+/// `IMA_VERITY_DIGSIG`, with its version: a signature of the file's digest by fs-verity.
+const VERITY_DIGSIG: [u8; 2] = [6, 3];
 /// Smallest modulus.
 const RSA_BITS: usize = 2048;
 /// Names of hash functions in `enum hash_algo`, with Linux's names for them in digests. SHA-1 is left out.
@@ -100,26 +100,40 @@ impl FileSigner {
         let Some(header) = Header::read(signature) else { return false };
         header.signer == self.id
             && header.hash == digest.algorithm
-            // The digest of fs-verity is signed in another form.
-            && !digest.verity
+            && header.verity == digest.verity
             && self.verify(digest, header.signature).is_some()
     }
 
     fn verify(&self, digest: &FileDigest<'_>, signature: &[u8]) -> Option<()> {
-        let hash = match digest.algorithm {
-            "sha256" => &digest::SHA256,
-            "sha384" => &digest::SHA384,
-            "sha512" => &digest::SHA512,
-            _ => return None,
-        };
-        let signed = Digest::import_less_safe(digest.value, hash).ok()?;
+        let signed = signed_digest(digest)?;
         let algorithm = self.kind.algorithm(digest.algorithm)?;
         UnparsedPublicKey::new(algorithm, &self.key).verify_digest(&signed, signature).ok()
     }
 }
 
+/// What is signed. For fs-verity that is the hash of `ima_file_id` (Linux's `security/integrity/ima/ima.h`), which says of
+/// which kind the digest is.
+fn signed_digest(digest: &FileDigest<'_>) -> Option<Digest> {
+    let hash = match digest.algorithm {
+        "sha256" => &digest::SHA256,
+        "sha384" => &digest::SHA384,
+        "sha512" => &digest::SHA512,
+        _ => return None,
+    };
+    let of_file = Digest::import_less_safe(digest.value, hash).ok()?;
+    if !digest.verity {
+        return Some(of_file);
+    }
+    let (number, _) = HASHES.into_iter().find(|(_, name)| *name == digest.algorithm)?;
+    let mut file_id = Context::new(hash);
+    file_id.update(&[VERITY_DIGSIG[0], number]);
+    file_id.update(digest.value);
+    Some(file_id.finish())
+}
+
 /// `signature_v2_hdr` of Linux's `security/integrity/integrity.h`.
 struct Header<'a> {
+    verity: bool,
     hash: &'static str,
     signer: [u8; 4],
     signature: &'a [u8],
@@ -127,12 +141,18 @@ struct Header<'a> {
 
 impl<'a> Header<'a> {
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(&[DIGSIG, VERSION])?;
+        let (kind, rest) = bytes.split_first_chunk()?;
+        let verity = match *kind {
+            DIGSIG => false,
+            VERITY_DIGSIG => true,
+            _ => return None,
+        };
         let (algorithm, rest) = rest.split_first()?;
         let (signer, rest) = rest.split_first_chunk()?;
         let (length, signature) = rest.split_first_chunk()?;
         let (_, hash) = HASHES.into_iter().find(|(number, _)| number == algorithm)?;
         (usize::from(u16::from_be_bytes(*length)) == signature.len()).then_some(Self {
+            verity,
             hash,
             signer: *signer,
             signature,

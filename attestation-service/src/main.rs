@@ -21,7 +21,7 @@ use attestation_service::serve::tls::Tls;
 use attestation_service::service::{Service, Settings};
 use attestation_service::store::Store;
 use attestation_service::token::{TokenSettings, Tokens};
-use attestation_service::vault::{MasterKeySource, Vault};
+use attestation_service::vault::Vault;
 use attestation_service::{admin, public, rewrap, serve};
 use clap::Parser as _;
 use serde_json::json;
@@ -64,7 +64,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn rewrap(flags: RewrapArgs) -> anyhow::Result<()> {
     let environment = Environment::system();
-    let vault = vault(&flags.master_key, &flags.old_master_key, &environment).await?;
+    let vault = Vault::of_sources(&flags.master_key, &flags.old_master_key, &environment).await?;
     let store = Store::open(&flags.database).await.context("--database")?;
     let actor = format!("uid:{}", rustix::process::geteuid().as_raw());
     let count = rewrap::rewrap(&store, &vault, &actor, environment.clock.now()).await?;
@@ -75,7 +75,7 @@ async fn rewrap(flags: RewrapArgs) -> anyhow::Result<()> {
 
 async fn import_secgear(flags: ImportArgs) -> anyhow::Result<()> {
     let environment = Environment::system();
-    let vault = vault(&flags.master_key, &[], &environment).await?;
+    let vault = Vault::of_sources(&flags.master_key, &[], &environment).await?;
     let store = Store::open(&flags.database).await.context("--database")?;
     let tokens = Tokens::new(store.clone(), vault.clone(), environment.clone(), TokenSettings::default());
     let settings = Settings { challenge_lifetime: 0, max_challenges: 0 };
@@ -116,7 +116,7 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let environment = Environment::system();
     let tls = Arc::new(Tls::load(flags.tls_files())?);
-    let vault = vault(&flags.master_key, &flags.old_master_key, &environment).await?;
+    let vault = Vault::of_sources(&flags.master_key, &flags.old_master_key, &environment).await?;
     let store = Store::open(&flags.database).await.context("--database")?;
     let listener = bind("--listen", flags.listen).await?;
     let remote = remote_admin(&flags, &environment).await?;
@@ -191,19 +191,6 @@ async fn serve_until_told(flags: ServeArgs) -> anyhow::Result<()> {
     }
     service.store.close().await;
     Ok(())
-}
-
-async fn vault(
-    current: &MasterKeySource,
-    old_keys: &[MasterKeySource],
-    environment: &Environment,
-) -> anyhow::Result<Vault> {
-    let current = current.open_or_create(environment).await.context("--master-key")?;
-    let mut old = Vec::new();
-    for key in old_keys {
-        old.push(key.open().await.context("--old-master-key")?);
-    }
-    Ok(Vault::new(current, old, environment.clone()))
 }
 
 /// The admin listener over TLS, if there is to be one.

@@ -64,6 +64,9 @@ struct Database {
         default_value = "gta-master.key"
     )]
     master_key: MasterKeySource,
+    /// A master key of before, which opens what `rewrap` has not put under the new one so far
+    #[arg(long, global = true, value_name = "FILE|pkcs11:URI|transit+https:URI")]
+    old_master_key: Vec<MasterKeySource>,
 }
 
 #[derive(Subcommand)]
@@ -120,6 +123,9 @@ enum Command {
         /// What the key is for
         purpose: Purpose,
     },
+    /// Put what other master keys seal under the one that --master-key names, or what an older version of a transit key has
+    /// wrapped under the newest; running servers need both keys meanwhile
+    Rewrap,
     /// Look at every row of the database; fails and names those that were changed behind the service's back
     Fsck {
         /// What an earlier fsck has printed: tells a table that was put back as a whole
@@ -204,10 +210,9 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let environment = Environment::system();
-    let master = cli.database.master_key.open_or_create(&environment).await.context("--master-key")?;
-    let vault = Vault::new(master, Vec::new(), environment.clone());
-    let store =
-        Store::open(&cli.database.database, vault, environment.clone()).await.context("--database")?;
+    let Database { database, master_key, old_master_key } = &cli.database;
+    let vault = Vault::of_sources(master_key, old_master_key, &environment).await?;
+    let store = Store::open(database, vault, environment.clone()).await.context("--database")?;
     let settings = match &cli.command {
         Command::Serve(flags) => Settings {
             issuer: flags.issuer.clone(),
@@ -300,6 +305,10 @@ async fn command(command: Command, service: &Arc<Service>) -> anyhow::Result<()>
         }
         Command::Rotate { purpose } => {
             println!("{}", json!({ "key": service.store.keys().rotate(purpose).await? }));
+            Ok(())
+        }
+        Command::Rewrap => {
+            println!("{}", json!({ "rewrapped": service.store.rewrap(actor).await? }));
             Ok(())
         }
         Command::Fsck { heads } => fsck(service, heads).await,

@@ -46,6 +46,20 @@ fn what_a_key_in_a_token_seals_it_opens_and_no_other_key_does() {
     assert!(said.contains("sealed under master key pkcs11:"), "{said}");
 }
 
+#[test]
+fn what_a_file_seals_moves_to_a_token_and_back() {
+    let world = World::new();
+    let (token, file) = (world.hsm.uri("master"), "file.key");
+    world.home.done(file, &["add-tenant", "acme"]);
+    let said = world.home.fails(&token, &["rewrap"]);
+    assert!(said.contains("sealed under master key"), "{said}");
+    for (new, old) in [(token.as_str(), file), (file, token.as_str())] {
+        world.home.done(new, &["rewrap", "--old-master-key", old]);
+        world.home.done(new, &["fsck"]);
+        world.home.fails(old, &["fsck"]);
+    }
+}
+
 #[tokio::test]
 async fn what_was_altered_or_belongs_to_something_else_is_not_opened() {
     use sqlx::Connection as _;

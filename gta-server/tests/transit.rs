@@ -70,6 +70,11 @@ fn what_the_key_seals_it_opens_whatever_its_newest_version_and_no_other_key_does
     assert!(said.contains("version 1 of the key") && said.contains("min_decryption_version"), "{said}");
     world.bao.configure_key("master", &json!({ "min_decryption_version": 1 })).unwrap();
     world.home.done(&master, &["fsck"]);
+
+    // Or until all is wrapped by the newest.
+    world.home.done(&master, &["rewrap"]);
+    world.bao.configure_key("master", &json!({ "min_decryption_version": 3 })).unwrap();
+    world.home.done(&master, &["fsck"]);
 }
 
 #[test]

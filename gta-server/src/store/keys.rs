@@ -198,6 +198,34 @@ impl KeyRing {
         Ok(self.vault.open(context, sealed).await?)
     }
 
+    /// A secret that was sealed as this, under the present master key; `None` if it is so already.
+    pub(crate) async fn rewrap_secret(
+        &self,
+        context: &str,
+        sealed: &Sealed,
+    ) -> Result<Option<Sealed>, StoreError> {
+        if sealed.master_key == self.vault.current_id() {
+            return Ok(None);
+        }
+        Ok(Some(self.vault.rewrap(context, sealed).await?))
+    }
+
+    /// Puts every key under the present master key; gives how many it were.
+    pub(super) async fn rewrap(&self) -> Result<u64, StoreError> {
+        const ALL: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM \"keys\"";
+        const SET: &str = "UPDATE \"keys\" SET wrapped_key = $1, master_key = $2 WHERE id = $3";
+        let mut count = 0;
+        for row in self.db.fetch_all(ALL, params![]).await? {
+            let (id, purpose): (String, String) = (row.get("id")?, row.get("purpose")?);
+            if let Some(Sealed { wrapped_key, master_key, .. }) =
+                self.rewrap_secret(&context(&purpose, &id), &sealed(&row)?).await?
+            {
+                count += self.db.execute(SET, params![&wrapped_key, &master_key, &id]).await?;
+            }
+        }
+        Ok(count)
+    }
+
     /// The key that authenticates what is made now, and its id.
     pub(crate) async fn active_mac(&self, purpose: Purpose) -> Result<(String, Arc<hmac::Key>), StoreError> {
         let (id, key) = self.active(purpose).await?;
@@ -281,12 +309,7 @@ impl KeyRing {
         let purpose: String = row.get("purpose")?;
         let purpose =
             Purpose::ALL.into_iter().find(|known| known.name() == purpose).ok_or(StoreError::Key)?;
-        let sealed = Sealed {
-            content: row.get("content")?,
-            wrapped_key: row.get("wrapped_key")?,
-            master_key: row.get("master_key")?,
-        };
-        let secret = self.vault.open(&context(purpose.name(), &id), &sealed).await?;
+        let secret = self.vault.open(&context(purpose.name(), &id), &sealed(row)?).await?;
         let key = if purpose == Purpose::Token {
             let key = SigningKey::from_pkcs8(Algorithm::Es384, &secret).map_err(|_| StoreError::Key)?;
             Key::Signing(Arc::new(key))
@@ -301,6 +324,14 @@ impl KeyRing {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked while holding it left whole entries behind.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sealed(row: &Row) -> Result<Sealed, sqlx::Error> {
+    Ok(Sealed {
+        content: row.get("content")?,
+        wrapped_key: row.get("wrapped_key")?,
+        master_key: row.get("master_key")?,
+    })
 }
 
 /// What a sealed key is: a key that was exchanged for one of another purpose does not open.

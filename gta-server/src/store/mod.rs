@@ -11,6 +11,7 @@ mod events;
 pub mod fsck;
 mod keys;
 mod nonces;
+mod rewrap;
 mod schema;
 mod states;
 mod tag;

@@ -15,6 +15,7 @@ mod keys;
 mod nonces;
 mod openapi;
 mod registered;
+mod rewrap;
 mod tenants;
 mod virtcca;
 mod webhooks;

@@ -26,7 +26,7 @@ use rcgen::PKCS_ECDSA_P384_SHA384;
 use serde_json::{Value, json};
 use service_kit::environment::{Clock, Environment, System};
 use service_kit::serve::limit::{Limiter, Peer, Rate};
-use service_kit::vault::{FileKey, Vault};
+use service_kit::vault::{FileKey, MasterKey, Vault};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 use verifier::testing::{Authority, NOW};
@@ -87,9 +87,17 @@ impl Home {
     }
 
     pub async fn open(&self, settings: Settings) -> Instance {
+        self.open_under("key", &[], settings).await
+    }
+
+    /// An instance with a master key, and others of before.
+    pub async fn open_under(&self, current: &str, old: &[&str], settings: Settings) -> Instance {
         let environment = Environment { clock: Arc::new(self.clock.clone()), entropy: Arc::new(System) };
-        let master = FileKey::load_or_create(&self.directory.path().join("key"), &environment).unwrap();
-        let vault = Vault::new(Arc::new(master), Vec::new(), environment.clone());
+        let key = |name: &str| -> Arc<dyn MasterKey> {
+            let path = self.directory.path().join(name);
+            Arc::new(FileKey::load_or_create(&path, &environment).unwrap())
+        };
+        let vault = Vault::new(key(current), old.iter().map(|name| key(name)).collect(), environment.clone());
         let store = Store::open(&self.url, vault, environment.clone()).await.unwrap();
         let service = Arc::new(Service::new(store, environment, settings));
         Instance { router: router(Arc::clone(&service), None, |_, _| {}), service }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 pub use self::file::{FileKey, FileKeyError};
 pub use self::pkcs11::{KeyUri, KeyUriError, TokenKey, TokenKeyError};
-pub use self::source::{MasterKeyError, MasterKeySource};
+pub use self::source::{MasterKeyError, MasterKeySource, MasterKeysError};
 pub use self::transit::{TransitKey, TransitKeyError, TransitUri, TransitUriError};
 use crate::environment::{EntropyError, Environment};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::pkcs11::{KeyUri, KeyUriError, TokenKey, TokenKeyError};
 use super::transit::{TransitKey, TransitKeyError, TransitUri, TransitUriError};
-use super::{FileKey, FileKeyError, MasterKey};
+use super::{FileKey, FileKeyError, MasterKey, Vault};
 use crate::environment::Environment;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -38,6 +38,37 @@ pub enum MasterKeyError {
     /// The thread that opens it broke off.
     #[error("the master key could not be opened")]
     Broken(#[from] JoinError),
+}
+
+/// Which of the master keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeysError {
+    /// The one that seals.
+    #[error("--master-key")]
+    Current(#[source] MasterKeyError),
+    /// One of before.
+    #[error("--old-master-key")]
+    Old(#[source] MasterKeyError),
+}
+
+impl Vault {
+    /// A vault that seals under `current`, which is made if it is to be in a file and is not there, and opens what was sealed
+    /// under it or one of `old`.
+    ///
+    /// # Errors
+    /// [`MasterKeysError`] names the option.
+    pub async fn of_sources(
+        current: &MasterKeySource,
+        old: &[MasterKeySource],
+        environment: &Environment,
+    ) -> Result<Self, MasterKeysError> {
+        let current = current.open_or_create(environment).await.map_err(MasterKeysError::Current)?;
+        let mut opened = Vec::new();
+        for key in old {
+            opened.push(key.open().await.map_err(MasterKeysError::Old)?);
+        }
+        Ok(Self::new(current, opened, environment.clone()))
+    }
 }
 
 impl MasterKeySource {

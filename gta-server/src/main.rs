@@ -22,6 +22,7 @@ use gta_server::store::{Purpose, Store};
 use gta_server::webhooks::postman::Postman;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use service_cli::Extra;
 use service_kit::environment::Environment;
 use service_kit::oidc::{IssuerConfig, Issuers};
 use service_kit::serve;
@@ -38,9 +39,27 @@ const WATCH: Duration = Duration::from_secs(5);
 /// How often what has expired is forgotten, and it is looked whether keys are too old.
 const SWEEP: Duration = Duration::from_secs(60);
 
+const EXAMPLES: &str = "\
+Examples:
+  A tenant, and a key for its machines:
+    gta-server --database sqlite:gta.db add-tenant acme
+    gta-server --database sqlite:gta.db add-key acme agent
+  Serve; replicas share a database of PostgreSQL or MariaDB:
+    gta-server --database sqlite:gta.db serve --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
+  Let a group of an OpenID Connect issuer administer the tenant:
+    gta-server add-identity acme admin 'group:https://id.example#gta-admins'
+  Look at every row, and keep the heads elsewhere for the next look:
+    gta-server fsck > heads.json
+  Move from a key in a file to one that stays in OpenBao:
+    gta-server --master-key 'transit+https://bao.example:8200/transit/keys/gta?token-file=token' \\
+      --old-master-key gta-master.key rewrap
+  Completions and the manual page:
+    gta-server completions bash > /usr/share/bash-completion/completions/gta-server
+    gta-server man > /usr/share/man/man1/gta-server.1";
+
 /// Global Trust Authority: attests machines with TPMs for many tenants.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "gta-server", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     database: Database,
@@ -132,6 +151,9 @@ enum Command {
         #[arg(long)]
         heads: Option<PathBuf>,
     },
+    /// Print something.
+    #[command(flatten)]
+    Extra(Extra),
 }
 
 #[derive(Args)]
@@ -209,6 +231,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Command::Extra(extra) = &cli.command {
+        return extra.print::<Cli>().context("cannot write to standard output");
+    }
     let environment = Environment::system();
     let Database { database, master_key, old_master_key } = &cli.database;
     let vault = Vault::of_sources(master_key, old_master_key, &environment).await?;
@@ -312,6 +337,8 @@ async fn command(command: Command, service: &Arc<Service>) -> anyhow::Result<()>
             Ok(())
         }
         Command::Fsck { heads } => fsck(service, heads).await,
+        // They need no database, and are done by now.
+        Command::Extra(_) => Ok(()),
     }
 }
 

@@ -31,6 +31,15 @@ fn explains_itself_and_its_mistakes() {
         let output = run(home.path(), arguments);
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }
+    for (arguments, part) in [
+        (["--help"].as_slice(), "Examples:"),
+        (&["completions", "bash"], "complete -F _gta__server"),
+        (&["man"], ".TH gta-server 1"),
+    ] {
+        let output = run(home.path(), arguments);
+        assert!(String::from_utf8_lossy(&output.stdout).contains(part), "{arguments:?}: {output:?}");
+    }
+    assert!(!home.path().join("gta.db").exists(), "nothing of this needs a database");
     for (arguments, complaint) in [
         (["add-tenant", "a b"].as_slice(), "a tenant's name is"),
         (&["add-key", "nobody", "agent"], "does not exist"),

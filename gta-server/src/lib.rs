@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod nonce;
 mod recent;
+pub mod rewrap;
 pub mod schedule;
 pub mod service;
 pub mod store;

@@ -15,6 +15,7 @@ use gta_server::api;
 use gta_server::auth::is_tenant;
 use gta_server::identity::Named;
 use gta_server::model::{ApiKey, Identity, Role};
+use gta_server::rewrap::rewrap;
 use gta_server::schedule::{MAX_NONCE_LIFETIME, MAX_TOKEN_LIFETIME, Rotation};
 use gta_server::service::{Service, Settings};
 use gta_server::store::fsck::Head;
@@ -333,7 +334,7 @@ async fn command(command: Command, service: &Arc<Service>) -> anyhow::Result<()>
             Ok(())
         }
         Command::Rewrap => {
-            println!("{}", json!({ "rewrapped": service.store.rewrap(actor).await? }));
+            println!("{}", json!({ "rewrapped": rewrap(&service.store, actor).await? }));
             Ok(())
         }
         Command::Fsck { heads } => fsck(service, heads).await,

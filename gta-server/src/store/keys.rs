@@ -211,7 +211,7 @@ impl KeyRing {
     }
 
     /// Puts every key under the present master key; gives how many it were.
-    pub(super) async fn rewrap(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn rewrap(&self) -> Result<u64, StoreError> {
         const ALL: &str = "SELECT id, purpose, content, wrapped_key, master_key FROM \"keys\"";
         const SET: &str = "UPDATE \"keys\" SET wrapped_key = $1, master_key = $2 WHERE id = $3";
         let mut count = 0;

@@ -11,7 +11,6 @@ mod events;
 pub mod fsck;
 mod keys;
 mod nonces;
-mod rewrap;
 mod schema;
 mod states;
 mod tag;

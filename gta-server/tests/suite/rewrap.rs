@@ -21,7 +21,7 @@ async fn world() -> World {
 }
 
 async fn rewrap(instance: &Instance) -> Result<u64, StoreError> {
-    instance.service.store.rewrap("operator").await
+    gta_server::rewrap::rewrap(&instance.service.store, "operator").await
 }
 
 #[tokio::test]

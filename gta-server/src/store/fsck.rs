@@ -86,7 +86,7 @@ impl Store {
             "SELECT tenant, id, name, version, body, key_id, tag FROM documents WHERE kind = $1";
         let mut now = self.db.snapshot().await?;
         let journal = now.fetch_all(JOURNAL, params![kind]).await?;
-        let head = now.fetch_optional(HEAD, params![kind]).await?;
+        let head = now.fetch_all(HEAD, params![kind]).await?.pop();
         let rows = now.fetch_all(ROWS, params![kind]).await?;
         Ok(Contents {
             journal: journal.iter().map(RawEntry::read).collect::<Result<_, _>>()?,

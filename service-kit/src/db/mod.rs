@@ -358,18 +358,6 @@ impl Tx {
 pub struct Snapshot(Tx);
 
 impl Snapshot {
-    /// The row of a query that gives at most one.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn fetch_optional(
-        &mut self,
-        sql: &'static str,
-        params: &[Param<'_>],
-    ) -> Result<Option<Row>, sqlx::Error> {
-        self.0.fetch_optional(sql, params).await
-    }
-
     /// The rows of a query.
     ///
     /// # Errors
